@@ -1,0 +1,230 @@
+//! Validated settings: flag over environment over `--env-file`, every problem named at once.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use secrecy::SecretString;
+use url::Url;
+
+/// What the user asked for, with the settings that it needs and no others.
+#[derive(Debug)]
+pub struct Config {
+    /// The command and its own settings.
+    pub command: Command,
+    /// How to log.
+    pub log: LogConfig,
+}
+
+/// One command, ready to run.
+#[derive(Debug)]
+pub enum Command {
+    /// One cycle.
+    Pull(Box<PullConfig>),
+    /// Proves the set-up; takes what a cycle takes.
+    Check(Box<PullConfig>),
+    /// Shows the state.
+    Status {
+        /// Where the tables are.
+        database: DatabaseConfig,
+        /// How jobs would be enqueued, for the line that tells.
+        job: JobConfig,
+        /// The form of the answer.
+        format: Format,
+    },
+    /// Makes or upgrades the tables.
+    Migrate {
+        /// Where the tables are; absent with `--print`, which needs none.
+        database: Option<DatabaseConfig>,
+        /// Shows the SQL instead.
+        print: bool,
+        /// Allows to rename or retype columns of tables that others made.
+        yes: bool,
+    },
+    /// `rejected list`.
+    RejectedList {
+        /// Where the tables are.
+        database: DatabaseConfig,
+        /// The form of the answer.
+        format: Format,
+    },
+    /// `rejected accept ID --reason TEXT`.
+    RejectedAccept {
+        /// Where the tables are.
+        database: DatabaseConfig,
+        /// `5`, `D5` or the public id, as typed.
+        id: String,
+        /// Why, in the person's words.
+        reason: String,
+    },
+    /// `watermark set TIME`.
+    WatermarkSet {
+        /// Where the tables are.
+        database: DatabaseConfig,
+        /// The definition that the watermark belongs to.
+        definition_id: String,
+        /// The new watermark.
+        time: DateTime<Utc>,
+        /// Do not ask.
+        yes: bool,
+    },
+    /// `watermark reset`.
+    WatermarkReset {
+        /// Where the tables are.
+        database: DatabaseConfig,
+        /// Do not ask.
+        yes: bool,
+    },
+    /// `schedule crontab|kubernetes|systemd`.
+    Schedule(ScheduleConfig),
+    /// `completions SHELL`.
+    Completions(clap_complete::Shell),
+}
+
+/// The settings of a cycle.
+#[derive(Debug)]
+pub struct PullConfig {
+    /// DataPass and the account there.
+    pub upstream: UpstreamConfig,
+    /// PostgreSQL.
+    pub database: DatabaseConfig,
+    /// The hand-off.
+    pub job: JobConfig,
+    /// Sentry, when a DSN is set.
+    pub sentry: Option<SentryConfig>,
+    /// List from here instead of the watermark.
+    pub since: Option<DateTime<Utc>>,
+    /// Write nothing.
+    pub dry_run: bool,
+    /// The form of the summary line.
+    pub format: Format,
+    /// Print nothing on success.
+    pub quiet: bool,
+    /// Rows asked for a page, 1 to 1000.
+    pub page_size: u32,
+    /// Pages in flight, 1 to 4.
+    pub concurrency: usize,
+    /// How far before the watermark a cycle looks again, at least one minute.
+    pub lookback: Duration,
+    /// The whole cycle's time.
+    pub timeout: Duration,
+    /// Further tries of one request.
+    pub max_retries: u32,
+    /// Where to write the Prometheus metrics.
+    pub metrics_file: Option<PathBuf>,
+}
+
+/// Where DataPass is and who asks.
+#[derive(Debug)]
+pub struct UpstreamConfig {
+    /// The whole token URL.
+    pub auth_url: Url,
+    /// The base that `/demandes` is appended to, without a trailing slash.
+    pub api_base_url: Url,
+    /// The OAuth client.
+    pub client_id: String,
+    /// Its secret.
+    pub client_secret: SecretString,
+    /// A PEM file of root certificates to add.
+    pub ca_file: Option<PathBuf>,
+    /// The kind of request that is pulled.
+    pub definition_id: String,
+}
+
+/// Where PostgreSQL is: the text of `DATABASE_URL`, already known to parse.
+#[derive(Debug)]
+pub struct DatabaseConfig {
+    /// The URL or key=value text. Secret: it may hold a password.
+    pub url: SecretString,
+}
+
+/// How a created row is handed on.
+#[derive(Debug, Clone)]
+pub struct JobConfig {
+    /// The choice.
+    pub enqueue: Enqueue,
+    /// The Active Job class.
+    pub class: String,
+    /// The queue.
+    pub queue: String,
+    /// The GlobalID application.
+    pub app: String,
+    /// What the job is called with.
+    pub argument: JobArgument,
+}
+
+/// `--enqueue`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Enqueue {
+    /// `good_jobs` when it is there.
+    Auto,
+    /// `good_jobs`, or fail.
+    GoodJob,
+    /// Leave the `pending` rows to be polled.
+    None,
+}
+
+/// `DATAPASS_JOB_ARGUMENT`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobArgument {
+    /// The record's GlobalID.
+    Record,
+    /// The record's id.
+    Id,
+}
+
+/// Where failures are reported.
+#[derive(Debug)]
+pub struct SentryConfig {
+    /// The DSN, already known to parse. Its key is not printed.
+    pub dsn: SecretString,
+    /// `SENTRY_ENVIRONMENT`.
+    pub environment: Option<String>,
+}
+
+/// `text` or `json`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// For people and shells.
+    #[default]
+    Text,
+    /// One JSON document.
+    Json,
+}
+
+/// How to log.
+#[derive(Debug, Clone, Default)]
+pub struct LogConfig {
+    /// How often `-v` was given.
+    pub verbosity: u8,
+    /// `RUST_LOG`, as found.
+    pub rust_log: Option<String>,
+    /// The form of a line.
+    pub format: Format,
+}
+
+/// What `schedule` prints.
+#[derive(Debug)]
+pub struct ScheduleConfig {
+    /// For which scheduler.
+    pub scheduler: Scheduler,
+    /// `DATAPASS_PULL_CRON`, not yet checked.
+    pub cron: String,
+    /// The container image, for Kubernetes.
+    pub image: Option<String>,
+    /// The env file to name in the entry.
+    pub env_file: Option<PathBuf>,
+    /// The cycle's own deadline, from which the entry's limits follow.
+    pub timeout: Duration,
+}
+
+/// A scheduler that an entry can be printed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheduler {
+    /// A crontab line.
+    Crontab,
+    /// A `batch/v1` CronJob.
+    Kubernetes,
+    /// A service and a timer.
+    Systemd,
+}

@@ -1,0 +1,6 @@
+//! `datapass-pull`: one run is one cycle, Authenticate → List → Create → Advance.
+
+pub mod config;
+pub mod error;
+pub mod exit;
+pub mod report;

