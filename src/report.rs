@@ -1,7 +1,9 @@
 //! The report of a cycle: counters that every step adds to, and the summary line made of them.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde_json::{Map, Value, json};
 
+use crate::config::Format;
 use crate::error::Reason;
 
 /// What a cycle did so far: the fields of the summary line.
@@ -46,4 +48,98 @@ pub struct Summary {
     pub duration_ms: u64,
     /// Whether nothing was to be written.
     pub dry_run: bool,
+}
+
+impl Summary {
+    /// Returns the word of the `outcome` field.
+    pub fn outcome(&self) -> &'static str {
+        self.reason.map_or("success", |reason| reason.kind().as_str())
+    }
+
+    /// Returns the counters, by name, in the order of the summary line.
+    pub fn counters(&self) -> [(&'static str, u64); 12] {
+        [
+            ("pages", self.pages),
+            ("seen", self.seen),
+            ("matched", self.matched),
+            ("created", self.created),
+            ("existing", self.existing),
+            ("revalidated", self.revalidated),
+            ("rejected", self.rejected),
+            ("accepted", self.accepted),
+            ("dropped", self.dropped),
+            ("enqueued", self.enqueued),
+            ("missing", self.missing),
+            ("drift_rewinds", self.drift_rewinds),
+        ]
+    }
+
+    /// Returns every field, by name, in the order of the summary line.
+    fn fields(&self) -> Vec<(&'static str, Value)> {
+        let time = |time: Option<DateTime<Utc>>| json!(time.map(rfc3339));
+        let mut fields = vec![("outcome", json!(self.outcome()))];
+        fields.extend(self.reason.map(|reason| ("reason", json!(reason.as_str()))));
+        fields.extend(self.counters().map(|(name, count)| (name, json!(count))));
+        fields.extend([
+            ("since", time(self.since)),
+            ("watermark_before", time(self.watermark_before)),
+            ("watermark", time(self.watermark)),
+            ("duration_ms", json!(self.duration_ms)),
+            ("dry_run", json!(self.dry_run)),
+        ]);
+        fields
+    }
+
+    /// Writes the summary as one line, without its end.
+    pub fn line(&self, format: Format) -> String {
+        let fields = self.fields().into_iter();
+        match format {
+            Format::Json => {
+                let object: Map<String, Value> =
+                    fields.map(|(name, value)| (name.to_owned(), value)).collect();
+                Value::Object(object).to_string()
+            }
+            Format::Text => {
+                let word = |value: Value| match value {
+                    Value::String(text) => text,
+                    Value::Null => "none".to_owned(),
+                    other => other.to_string(),
+                };
+                let words: Vec<String> =
+                    fields.map(|(name, value)| format!("{name}={}", word(value))).collect();
+                words.join(" ")
+            }
+        }
+    }
+}
+
+/// Writes an instant as RFC 3339 in UTC, with milliseconds and `Z`.
+pub fn rfc3339(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms() {
+        let summary = Summary {
+            reason: Some(Reason::Unauthorized),
+            pages: 3,
+            since: "2026-05-18T12:00:00.5+02:00".parse().ok(),
+            ..Summary::default()
+        };
+        assert_eq!(
+            summary.line(Format::Text),
+            "outcome=transient reason=unauthorized pages=3 seen=0 matched=0 created=0 existing=0 \
+             revalidated=0 rejected=0 accepted=0 dropped=0 enqueued=0 missing=0 drift_rewinds=0 \
+             since=2026-05-18T10:00:00.500Z watermark_before=none watermark=none duration_ms=0 \
+             dry_run=false"
+        );
+        let json = summary.line(Format::Json);
+        assert!(json.starts_with(r#"{"outcome":"transient","reason":"unauthorized","pages":3,"#));
+        assert!(json.contains(r#""watermark":null,"duration_ms":0,"dry_run":false}"#), "{json}");
+        assert!(!Summary::default().line(Format::Text).contains("reason"));
+    }
 }

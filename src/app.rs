@@ -1,0 +1,156 @@
+//! The program: parses, loads the settings, runs the command, and tells how it ended.
+//!
+//! This is the one place that writes to standard output. Whatever happens to a cycle, a panic
+//! included, its summary line is printed last, and the log's last line tells why it failed.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::panic;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use chrono::Utc;
+use log::{debug, error};
+
+use crate::budget::Budget;
+use crate::cli;
+use crate::config::{
+    self, Command, Config, DatabaseConfig, Environment, Format, PullConfig,
+};
+use crate::cycle::{self, Account, SharedAccount};
+use crate::error::{Failure, Reason, Result, Stage};
+use crate::exit::Exit;
+use crate::logging;
+use crate::report::Summary;
+use crate::runs;
+use crate::store::{Access, Store};
+use crate::supervise::supervise;
+
+/// How long the run row of a failed cycle may take: with the supervisor's grace, a signal is
+/// answered within two seconds.
+const FAILED_RUN_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a command other than a cycle may take.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Runs the program with its arguments, the program's name first, and its environment.
+pub fn run(args: Vec<OsString>, variables: impl Iterator<Item = (OsString, OsString)>) -> Exit {
+    install_panic_hook();
+    // It fails only when there is one already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let environment = Environment::new(variables);
+    let cli = match cli::parse(args.iter().cloned()) {
+        Ok(cli) => cli,
+        Err(error) => return refused(&error, &args, &environment),
+    };
+    let environment = environment.with_file(cli.global.env_file.as_deref());
+    logging::init(&config::log_config(&cli.global, &environment));
+    let requested = config::requested(&cli, &environment);
+    match Config::load(cli, &environment, Utc::now()) {
+        Ok(config) => dispatch(config.command),
+        Err(failure) => {
+            tell(&failure);
+            if requested.is_cycle {
+                print_failed_start(failure.reason, requested.format);
+            }
+            failure.kind().into()
+        }
+    }
+}
+
+/// Ends a command line that clap did not take: help and version are answers, the rest is misuse.
+fn refused(error: &clap::Error, args: &[OsString], environment: &Environment) -> Exit {
+    if !error.use_stderr() {
+        print(&error.render().to_string());
+        return Exit::Success;
+    }
+    // A closed standard error loses the text, not the code.
+    let _ = write!(io::stderr().lock(), "{}", error.render());
+    let requested = config::requested_format_and_cycle(args, environment);
+    if requested.is_cycle {
+        print_failed_start(Reason::Usage, requested.format);
+    }
+    Exit::Permanent
+}
+
+fn dispatch(command: Command) -> Exit {
+    match command {
+        Command::Pull(config) => pull(*config),
+        _ => Exit::Success,
+    }
+}
+
+/// Runs one cycle and reports it.
+fn pull(config: PullConfig) -> Exit {
+    let account = SharedAccount::open(config.dry_run, config.since);
+    let budget = Budget::new(config.timeout);
+    let config = Arc::new(config);
+    let outcome = {
+        let (account, budget) = (account.clone(), budget.clone());
+        let config = Arc::clone(&config);
+        supervise(&budget.clone(), move || cycle::run(&config, &budget, &account))
+    };
+    let mut account = account.lock().clone();
+    if let Err(failure) = &outcome {
+        account.summary.reason = Some(failure.reason);
+        if account.reached_database && !config.dry_run {
+            record_failure(&config, &account, failure);
+        }
+    }
+    account.summary.duration_ms = account.started.elapsed().as_millis() as u64;
+    if let Err(failure) = &outcome {
+        tell(failure);
+    }
+    if outcome.is_err() || !config.quiet {
+        print(&format!("{}\n", account.summary.line(config.format)));
+    }
+    outcome.map_or_else(|failure| failure.kind().into(), |()| Exit::Success)
+}
+
+/// Leaves a run row of a failed cycle, if that is possible at once; it is a courtesy, and must not
+/// change how the cycle ended.
+fn record_failure(config: &Arc<PullConfig>, account: &Account, failure: &Failure) {
+    let (done, ended) = mpsc::channel();
+    let (config, account) = (Arc::clone(config), account.clone());
+    let failure = Failure::new(failure.stage, failure.reason, "");
+    thread::spawn(move || {
+        let recorded = Store::new(&config.database, Budget::new(FAILED_RUN_TIMEOUT)).and_then(
+            |mut store| {
+                store.transaction(failure.stage, Access::ReadWrite, |tx| {
+                    runs::record(tx, &account, Some(&failure))
+                })
+            },
+        );
+        let _ = done.send(recorded);
+    });
+    match ended.recv_timeout(FAILED_RUN_TIMEOUT) {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => debug!("The failed run is not recorded: {}", error.story()),
+        Err(_) => debug!("The failed run is not recorded in time"),
+    }
+}
+
+/// Logs a failure: the last line of standard error says in one sentence what happened.
+fn tell(failure: &Failure) {
+    error!(stage = failure.stage.as_str(), reason = failure.reason.as_str(); "{}", failure.story());
+}
+
+fn print_failed_start(reason: Reason, format: Format) {
+    let summary = Summary { reason: Some(reason), ..Summary::default() };
+    print(&format!("{}\n", summary.line(format)));
+}
+
+/// Writes to standard output. A reader that went away is no failure of ours.
+fn print(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Logs where a panic happened, and not what it said: that may hold anything.
+fn install_panic_hook() {
+    panic::set_hook(Box::new(|info| {
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        error!(reason = Reason::Panic.as_str(); "A defect of this program stopped it at {place}");
+    }));
+}

@@ -1,0 +1,246 @@
+//! List: pages of DataPass in, one complete listing out.
+//!
+//! [`paging`] says which page to ask for and when the listing is complete, and proves it; [`decode`]
+//! turns a body into elements; this file keeps pages in flight and collects what belongs to the
+//! definition.
+
+pub mod decode;
+pub mod paging;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use log::{info, warn};
+
+use crate::auth::Session;
+use crate::error::{Failure, Reason, Result, Stage};
+use crate::http::{BODY_CEILING_BYTES, BodyError, HttpError, Meta, read_json};
+use decode::{DecodeError, Element, Key};
+use paging::{Paging, Remark, Unproved};
+
+/// One page: its elements, and when its server says it was made.
+#[derive(Debug)]
+pub struct Page {
+    /// The rows, in the order served.
+    pub elements: Vec<Element>,
+    /// What the answer told beside its body.
+    pub meta: Meta,
+}
+
+/// Where pages come from: DataPass, or a model of it.
+pub trait Source: Send + Sync + 'static {
+    /// Returns the page at `offset`. `listed` tells that this listing already got a page.
+    fn page(&self, offset: u64, limit: usize, listed: bool) -> Result<Page>;
+}
+
+/// A complete listing.
+#[derive(Debug)]
+pub struct Listing {
+    /// Every element of the definition, or whose definition cannot be read; each once.
+    pub elements: Vec<Element>,
+    /// DataPass' clock when the listing began.
+    pub clock: DateTime<Utc>,
+}
+
+/// How far a listing came, told while it goes on.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Progress {
+    /// Pages received.
+    pub pages: u64,
+    /// Distinct demandes listed.
+    pub seen: u64,
+    /// Steps back.
+    pub drift_rewinds: u64,
+}
+
+/// Reads the whole listing, or fails without one.
+pub fn list(
+    source: Arc<dyn Source>,
+    limit: usize,
+    concurrency: usize,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Listing> {
+    let mut paging = Paging::new(limit, concurrency);
+    let mut fetcher = Fetcher::start(source, limit, concurrency);
+    let mut elements: HashMap<Key, Element> = HashMap::new();
+    let mut clock = None;
+    let mut pages = 0;
+    while !paging.is_complete() {
+        while let Some(offset) = paging.ask() {
+            fetcher.ask(offset, pages > 0);
+        }
+        let page = fetcher.next()?;
+        let clock = clock.get_or_insert_with(|| upstream_clock(page.meta));
+        log::trace!("Page of {} rows; the listing began at {clock}", page.elements.len());
+        pages += 1;
+        if paging.judge(&page.elements).map_err(unproved)? {
+            let ours = page.elements.into_iter().filter(|element| element.entry.is_some());
+            elements.extend(ours.map(|element| (element.key.clone(), element)));
+        }
+        if paging.in_flight() == 0 {
+            fetcher.forget();
+        }
+        for remark in paging.take_remarks() {
+            tell(remark);
+        }
+        progress(Progress {
+            pages,
+            seen: paging.seen() as u64,
+            drift_rewinds: paging.drift_rewinds(),
+        });
+    }
+    let elements = elements.into_values().collect();
+    Ok(Listing { elements, clock: clock.unwrap_or_else(Utc::now) })
+}
+
+/// Returns the server's clock when the request began: its `Date` less the time that it took.
+///
+/// `Date` has whole seconds, cut, so this is never later than the truth.
+fn upstream_clock(meta: Meta) -> DateTime<Utc> {
+    let elapsed = TimeDelta::from_std(meta.elapsed).unwrap_or_default();
+    let date = meta.date.unwrap_or_else(|| {
+        warn!(stage = Stage::List.as_str();
+            "DataPass sends no Date; this machine's clock bounds the watermark instead");
+        Utc::now()
+    });
+    date - elapsed
+}
+
+fn tell(remark: Remark) {
+    let text = match remark {
+        Remark::NotPaged => {
+            "The server does not page: it gave the same rows at every offset. They are fewer than \
+             asked, so they are taken as the whole list"
+        }
+        Remark::ReadTwice => {
+            "Rows share one created_at, or are not ordered by it, over a whole page: the list is \
+             read twice instead"
+        }
+    };
+    warn!(stage = Stage::List.as_str(); "{text}");
+}
+
+fn unproved(error: Unproved) -> Failure {
+    let reason = match error {
+        Unproved::NoPaging => Reason::NoPaging,
+        _ => Reason::UnprovedListing,
+    };
+    Failure::new(Stage::List, reason, format!("The listing is given up: {error}"))
+}
+
+/// Fetches pages on threads of its own and hands them out in the order they were asked for.
+///
+/// The threads are not waited for when a run ends early: they hold nothing that must be put back.
+struct Fetcher {
+    jobs: mpsc::Sender<Job>,
+    awaited: VecDeque<mpsc::Receiver<Result<Page>>>,
+}
+
+struct Job {
+    offset: u64,
+    listed: bool,
+    reply: mpsc::Sender<Result<Page>>,
+}
+
+impl Fetcher {
+    fn start(source: Arc<dyn Source>, limit: usize, concurrency: usize) -> Self {
+        let (jobs, queue) = mpsc::channel::<Job>();
+        let queue = Arc::new(Mutex::new(queue));
+        for _ in 0..concurrency {
+            let (source, queue) = (Arc::clone(&source), Arc::clone(&queue));
+            thread::spawn(move || {
+                loop {
+                    let job = queue.lock().map(|queue| queue.recv());
+                    let Ok(Ok(job)) = job else { break };
+                    // A page that nobody waits for any more is not worth a word.
+                    let _ = job.reply.send(source.page(job.offset, limit, job.listed));
+                }
+            });
+        }
+        Self { jobs, awaited: VecDeque::new() }
+    }
+
+    fn ask(&mut self, offset: u64, listed: bool) {
+        let (reply, page) = mpsc::channel();
+        // A closed queue shows itself when the page is awaited.
+        let _ = self.jobs.send(Job { offset, listed, reply });
+        self.awaited.push_back(page);
+    }
+
+    fn next(&mut self) -> Result<Page> {
+        let page = self.awaited.pop_front().and_then(|page| page.recv().ok());
+        page.unwrap_or_else(|| {
+            Err(Failure::new(Stage::List, Reason::Panic, "The thread that fetches pages died"))
+        })
+    }
+
+    fn forget(&mut self) {
+        self.awaited.clear();
+    }
+}
+
+impl Source for Session {
+    fn page(&self, offset: u64, limit: usize, listed: bool) -> Result<Page> {
+        let upstream = self.upstream();
+        let url = format!("{}/demandes", upstream.api_base_url.as_str().trim_end_matches('/'));
+        let query =
+            [("state[]", "validated"), ("limit", &limit.to_string()), ("offset", &offset.to_string())];
+        let name = format!("GET /demandes (offset {offset})");
+        let page = self.get(&name, listed, &|client| client.get(&url).query(&query), &mut |body, meta| {
+            let mut elements = Vec::new();
+            decode::decode(body, &upstream.definition_id, BODY_CEILING_BYTES, &mut |element| {
+                elements.push(element);
+            })
+            .map_err(|error| match error {
+                DecodeError::NotJson => BodyError::NotJson,
+                DecodeError::WrongShape => BodyError::WrongShape("the listing is no JSON array"),
+                DecodeError::TooLarge => BodyError::TooLarge,
+                DecodeError::Io(error) => BodyError::Io(error),
+            })?;
+            Ok(Page { elements, meta })
+        })?;
+        info!(stage = Stage::List.as_str(), page = offset / limit.max(1) as u64;
+            "Page at offset {offset}: {} rows", page.elements.len());
+        Ok(page)
+    }
+}
+
+/// What `/definitions` says about the account.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Right {
+    /// The definition is among those it may see.
+    Granted,
+    /// It is not.
+    Absent,
+}
+
+/// Asks whether the account may see the definition at all: an account without the right gets an
+/// empty listing, which looks like "nothing to do".
+pub fn right(session: &Session) -> Result<Right, HttpError> {
+    #[derive(serde::Deserialize)]
+    struct Definition {
+        id: String,
+    }
+    let upstream = session.upstream();
+    let url = format!("{}/definitions", upstream.api_base_url.as_str().trim_end_matches('/'));
+    let definitions: Vec<Definition> =
+        session.get("GET /definitions", true, &|client| client.get(&url), &mut |body, _| {
+            read_json(body, "the definitions are no array of objects with an id")
+        })?;
+    let known = definitions.iter().any(|definition| definition.id == upstream.definition_id);
+    Ok(if known { Right::Granted } else { Right::Absent })
+}
+
+/// Returns how far this machine's clock is ahead of the server's, cut to seconds.
+pub fn clock_offset(meta: Meta) -> Option<TimeDelta> {
+    let middle = Utc::now() - TimeDelta::from_std(meta.elapsed / 2).unwrap_or_default();
+    meta.date.map(|date| TimeDelta::seconds((middle - date).num_seconds()))
+}
+
+/// Returns a meta for sources that have no answer to take it from.
+pub fn meta_at(date: DateTime<Utc>) -> Meta {
+    Meta { date: Some(date), elapsed: Duration::ZERO }
+}

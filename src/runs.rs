@@ -1,0 +1,65 @@
+//! The runs table: one row a cycle that reached the database, failed ones too.
+
+use chrono::{DateTime, Utc};
+use postgres::types::Type;
+
+use crate::cycle::Account;
+use crate::error::Failure;
+use crate::jobs::Queue;
+use crate::logging;
+use crate::store::{Param, Tx, TxError};
+
+const RECORD_RUN: &str = include_str!("../sql/record_run.sql");
+const PRUNE_RUNS: &str = include_str!("../sql/prune_runs.sql");
+const LAST_SUCCESS: &str = include_str!("../sql/last_success.sql");
+
+/// The last cycle that succeeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastSuccess {
+    /// When it began.
+    pub started_at: DateTime<Utc>,
+    /// How many entries it missed.
+    pub missing: i64,
+}
+
+/// Returns the last cycle that succeeded.
+pub fn last_success(tx: &mut Tx<'_>) -> Result<Option<LastSuccess>, TxError> {
+    let rows = tx.rows("read the last run", LAST_SUCCESS, &[])?;
+    Ok(rows.first().map(|row| LastSuccess { started_at: row.get(0), missing: row.get(1) }))
+}
+
+/// Records a cycle and prunes what is older than 400 days.
+pub fn record(
+    tx: &mut Tx<'_>,
+    account: &Account,
+    failure: Option<&Failure>,
+) -> Result<(), TxError> {
+    let summary = &account.summary;
+    let counters = summary.counters().map(|(_, count)| i64::try_from(count).unwrap_or(i64::MAX));
+    let run_id = logging::run_id();
+    let outcome = failure.map_or("success", |failure| failure.kind().as_str());
+    let reason = failure.map(|failure| failure.reason.as_str());
+    let stage = failure.map(|failure| failure.stage.as_str());
+    let duration_ms = i64::try_from(account.started.elapsed().as_millis()).unwrap_or(i64::MAX);
+    let queue = account.queue.map(Queue::as_str);
+    let mut params: Vec<Param<'_>> = vec![
+        (&run_id, Type::UUID),
+        (&"cycle", Type::TEXT),
+        (&outcome, Type::TEXT),
+        (&reason, Type::TEXT),
+        (&stage, Type::TEXT),
+    ];
+    params.extend(counters.iter().map(|count| (count as _, Type::INT8)));
+    params.extend::<[Param<'_>; 7]>([
+        (&summary.since, Type::TIMESTAMPTZ),
+        (&summary.watermark_before, Type::TIMESTAMPTZ),
+        (&summary.watermark, Type::TIMESTAMPTZ),
+        (&duration_ms, Type::INT8),
+        (&queue, Type::TEXT),
+        (&account.started_at, Type::TIMESTAMPTZ),
+        (&env!("CARGO_PKG_VERSION"), Type::TEXT),
+    ]);
+    tx.execute("record the run", RECORD_RUN, &params)?;
+    tx.execute("prune the runs", PRUNE_RUNS, &[])?;
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! Waits for a run, its deadline, a signal or a panic, whichever comes first.
+//!
+//! The run has a thread of its own. It bounds itself by the budget wherever it can; what it cannot
+//! bound (a name lookup, a peer that went silent) is abandoned here: the process ends, and with it
+//! the connection, whose transaction PostgreSQL then rolls back.
+
+use std::any::Any;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::budget::{self, Budget};
+use crate::error::{Failure, Reason, Result, Stage};
+use crate::exit::Exit;
+
+/// How long a run that was told to stop, or whose time is over, may take to end by itself. With
+/// the report that follows, a signal is answered within two seconds.
+const GRACE: Duration = Duration::from_millis(500);
+
+enum Event<T> {
+    Ended(Result<Result<T>, Box<dyn Any + Send>>),
+    Signal,
+}
+
+/// Runs `work` to its end, or until the budget or a signal ends it.
+///
+/// A second signal ends the process at once.
+pub fn supervise<T: Send + 'static>(
+    budget: &Budget,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let (sender, events) = mpsc::channel();
+    let signals = sender.clone();
+    watch_signals(move || {
+        let _ = signals.send(Event::Signal);
+    })
+    .map_err(no_thread)?;
+    thread::Builder::new()
+        .name("run".to_owned())
+        .spawn(move || {
+            let outcome = catch_unwind(AssertUnwindSafe(work));
+            let _ = sender.send(Event::Ended(outcome));
+        })
+        .map_err(no_thread)?;
+    let abandoned = match events.recv_timeout(budget.left()) {
+        Ok(Event::Ended(outcome)) => return outcome.unwrap_or_else(|_| Err(panicked())),
+        Ok(Event::Signal) => budget::interrupted(Stage::Prepare),
+        Err(RecvTimeoutError::Timeout) => budget::deadline(Stage::Prepare),
+        Err(RecvTimeoutError::Disconnected) => return Err(panicked()),
+    };
+    budget.stop();
+    match events.recv_timeout(GRACE) {
+        // What was committed before the signal was noticed is a success, and is reported as one.
+        Ok(Event::Ended(Ok(Ok(value)))) => Ok(value),
+        Ok(Event::Ended(Ok(Err(failure)))) => Err(Failure { stage: failure.stage, ..abandoned }),
+        _ => Err(abandoned),
+    }
+}
+
+/// Installs the handlers. As process 1 too, where the kernel ignores a signal without one.
+fn watch_signals(mut on_signal: impl FnMut() + Send + 'static) -> io::Result<()> {
+    let second = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        // In this order: the first signal finds the flag unset, the next one finds it set.
+        let code = i32::from(Exit::Transient.code());
+        signal_hook::flag::register_conditional_shutdown(signal, code, Arc::clone(&second))?;
+        signal_hook::flag::register(signal, Arc::clone(&second))?;
+    }
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        for _ in signals.forever() {
+            on_signal();
+        }
+    })?;
+    Ok(())
+}
+
+fn panicked() -> Failure {
+    Failure::new(
+        Stage::Prepare,
+        Reason::Panic,
+        "This program has a defect and stopped; nothing was written. Please report the line above",
+    )
+}
+
+fn no_thread(error: io::Error) -> Failure {
+    Failure::new(Stage::Prepare, Reason::Panic, "No thread or signal handler can be set up")
+        .with_source(error)
+}
