@@ -1,0 +1,319 @@
+//! The command line: flags, their names and help. No work, and no judgement of values.
+//!
+//! Every value arrives as text and is judged by [`crate::config`], so that all problems can be
+//! named together and an empty string can mean "unset" everywhere. Secrets are never flags: a
+//! command line is public on its machine.
+
+use std::ffi::OsString;
+
+use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
+use clap::error::ErrorKind;
+use clap::{
+    ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, ValueHint,
+};
+
+use crate::config::{Scheduler, VARIABLES};
+
+const EXIT_STATUS: &str = "\
+Exit status:
+  0  Success; rejected rows do not change that, they are reported
+  1  Permanent: a person must act (usage, configuration, a refusal, a wrong answer)
+  2  Transient: run it again (connection, time-out, server error, busy database, signal)";
+
+/// Pull validated DataPass authorization requests into PostgreSQL, nothing lost, nothing twice.
+///
+/// One run is one cycle: authenticate, list what DataPass has validated, create the rows that are
+/// missing, advance the watermark. Without a command it runs one cycle, like `pull`.
+#[derive(Debug, Parser)]
+#[command(name = "datapass-pull", version, args_override_self = true, after_help = EXIT_STATUS)]
+pub struct Cli {
+    /// Options that every command takes.
+    #[command(flatten)]
+    pub global: GlobalArgs,
+    /// Options of a cycle, given without a command or before it.
+    #[command(flatten)]
+    pub cycle: CycleArgs,
+    /// What to do; a cycle when absent.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// The options that may stand before or after any command.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct GlobalArgs {
+    /// Log more of this program on standard error; repeat for more. Wins over RUST_LOG
+    /// [default: warnings]
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// Form of the log [env: DATAPASS_LOG_FORMAT] [default: text]
+    #[arg(long, global = true, value_name = "FORM", value_parser = Known(&["text", "json"]))]
+    pub log_format: Option<String>,
+    /// Form of the summary line and of answers [env: DATAPASS_FORMAT] [default: text]
+    #[arg(long, global = true, value_name = "FORM", value_parser = Known(&["text", "json"]))]
+    pub format: Option<String>,
+    /// Read variables from FILE; what the environment already sets wins
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub env_file: Option<OsString>,
+    /// How a created row is handed on [env: DATAPASS_ENQUEUE] [default: auto]
+    ///
+    /// auto uses the table good_jobs when it is there; good_job demands it; none leaves pending
+    /// rows to be polled.
+    #[arg(long, global = true, value_name = "MODE", value_parser = Known(&["auto", "good_job", "none"]))]
+    pub enqueue: Option<String>,
+    /// Deadline of the whole cycle, as an age such as 90s or 15m [env: DATAPASS_TIMEOUT]
+    /// [default: 15m]
+    #[arg(long, global = true, value_name = "AGE")]
+    pub timeout: Option<String>,
+}
+
+/// The options of a cycle.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Cycle options")]
+pub struct CycleArgs {
+    /// List from TIME instead of the watermark [default: the watermark]
+    ///
+    /// TIME is RFC 3339 with an offset (2026-05-18T10:00:00Z), a date (2026-05-18, midnight UTC) or
+    /// an age (36h, 7d). It must not be in the future.
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub since: Option<String>,
+    /// Do it all, write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print nothing on success
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Rows asked for a page, 1 to 1000 [env: DATAPASS_PAGE_SIZE] [default: 1000]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub page_size: Option<String>,
+    /// Pages in flight, 1 to 4 [env: DATAPASS_CONCURRENCY] [default: 2]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub concurrency: Option<String>,
+    /// How far before the watermark a cycle looks again, at least 1m [env: DATAPASS_LOOKBACK]
+    /// [default: 1h]
+    #[arg(long, value_name = "AGE", allow_hyphen_values = true)]
+    pub lookback: Option<String>,
+    /// Further tries of one request, 0 to 100 [env: DATAPASS_MAX_RETRIES] [default: 5]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub max_retries: Option<String>,
+    /// Write Prometheus metrics to FILE, for a textfile collector [env: DATAPASS_METRICS_FILE]
+    /// [default: none]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub metrics_file: Option<OsString>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run one cycle; the same as giving no command
+    #[command(after_help = EXIT_STATUS)]
+    Pull(CycleArgs),
+    /// Prove the set-up without writing: configuration, token, listing, definition, tables, clock
+    ///
+    /// Takes the options of a cycle too, so that a scheduled command line can be proved as it is.
+    #[command(after_help = EXIT_STATUS)]
+    Check(CycleArgs),
+    /// Show the watermark, the last cycles and the rejected rows
+    #[command(after_help = EXIT_STATUS)]
+    Status,
+    /// Create or upgrade the tables; safe to repeat
+    #[command(after_help = EXIT_STATUS)]
+    Migrate {
+        /// Show the SQL instead; contacts nothing
+        #[arg(long)]
+        print: bool,
+        /// Allow to rename or retype a column of a table that this program did not make
+        #[arg(long)]
+        yes: bool,
+    },
+    /// List the rows that failed validation, or accept one
+    #[command(after_help = EXIT_STATUS)]
+    Rejected {
+        /// What to do with them.
+        #[command(subcommand)]
+        action: Rejected,
+    },
+    /// Move the watermark by hand
+    #[command(after_help = EXIT_STATUS)]
+    Watermark {
+        /// How to move it.
+        #[command(subcommand)]
+        action: Watermark,
+    },
+    /// Print a ready entry for a scheduler [env: DATAPASS_PULL_CRON] [default: 0 1 * * *, in UTC]
+    #[command(after_help = EXIT_STATUS)]
+    Schedule {
+        /// The scheduler
+        scheduler: Scheduler,
+        /// The container image; needed for kubernetes
+        #[arg(long, value_name = "IMAGE")]
+        image: Option<String>,
+    },
+    /// Print a completion script
+    #[command(after_help = EXIT_STATUS)]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// `rejected …`.
+#[derive(Debug, Subcommand)]
+pub enum Rejected {
+    /// List the rows that failed validation, the id first
+    List,
+    /// Stop one rejected row from holding the watermark
+    Accept {
+        /// The row: 5, D5 or the public id
+        id: String,
+        /// Why it is accepted; kept in the table
+        #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+        reason: String,
+    },
+}
+
+/// `watermark …`.
+#[derive(Debug, Subcommand)]
+pub enum Watermark {
+    /// Set it to a time that is not in the future
+    Set {
+        /// RFC 3339 with an offset, a date (midnight UTC) or an age (36h, 7d)
+        #[arg(allow_hyphen_values = true)]
+        time: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Forget it, so that the next cycle lists everything; frees the definition too
+    Reset {
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+impl ValueEnum for Scheduler {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Crontab, Self::Kubernetes, Self::Systemd]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            Self::Crontab => PossibleValue::new("crontab").help("A crontab line"),
+            Self::Kubernetes => PossibleValue::new("kubernetes").help("A CronJob"),
+            Self::Systemd => PossibleValue::new("systemd").help("A service and a timer"),
+        })
+    }
+}
+
+/// Takes any text, and tells help and completions the words that the configuration knows.
+#[derive(Clone)]
+struct Known(&'static [&'static str]);
+
+impl TypedValueParser for Known {
+    type Value = String;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        arg: Option<&clap::Arg>,
+        value: &std::ffi::OsStr,
+    ) -> Result<String, clap::Error> {
+        StringValueParser::new().parse_ref(command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(self.0.iter().map(PossibleValue::new)))
+    }
+}
+
+impl Cli {
+    /// Tells whether this is a pull cycle, which always ends with a summary line.
+    pub fn is_cycle(&self) -> bool {
+        matches!(self.command, None | Some(Command::Pull(_)))
+    }
+}
+
+impl CycleArgs {
+    /// Fills what is absent from `outer`, the options that stood before the command's name.
+    fn or(self, outer: Self) -> Self {
+        Self {
+            since: self.since.or(outer.since),
+            dry_run: self.dry_run || outer.dry_run,
+            quiet: self.quiet || outer.quiet,
+            page_size: self.page_size.or(outer.page_size),
+            concurrency: self.concurrency.or(outer.concurrency),
+            lookback: self.lookback.or(outer.lookback),
+            max_retries: self.max_retries.or(outer.max_retries),
+            metrics_file: self.metrics_file.or(outer.metrics_file),
+        }
+    }
+
+    /// Tells whether no option was given.
+    fn is_empty(&self) -> bool {
+        let Self {
+            since,
+            dry_run,
+            quiet,
+            page_size,
+            concurrency,
+            lookback,
+            max_retries,
+            metrics_file,
+        } = self;
+        let texts = [since, page_size, concurrency, lookback, max_retries];
+        !dry_run && !quiet && metrics_file.is_none() && texts.iter().all(|text| text.is_none())
+    }
+}
+
+/// Reads the command line, the program's name first.
+///
+/// After it, `cycle` holds the options of the cycle wherever they stood; a command without a
+/// cycle refuses them.
+///
+/// # Errors
+///
+/// clap's own error, which also carries `--help` and `--version`. It never quotes a secret: none
+/// is an option.
+pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let mut command = command();
+    let matches = command.try_get_matches_from_mut(args)?;
+    let mut cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+    match &mut cli.command {
+        None => {}
+        Some(Command::Pull(inner) | Command::Check(inner)) => {
+            let outer = std::mem::take(&mut cli.cycle);
+            cli.cycle = std::mem::take(inner).or(outer);
+        }
+        Some(_) if cli.cycle.is_empty() => {}
+        Some(_) => {
+            let name = matches.subcommand_name().unwrap_or_default();
+            let message = format!("options of a cycle cannot be used with '{name}'");
+            return Err(command.error(ErrorKind::ArgumentConflict, message));
+        }
+    }
+    Ok(cli)
+}
+
+/// Returns the definition of the command line, for help, completions and the manual's test.
+pub fn command() -> clap::Command {
+    let mut text = String::from("Environment (an empty string is the same as unset):\n");
+    for variable in VARIABLES {
+        text.push_str(&format!("  {}\n      {}", variable.name, variable.help));
+        if variable.required {
+            text.push_str(" [required]");
+        }
+        if let Some(default) = variable.default {
+            text.push_str(&format!(" [default: {default}]"));
+        }
+        text.push('\n');
+    }
+    Cli::command().after_long_help(format!("{text}\n{EXIT_STATUS}"))
+}
+
+/// Returns the completion script for a shell.
+pub fn completions(shell: clap_complete::Shell) -> Vec<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command(), "datapass-pull", &mut script);
+    script
+}
