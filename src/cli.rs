@@ -317,3 +317,222 @@ pub fn completions(shell: clap_complete::Shell) -> Vec<u8> {
     clap_complete::generate(shell, &mut command(), "datapass-pull", &mut script);
     script
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(args: &str) -> Result<Cli, clap::Error> {
+        parse(
+            std::iter::once("datapass-pull")
+                .chain(args.split_whitespace())
+                .map(OsString::from),
+        )
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn options_of_a_cycle_stand_with_and_without_its_command() {
+        let options = "--since 7d --dry-run -q --page-size 5 --concurrency 1 --lookback 2h \
+                       --max-retries 0 --metrics-file m --timeout 1m --enqueue none --format json \
+                       --log-format json --env-file e -vv";
+        let (before, after) = options.split_at(options.find("--page-size").unwrap());
+        for args in [
+            options.to_owned(),
+            format!("pull {options}"),
+            format!("{options} pull"),
+            format!("{before} pull {after}"),
+            format!("{options} check"),
+            format!("{before} check {after}"),
+        ] {
+            let cli = parsed(&args).unwrap();
+            let (cycle, global) = (&cli.cycle, &cli.global);
+            assert_eq!(cycle.since.as_deref(), Some("7d"), "{args}");
+            assert!(cycle.dry_run && cycle.quiet, "{args}");
+            assert_eq!(cycle.page_size.as_deref(), Some("5"), "{args}");
+            assert_eq!(cycle.concurrency.as_deref(), Some("1"), "{args}");
+            assert_eq!(cycle.lookback.as_deref(), Some("2h"), "{args}");
+            assert_eq!(cycle.max_retries.as_deref(), Some("0"), "{args}");
+            assert_eq!(cycle.metrics_file.as_deref(), Some("m".as_ref()), "{args}");
+            assert_eq!(global.timeout.as_deref(), Some("1m"), "{args}");
+            assert_eq!(global.enqueue.as_deref(), Some("none"), "{args}");
+            assert_eq!(global.format.as_deref(), Some("json"), "{args}");
+            assert_eq!(global.log_format.as_deref(), Some("json"), "{args}");
+            assert_eq!(global.env_file.as_deref(), Some("e".as_ref()), "{args}");
+            assert_eq!(global.verbose, 2, "{args}");
+            assert_eq!(cli.is_cycle(), !args.contains("check"), "{args}");
+        }
+    }
+
+    #[test]
+    fn global_options_stand_anywhere() {
+        let options = "-v --log-format json --env-file e --enqueue none --timeout 1m --format json";
+        for command in [
+            "check",
+            "status",
+            "migrate",
+            "rejected list",
+            "rejected accept 5 --reason x",
+            "watermark set 1d",
+            "watermark reset",
+            "schedule systemd",
+            "completions bash",
+        ] {
+            for args in [
+                format!("{options} {command}"),
+                format!("{command} {options}"),
+            ] {
+                let global = parsed(&args).unwrap().global;
+                assert_eq!(global.verbose, 1, "{args}");
+                assert_eq!(global.format.as_deref(), Some("json"), "{args}");
+                assert_eq!(global.env_file.as_deref(), Some("e".as_ref()), "{args}");
+                assert_eq!(global.timeout.as_deref(), Some("1m"), "{args}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_of_two_equal_options_wins() {
+        let cases = [
+            ("--since 1d --since 2d", Some("2d")),
+            ("--since 1d pull --since 2d", Some("2d")),
+            ("pull --since 1d --since=2d", Some("2d")),
+            ("pull --since=", Some("")),
+            ("pull", None),
+        ];
+        for (args, since) in cases {
+            assert_eq!(
+                parsed(args).unwrap().cycle.since.as_deref(),
+                since,
+                "{args}"
+            );
+        }
+        let cases = [
+            "--format text --format json",
+            "--format text status --format json",
+        ];
+        for args in cases {
+            assert_eq!(
+                parsed(args).unwrap().global.format.as_deref(),
+                Some("json"),
+                "{args}"
+            );
+        }
+        assert_eq!(parsed("-v -vv").unwrap().global.verbose, 3);
+    }
+
+    #[test]
+    fn what_no_command_takes_is_refused() {
+        for args in [
+            "--since 7d status",
+            "--dry-run migrate",
+            "-q watermark reset",
+            "status --since 7d",
+            "frobnicate",
+            "--frobnicate",
+            "pull status",
+            "rejected",
+            "rejected accept",
+            "rejected accept 5",
+            "watermark",
+            "watermark set",
+            "schedule",
+            "schedule launchd",
+            "completions",
+            "completions tcsh",
+            "--since",
+            "--dry-run=yes",
+            "--client-secret hunter2",
+        ] {
+            let error = parsed(args).unwrap_err();
+            assert!(error.use_stderr(), "{args}");
+            assert!(!error.to_string().contains("hunter2"), "{args}: {error}");
+        }
+        let error = parsed("--since 7d status").unwrap_err().to_string();
+        assert!(
+            error.contains("options of a cycle cannot be used with 'status'"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn help_and_version_are_no_failures() {
+        for args in [
+            "--help",
+            "-h",
+            "help",
+            "--version",
+            "-V",
+            "pull --help",
+            "help watermark set",
+        ] {
+            assert!(!parsed(args).unwrap_err().use_stderr(), "{args}");
+        }
+        assert_eq!(
+            parsed("-V").unwrap_err().to_string(),
+            "datapass-pull 0.1.0\n"
+        );
+    }
+
+    #[test]
+    fn help_tells_variables_defaults_and_exit_statuses() {
+        let help = parsed("--help").unwrap_err().to_string();
+        assert!(help.trim_end().ends_with(EXIT_STATUS), "{help}");
+        for variable in VARIABLES {
+            assert!(
+                help.contains(&format!("\n  {}\n", variable.name)),
+                "{}",
+                variable.name
+            );
+        }
+        let mut command = command();
+        command.build();
+        for variable in VARIABLES {
+            let Some(option) = variable.option else {
+                continue;
+            };
+            let arg = command
+                .get_arguments()
+                .find(|arg| {
+                    Some(option) == arg.get_long().map(|long| format!("--{long}")).as_deref()
+                })
+                .unwrap();
+            let help = arg.get_help().unwrap().to_string();
+            assert!(
+                help.contains(&format!("[env: {}]", variable.name)),
+                "{help}"
+            );
+            let default = variable.default.unwrap_or("none");
+            assert!(help.contains(&format!("[default: {default}]")), "{help}");
+        }
+        for name in [
+            "pull",
+            "check",
+            "status",
+            "migrate",
+            "rejected",
+            "watermark",
+            "schedule",
+        ] {
+            let help = parsed(&format!("{name} --help")).unwrap_err().to_string();
+            assert!(help.contains("Exit status:"), "{help}");
+        }
+    }
+
+    #[test]
+    fn every_shell_gets_its_completions() {
+        for shell in clap_complete::Shell::value_variants() {
+            let script = String::from_utf8(completions(*shell)).unwrap();
+            for word in ["page-size", "watermark"] {
+                assert!(script.contains(word), "{shell}: {word}");
+            }
+            let knows_values = script.contains("good_job");
+            let has_values = ["bash", "zsh", "fish"].contains(&shell.to_string().as_str());
+            assert!(knows_values || !has_values, "{shell}");
+        }
+    }
+}

@@ -323,10 +323,6 @@ mod tests {
                 "{verbosity} {rust_log}"
             );
             assert!(
-                level(&config, "datapass_pullover") <= Warn,
-                "{verbosity} {rust_log}"
-            );
-            assert!(
                 level(&config, "tokio_postgres") <= Warn,
                 "{verbosity} {rust_log}"
             );

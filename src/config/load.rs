@@ -120,7 +120,8 @@ impl Loader<'_> {
     }
 
     fn missing(&mut self, name: &str, detail: String) {
-        let help = Variable::find(name).map_or("", |variable| variable.help);
+        let help =
+            Variable::find(name).map_or_else(String::new, |variable| lower_first(variable.help));
         self.problem(
             name,
             false,
@@ -546,6 +547,14 @@ fn trimmed(text: &str) -> Result<String, String> {
 
 fn utf8(value: &OsStr) -> Result<&str, String> {
     value.to_str().ok_or_else(|| "is not UTF-8".to_owned())
+}
+
+/// Makes a sentence the end of another one; names, which begin with two capitals, keep theirs.
+fn lower_first(text: &str) -> String {
+    match text.strip_prefix("The ") {
+        Some(rest) => format!("the {rest}"),
+        None => text.to_owned(),
+    }
 }
 
 /// Names a variable, with the env file that it is from.

@@ -93,3 +93,86 @@ fn lenient_format(name: &str, option: Option<&str>, environment: &Environment) -
     text.and_then(|text| values::word(text, FORMATS).ok())
         .unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(pairs: &[(&str, &str)]) -> Environment {
+        Environment::new(
+            pairs
+                .iter()
+                .map(|(name, value)| (name.into(), value.into())),
+        )
+    }
+
+    fn args(line: &str) -> Vec<OsString> {
+        std::iter::once("datapass-pull")
+            .chain(line.split_whitespace())
+            .map(OsString::from)
+            .collect()
+    }
+
+    #[test]
+    fn a_refused_command_line_still_tells_what_it_wanted() {
+        use Format::{Json, Text};
+        let cases = [
+            ("", "", Text, true),
+            ("", "json", Json, true),
+            ("", "xml", Text, true),
+            ("--frobnicate", "", Text, true),
+            ("--format json --frobnicate", "", Json, true),
+            ("--frobnicate --format=json", "text", Json, true),
+            ("--format= --frobnicate", "json", Json, true),
+            ("--format json --format text --oops", "", Text, true),
+            ("--format xml --oops", "json", Text, true),
+            ("--format", "json", Json, true),
+            ("pull --oops --format json", "", Json, true),
+            ("pull status", "", Text, true),
+            ("puul", "", Text, true),
+            ("--since status --oops", "", Text, true),
+            ("--since=7d status", "", Text, false),
+            ("-vq status --format json --oops", "", Json, false),
+            (
+                "--env-file e --timeout 1m check --oops",
+                "json",
+                Json,
+                false,
+            ),
+            ("--log-format json watermark", "", Text, false),
+            ("rejected accept", "", Text, false),
+            ("schedule launchd", "", Text, false),
+            ("help frobnicate", "", Text, false),
+            ("-- status --format json", "", Text, true),
+        ];
+        for (line, variable, format, is_cycle) in cases {
+            let environment = environment(&[("DATAPASS_FORMAT", variable)]);
+            let requested = requested_format_and_cycle(&args(line), &environment);
+            assert_eq!(requested, Requested { format, is_cycle }, "{line}");
+        }
+        assert!(requested_format_and_cycle(&[], &environment(&[])).is_cycle);
+    }
+
+    #[test]
+    fn an_understood_command_line_is_asked_itself() {
+        let environment = environment(&[("DATAPASS_FORMAT", "json"), ("RUST_LOG", "debug")]);
+        let cases = [
+            ("", Format::Json, true),
+            ("--format text", Format::Text, true),
+            ("pull --format=", Format::Json, true),
+            ("status", Format::Json, false),
+        ];
+        for (line, format, is_cycle) in cases {
+            let cli = cli::parse(args(line).into_iter()).unwrap();
+            assert_eq!(
+                requested(&cli, &environment),
+                Requested { format, is_cycle },
+                "{line}"
+            );
+        }
+        let cli = cli::parse(args("-vv --log-format json").into_iter()).unwrap();
+        let log = log_config(&cli.global, &environment);
+        assert_eq!((log.verbosity, log.rust_log.as_deref()), (2, Some("debug")));
+        assert_eq!(log.format, Format::Json);
+    }
+}

@@ -245,3 +245,278 @@ fn database_url_problem(text: &str) -> Option<String> {
         .is_err()
         .then(|| problem.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now() -> DateTime<Utc> {
+        Utc.with_ymd_and_hms(2026, 5, 18, 10, 0, 0).unwrap()
+    }
+
+    #[test]
+    fn numbers_are_digits_within_a_range() {
+        for (text, expected) in [("1", 1), ("1000", 1_000), ("007", 7)] {
+            assert_eq!(number(text, 1, 1_000), Ok(expected), "{text}");
+        }
+        for text in [
+            "",
+            "0",
+            "1001",
+            "-1",
+            "+1",
+            " 1",
+            "1 ",
+            "1.0",
+            "1e3",
+            "٣",
+            "4294967297",
+            "99999999999999999999999",
+        ] {
+            assert_eq!(
+                number(text, 1, 1_000),
+                Err("must be a whole number from 1 to 1000".to_owned()),
+                "{text}"
+            );
+        }
+        assert_eq!(number("0", 0, 100), Ok(0));
+    }
+
+    #[test]
+    fn ages_are_whole_numbers_with_a_unit() {
+        let minute = Duration::from_secs(60);
+        for (text, seconds) in [
+            ("60s", 60),
+            ("1m", 60),
+            ("90m", 5_400),
+            ("36h", 129_600),
+            ("7d", 604_800),
+            ("007d", 604_800),
+            ("36500d", 3_153_600_000),
+        ] {
+            assert_eq!(
+                age(text, minute, "1m"),
+                Ok(Duration::from_secs(seconds)),
+                "{text}"
+            );
+        }
+        for text in [
+            "",
+            "s",
+            "59s",
+            "0d",
+            "60",
+            "1.5h",
+            "-1h",
+            "+1h",
+            " 1h",
+            "1h ",
+            "1H",
+            "1w",
+            "1 h",
+            "1h30m",
+            "36501d",
+            "18446744073709551615d",
+            "18446744073709551616s",
+            "é",
+            "1é",
+            "1日",
+        ] {
+            let problem = age(text, minute, "1m").unwrap_err();
+            assert!(problem.contains("at least 1m"), "{text}");
+        }
+    }
+
+    #[test]
+    fn times_are_rfc_3339_dates_or_ages() {
+        for (text, expected) in [
+            ("2026-05-18T10:00:00Z", "2026-05-18T10:00:00+00:00"),
+            ("2026-05-18T12:00:00+02:00", "2026-05-18T10:00:00+00:00"),
+            (
+                "2026-05-18t09:59:59.1234567z",
+                "2026-05-18T09:59:59.123456+00:00",
+            ),
+            ("2016-12-31T23:59:60Z", "2017-01-01T00:00:00+00:00"),
+            ("2026-05-18", "2026-05-18T00:00:00+00:00"),
+            ("0001-01-01", "0001-01-01T00:00:00+00:00"),
+            ("0s", "2026-05-18T10:00:00+00:00"),
+            ("36h", "2026-05-16T22:00:00+00:00"),
+            ("7d", "2026-05-11T10:00:00+00:00"),
+            ("36500d", "1926-06-12T10:00:00+00:00"),
+        ] {
+            let time = instant(text, now()).map(|time| time.to_rfc3339());
+            assert_eq!(time.as_deref(), Ok(expected), "{text}");
+        }
+        for (text, expected) in [
+            ("2026-05-18T10:00:00.000001Z", "is in the future"),
+            ("2026-05-18T10:00:01Z", "is in the future"),
+            ("2026-05-18T11:00:00+00:30", "is in the future"),
+            ("2026-05-19", "is in the future"),
+            ("9999-12-31T23:59:59Z", "is in the future"),
+            ("2026-05-18T10:00:00", "has no offset"),
+            ("2026-05-18T10:00:00.5", "has no offset"),
+            ("", "is no time"),
+            ("2026-05-18T10:00Z", "is no time"),
+            ("2026-02-30", "is no time"),
+            ("2026-5-18", "is no time"),
+            ("+026-05-18", "is no time"),
+            ("-026-05-18", "is no time"),
+            ("18/05/2026", "is no time"),
+            ("yesterday", "is no time"),
+            ("1779098400", "is no time"),
+            ("-7d", "is no time"),
+            ("7", "is no time"),
+            ("18446744073709551615d", "is no time"),
+            ("é026-05-1", "is no time"),
+        ] {
+            let problem = instant(text, now()).unwrap_err();
+            assert!(problem.starts_with(expected), "{text}: {problem}");
+        }
+    }
+
+    #[test]
+    fn urls_are_https_or_local() {
+        for (text, allow_http, expected) in [
+            ("https://h/api/v1", false, "https://h/api/v1"),
+            ("https://h/api/v1/", false, "https://h/api/v1"),
+            ("https://h/api/v1//", false, "https://h/api/v1"),
+            ("https://h", false, "https://h/"),
+            ("https://h:8443/", false, "https://h:8443/"),
+            ("HTTPS://H/", false, "https://h/"),
+            (
+                "http://localhost:3000/v1",
+                false,
+                "http://localhost:3000/v1",
+            ),
+            ("http://127.0.0.1/v1", false, "http://127.0.0.1/v1"),
+            ("http://127.9.8.7/v1", false, "http://127.9.8.7/v1"),
+            ("http://[::1]:80/v1", false, "http://[::1]/v1"),
+            ("http://h/v1", true, "http://h/v1"),
+        ] {
+            let url = base_url(text, allow_http).map(String::from);
+            assert_eq!(url.as_deref(), Ok(expected), "{text}");
+            assert!(auth_url(text, allow_http).is_ok(), "{text}");
+        }
+        for (text, allow_http, expected) in [
+            ("http://h/v1", false, "must be https://"),
+            ("http://localhost.example/v1", false, "must be https://"),
+            ("http://126.0.0.1/v1", false, "must be https://"),
+            ("http://[::2]/v1", false, "must be https://"),
+            ("http://127.0.0.1.example/v1", false, "must be https://"),
+            ("ftp://h/v1", true, "must be an https:// URL"),
+            ("hunter2", true, "must be an https:// URL"),
+            ("h/v1", true, "must be an https:// URL"),
+            ("https:h/v1", true, "must be an https:// URL"),
+            ("https:\\\\h", true, "must be an https:// URL"),
+            ("https://", true, "must be an https:// URL"),
+            ("file:///etc/passwd", true, "must be an https:// URL"),
+            ("https://h/v1 ", true, "has a space"),
+            ("https://h/v1\n", true, "has a space"),
+            ("https://hunter2@h/v1", true, "has a user name or password"),
+            ("https://:hunter2@h/v1", true, "has a user name or password"),
+            ("https://h/v1#hunter2", true, "has a fragment"),
+            ("https://h/v1#", true, "has a fragment"),
+            ("https://h/v1?hunter2", true, "has a query"),
+            ("https://h/v1?", true, "has a query"),
+        ] {
+            let problem = base_url(text, allow_http).unwrap_err();
+            assert!(problem.starts_with(expected), "{text}: {problem}");
+            assert!(!problem.contains("hunter2"), "{text}: {problem}");
+        }
+        assert!(auth_url("https://h/token?tenant=1", false).is_ok());
+    }
+
+    #[test]
+    fn a_dsn_parses_and_is_https_or_local() {
+        for (text, allow_http, is_good) in [
+            ("https://key@o1.ingest.example/42", false, true),
+            ("http://key@127.0.0.1:9000/42", false, true),
+            ("http://key@localhost/42", false, true),
+            ("http://key@[::1]:9000/42", false, true),
+            ("http://key@sentry.example/42", false, false),
+            ("http://key@sentry.example/42", true, true),
+            ("https://sentry.example/42", true, false),
+            ("https://hunter2@sentry.example", true, false),
+            ("hunter2", true, false),
+        ] {
+            let dsn = sentry_dsn(text, allow_http);
+            assert_eq!(dsn.is_ok(), is_good, "{text}");
+            assert!(
+                !dsn.err().is_some_and(|problem| problem.contains("hunter2")),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn names_keep_to_their_characters() {
+        for (judge, good, bad) in [
+            (
+                ruby_class as fn(&str) -> Result<String, String>,
+                &["Job", "A::B2", "My_Job"][..],
+                &["job", "A::", "::A", "A:B", "A b", "A\n", "É", "A;drop", ""][..],
+            ),
+            (
+                global_id_app,
+                &["relais", "my-app2"],
+                &["my_app", "a/b", "a b", "é", "a\n"],
+            ),
+            (
+                image,
+                &["a", "r.example:5000/a/b:1.0@sha256:00"],
+                &["a b", "a\n", "a\"", "a'", "a#b", "é"],
+            ),
+            (
+                |text| plain(text, 5),
+                &["a", " é ", "12345"],
+                &[
+                    "", " ", "\u{a0}", "123456", "a\0", "a\n", "a\u{7f}", "a\u{9b}",
+                ],
+            ),
+            (
+                database_url,
+                &[
+                    "postgres://u:p@h/d",
+                    "host=/run user=u",
+                    "postgresql://[::1]:5432/d",
+                ],
+                &["hunter2", "postgres://h:hunter2/d", "host=h hunter2=1"],
+            ),
+        ] {
+            for text in good {
+                assert_eq!(judge(text).as_deref(), Ok(*text));
+            }
+            for text in bad {
+                let problem = judge(text).unwrap_err();
+                assert!(!problem.contains("hunter2"), "{text}: {problem}");
+            }
+        }
+    }
+
+    #[test]
+    fn files_are_looked_at() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("ca.pem");
+        std::fs::write(&file, "x").unwrap();
+        assert_eq!(readable_file(file.clone()), Ok(file.clone()));
+        assert!(
+            readable_file(directory.path().into())
+                .unwrap_err()
+                .contains("directory")
+        );
+        let missing = directory.path().join("missing");
+        assert!(
+            readable_file(missing.clone())
+                .unwrap_err()
+                .contains("not found")
+        );
+        assert_eq!(writable_file(missing.clone()), Ok(missing));
+        for path in [
+            directory.path().into(),
+            PathBuf::from("/"),
+            PathBuf::from(".."),
+        ] {
+            assert_eq!(writable_file(path), Err("must name a file".to_owned()));
+        }
+    }
+}

@@ -167,3 +167,62 @@ pub const VARIABLES: &[Variable] = &[
     variable("SENTRY_DSN", "Turns on reports to Sentry"),
     variable("SENTRY_ENVIRONMENT", "The environment that Sentry shows"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    const TEMPLATE: &str = include_str!("../../.env.template");
+
+    #[test]
+    fn the_template_documents_every_variable_once_in_order() {
+        let entry = |line: &str| {
+            let line = line.strip_prefix("# ").unwrap_or(line);
+            let (name, value) = line.split_once('=')?;
+            let is_name = |c: char| c.is_ascii_uppercase() || c == '_';
+            name.chars()
+                .all(is_name)
+                .then(|| (name.to_owned(), value.to_owned()))
+        };
+        let entries: Vec<_> = TEMPLATE.lines().filter_map(entry).collect();
+        let names: Vec<&str> = entries.iter().map(|(name, _)| name.as_str()).collect();
+        let expected: Vec<&str> = VARIABLES.iter().map(|variable| variable.name).collect();
+        assert_eq!(names, expected);
+        for (name, value) in &entries {
+            let default = Variable::find(name).unwrap().default;
+            if let Some(default) = default {
+                assert_eq!(value.trim_matches('\''), default, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_template_sets_nothing() {
+        let variables: BTreeMap<String, String> = dotenvy::from_read_iter(TEMPLATE.as_bytes())
+            .map(Result::unwrap)
+            .collect();
+        assert!(variables.values().all(String::is_empty), "{variables:?}");
+        for variable in VARIABLES {
+            assert_eq!(
+                variables.contains_key(variable.name),
+                variable.required,
+                "{}",
+                variable.name
+            );
+        }
+    }
+
+    #[test]
+    fn options_are_those_of_the_command_line() {
+        let command = crate::cli::command();
+        for variable in VARIABLES {
+            let Some(option) = variable.option else {
+                continue;
+            };
+            let is_long = |arg: &clap::Arg| arg.get_long() == option.strip_prefix("--");
+            assert!(command.get_arguments().any(is_long), "{option}");
+        }
+    }
+}
