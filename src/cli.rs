@@ -7,7 +7,7 @@
 use std::ffi::OsString;
 
 use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{
     ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, ValueHint,
 };
@@ -273,11 +273,13 @@ impl CycleArgs {
 ///
 /// # Errors
 ///
-/// clap's own error, which also carries `--help` and `--version`. It never quotes a secret: none
-/// is an option.
+/// clap's own error, which also carries `--help` and `--version`. No secret is an option, and an
+/// address typed where none belongs is not repeated: it may hold a password.
 pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let mut command = command();
-    let matches = command.try_get_matches_from_mut(args)?;
+    let matches = command
+        .try_get_matches_from_mut(args)
+        .map_err(without_addresses)?;
     let mut cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
     match &mut cli.command {
         None => {}
@@ -293,6 +295,22 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Cli, clap::Error> {
         }
     }
     Ok(cli)
+}
+
+/// Takes addresses out of what clap repeats of a refused command line.
+fn without_addresses(mut error: clap::Error) -> clap::Error {
+    let repeated = [
+        ContextKind::InvalidArg,
+        ContextKind::InvalidSubcommand,
+        ContextKind::InvalidValue,
+    ];
+    for kind in repeated {
+        let value = error.get(kind).map(ToString::to_string);
+        if value.is_some_and(|value| value.contains("://")) {
+            error.insert(kind, ContextValue::String("an address".to_owned()));
+        }
+    }
+    error
 }
 
 /// Returns the definition of the command line, for help, completions and the manual's test.
@@ -447,6 +465,12 @@ mod tests {
             "--since",
             "--dry-run=yes",
             "--client-secret hunter2",
+            "--client-secret=hunter2",
+            "postgres://u:hunter2@h/d",
+            "migrate postgres://u:hunter2@h/d",
+            "--dry-run=postgres://u:hunter2@h/d",
+            "schedule postgres://u:hunter2@h/d",
+            "-- postgres://u:hunter2@h/d",
         ] {
             let error = parsed(args).unwrap_err();
             assert!(error.use_stderr(), "{args}");
