@@ -1,11 +1,21 @@
 //! Validated settings: flag over environment over `--env-file`, every problem named at once.
 
+mod environment;
+mod load;
+mod requested;
+mod values;
+mod variables;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
 use url::Url;
+
+pub use environment::Environment;
+pub use requested::{Requested, log_config, requested, requested_format_and_cycle};
+pub use variables::{VARIABLES, Variable};
 
 /// What the user asked for, with the settings that it needs and no others.
 #[derive(Debug)]

@@ -1,0 +1,178 @@
+//! What must be known before, or without, a valid configuration: how to log, and whether and in
+//! which form a summary line is due.
+
+use std::ffi::OsString;
+
+use super::{Environment, Format, LogConfig, values};
+use crate::cli::{self, Cli, GlobalArgs};
+
+/// The words of both formats.
+pub(super) const FORMATS: &[(&str, Format)] = &[("text", Format::Text), ("json", Format::Json)];
+
+/// The summary line that a command line asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Requested {
+    /// The form that was asked for, text when the wish is not understood.
+    pub format: Format,
+    /// Whether a cycle was meant, which always ends with a summary line.
+    pub is_cycle: bool,
+}
+
+/// Tells which summary line is due for a command line that clap understood.
+pub fn requested(cli: &Cli, environment: &Environment) -> Requested {
+    let format = lenient_format("DATAPASS_FORMAT", cli.global.format.as_deref(), environment);
+    Requested {
+        format,
+        is_cycle: cli.is_cycle(),
+    }
+}
+
+/// Tells which summary line is due for a command line that clap refused.
+///
+/// `args` begins with the program's name. It is a cycle when its first word that is neither an
+/// option nor an option's value is no other command; the last `--format` counts.
+pub fn requested_format_and_cycle(args: &[OsString], environment: &Environment) -> Requested {
+    let command = cli::command();
+    let takes_value = |option: &str| {
+        let long = option.strip_prefix("--");
+        command
+            .get_arguments()
+            .any(|arg| arg.get_long() == long && arg.get_action().takes_values())
+    };
+    let mut format = None;
+    let mut word = None;
+    let mut args = args.iter().skip(1).map(|arg| arg.to_string_lossy());
+    while let Some(arg) = args.next() {
+        if arg == "--" {
+            break;
+        } else if let Some(value) = arg.strip_prefix("--format=") {
+            format = Some(value.to_owned());
+        } else if arg.starts_with("--") && takes_value(&arg) {
+            let value = args.next();
+            if arg == "--format" {
+                format = value.map(|value| value.into_owned());
+            }
+        } else if !arg.starts_with('-') {
+            word.get_or_insert_with(|| arg.into_owned());
+        }
+    }
+    let is_other = |word: &str| {
+        word == "help"
+            || command
+                .find_subcommand(word)
+                .is_some_and(|found| found.get_name() != "pull")
+    };
+    Requested {
+        format: lenient_format("DATAPASS_FORMAT", format.as_deref(), environment),
+        is_cycle: !word.is_some_and(|word| is_other(&word)),
+    }
+}
+
+/// Tells how to log, before anything is validated: a form that is not understood is text here, and
+/// a problem that [`super::Config::load`] names.
+pub fn log_config(args: &GlobalArgs, environment: &Environment) -> LogConfig {
+    let rust_log = environment
+        .find("RUST_LOG")
+        .and_then(|found| found.value.to_str());
+    LogConfig {
+        verbosity: args.verbose,
+        rust_log: rust_log.map(str::to_owned),
+        format: lenient_format(
+            "DATAPASS_LOG_FORMAT",
+            args.log_format.as_deref(),
+            environment,
+        ),
+    }
+}
+
+fn lenient_format(name: &str, option: Option<&str>, environment: &Environment) -> Format {
+    let variable = environment
+        .find(name)
+        .and_then(|found| found.value.to_str());
+    let text = option.filter(|text| !text.is_empty()).or(variable);
+    text.and_then(|text| values::word(text, FORMATS).ok())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(pairs: &[(&str, &str)]) -> Environment {
+        Environment::new(
+            pairs
+                .iter()
+                .map(|(name, value)| (name.into(), value.into())),
+        )
+    }
+
+    fn args(line: &str) -> Vec<OsString> {
+        std::iter::once("datapass-pull")
+            .chain(line.split_whitespace())
+            .map(OsString::from)
+            .collect()
+    }
+
+    #[test]
+    fn a_refused_command_line_still_tells_what_it_wanted() {
+        use Format::{Json, Text};
+        let cases = [
+            ("", "", Text, true),
+            ("", "json", Json, true),
+            ("", "xml", Text, true),
+            ("--frobnicate", "", Text, true),
+            ("--format json --frobnicate", "", Json, true),
+            ("--frobnicate --format=json", "text", Json, true),
+            ("--format= --frobnicate", "json", Json, true),
+            ("--format json --format text --oops", "", Text, true),
+            ("--format xml --oops", "json", Text, true),
+            ("--format", "json", Json, true),
+            ("pull --oops --format json", "", Json, true),
+            ("pull status", "", Text, true),
+            ("puul", "", Text, true),
+            ("--since status --oops", "", Text, true),
+            ("--since=7d status", "", Text, false),
+            ("-vq status --format json --oops", "", Json, false),
+            (
+                "--env-file e --timeout 1m check --oops",
+                "json",
+                Json,
+                false,
+            ),
+            ("--log-format json watermark", "", Text, false),
+            ("rejected accept", "", Text, false),
+            ("schedule launchd", "", Text, false),
+            ("help frobnicate", "", Text, false),
+            ("-- status --format json", "", Text, true),
+        ];
+        for (line, variable, format, is_cycle) in cases {
+            let environment = environment(&[("DATAPASS_FORMAT", variable)]);
+            let requested = requested_format_and_cycle(&args(line), &environment);
+            assert_eq!(requested, Requested { format, is_cycle }, "{line}");
+        }
+        assert!(requested_format_and_cycle(&[], &environment(&[])).is_cycle);
+    }
+
+    #[test]
+    fn an_understood_command_line_is_asked_itself() {
+        let environment = environment(&[("DATAPASS_FORMAT", "json"), ("RUST_LOG", "debug")]);
+        let cases = [
+            ("", Format::Json, true),
+            ("--format text", Format::Text, true),
+            ("pull --format=", Format::Json, true),
+            ("status", Format::Json, false),
+        ];
+        for (line, format, is_cycle) in cases {
+            let cli = cli::parse(args(line).into_iter()).unwrap();
+            assert_eq!(
+                requested(&cli, &environment),
+                Requested { format, is_cycle },
+                "{line}"
+            );
+        }
+        let cli = cli::parse(args("-vv --log-format json").into_iter()).unwrap();
+        let log = log_config(&cli.global, &environment);
+        assert_eq!((log.verbosity, log.rust_log.as_deref()), (2, Some("debug")));
+        assert_eq!(log.format, Format::Json);
+    }
+}
