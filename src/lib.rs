@@ -1,6 +1,8 @@
 //! `datapass-pull`: one run is one cycle, Authenticate → List → Create → Advance.
 
 pub mod config;
+pub mod db;
 pub mod error;
 pub mod exit;
 pub mod report;
+pub mod tls;
