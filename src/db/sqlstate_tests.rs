@@ -1,0 +1,279 @@
+//! Tests of the reading of PostgreSQL's errors, against a server that answers what it is told.
+
+use super::*;
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::thread;
+
+use postgres::{Client, NoTls};
+
+/// Connects to a server that answers the start-up packet with these bytes, then closes.
+fn error_after(answer: Vec<u8>, settings: &str) -> Error {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut packet = [0; 1024];
+        let _ = stream.read(&mut packet).unwrap();
+        stream.write_all(&answer).unwrap();
+    });
+    let text = format!("host=127.0.0.1 port={port} user=me {settings}");
+    let error = Client::connect(&text, NoTls).err().unwrap();
+    server.join().unwrap();
+    error
+}
+
+/// Makes the error that a server sends with these fields (protocol, section 55.8).
+fn server_error(fields: &[(u8, &str)]) -> Error {
+    let mut body = Vec::new();
+    for (kind, value) in [(b'S', "ERROR")].iter().chain(fields) {
+        body.push(*kind);
+        body.extend(value.as_bytes());
+        body.push(0);
+    }
+    body.push(0);
+    error_after(message(b'E', &body), "")
+}
+
+fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+    let mut message = vec![kind];
+    message.extend(u32::try_from(body.len() + 4).unwrap().to_be_bytes());
+    message.extend(body);
+    message
+}
+
+fn told(error: &Error) -> (Reason, String) {
+    let failure = failure(Stage::Create, "testing", error);
+    assert_eq!(failure.stage, Stage::Create);
+    assert!(
+        failure
+            .message
+            .starts_with("PostgreSQL failed while testing: ")
+    );
+    (failure.reason, failure.story())
+}
+
+#[test]
+fn every_code_has_its_reason() {
+    use Reason::*;
+    for (codes, expected) in [
+        (
+            "08000 08001 08003 08004 08006 08007 08P01",
+            DatabaseUnavailable,
+        ),
+        (
+            "57P01 57P02 57P03 57P04 57P05 58000 58030 58P01 25006",
+            DatabaseUnavailable,
+        ),
+        ("40000 40001 40002 40003 40P01", DatabaseBusy),
+        (
+            "53000 53100 53200 53300 53400 55P03 55006 57014 25P03 25P04",
+            DatabaseBusy,
+        ),
+        ("28000 28P01 3D000", DatabaseLogin),
+        ("42P01 42703", TablesMissing),
+        (
+            "0A000 21000 22001 22003 22021 22P02 22P05 23502 23505 23514",
+            DatabaseRefused,
+        ),
+        (
+            "25000 25001 25P01 25P02 26000 2BP01 3F000 42501 42601 42804",
+            DatabaseRefused,
+        ),
+        (
+            "42P05 44000 54000 55000 F0000 P0001 XX000 XX001 99999",
+            DatabaseRefused,
+        ),
+    ] {
+        for code in codes.split(' ') {
+            assert_eq!(reason(code), expected, "{code}");
+        }
+    }
+    assert_eq!(reason(""), DatabaseRefused);
+    assert_eq!(reason("é"), DatabaseRefused);
+}
+
+#[test]
+fn values_are_never_shown() {
+    for code in [
+        "22P02", "23505", "23502", "P0001", "44000", "XX000", "21000",
+    ] {
+        let error = server_error(&[
+            (b'C', code),
+            (b'M', "CANARY"),
+            (b'D', "CANARY"),
+            (b'H', "CANARY"),
+            (b'W', "CANARY"),
+            (b't', "proactivite_requests"),
+            (b'c', "siret"),
+            (b'n', "some_check"),
+        ]);
+        let (reason, story) = told(&error);
+        assert_eq!(reason, Reason::DatabaseRefused);
+        assert_eq!(
+            story,
+            format!(
+                "PostgreSQL failed while testing: SQLSTATE {code}, table proactivite_requests, \
+                 column siret, constraint some_check"
+            )
+        );
+    }
+    // What a trigger raises under a harmless code.
+    for field in [
+        (b'W', "PL/pgSQL function f() line 1"),
+        (b'R', "exec_stmt_raise"),
+    ] {
+        let error = server_error(&[(b'C', "42501"), (b'M', "CANARY"), field]);
+        assert!(!told(&error).1.contains("CANARY"));
+    }
+    let error = server_error(&[
+        (b'C', "23505"),
+        (b'M', "CANARY"),
+        (b'n', "CANARY"),
+        (b'R', "exec_stmt_raise"),
+    ]);
+    assert!(!told(&error).1.contains("CANARY"));
+    let error = server_error(&[
+        (b'C', "28P01"),
+        (b'M', "no\nway\u{202e}"),
+        (b'D', "CANARY"),
+        (b'H', "CANARY"),
+    ]);
+    assert_eq!(
+        told(&error),
+        (
+            Reason::DatabaseLogin,
+            "PostgreSQL failed while testing: SQLSTATE 28P01, no way ".to_owned()
+        )
+    );
+}
+
+#[test]
+fn missing_tables_and_rights_say_what_to_do() {
+    let (reason, story) = told(&server_error(&[
+        (b'C', "42P01"),
+        (b'M', "la relation « datapass_pull_runs » n'existe pas"),
+    ]));
+    assert_eq!(reason, Reason::TablesMissing);
+    assert!(story.ends_with("run `datapass-pull migrate`"), "{story}");
+
+    let (reason, story) = told(&server_error(&[
+        (b'C', "42703"),
+        (
+            b'M',
+            "column \"x\" of relation \"good_jobs\" does not exist",
+        ),
+    ]));
+    assert_eq!(reason, Reason::DatabaseRefused);
+    assert!(!story.contains("migrate"), "{story}");
+
+    let (reason, story) = told(&server_error(&[
+        (b'C', "42501"),
+        (b'M', "droit refusé pour la table datapass_pull_rejections"),
+    ]));
+    assert_eq!(reason, Reason::DatabaseRefused);
+    assert!(
+        story.contains("needs SELECT, INSERT, UPDATE on datapass_pull_rejections"),
+        "{story}"
+    );
+    let (_, story) = told(&server_error(&[
+        (b'C', "42501"),
+        (
+            b'M',
+            "permission denied for sequence proactivite_requests_id_seq",
+        ),
+    ]));
+    assert!(story.contains("USAGE on its sequence"), "{story}");
+}
+
+#[test]
+fn conflicts_and_lost_connections_are_told_apart() {
+    for (code, retryable, disconnected) in [
+        ("40001", true, false),
+        ("40P01", true, false),
+        ("40003", false, false),
+        ("55P03", false, false),
+        ("57P01", false, true),
+        ("08006", false, true),
+        ("23505", false, false),
+    ] {
+        let error = server_error(&[(b'C', code), (b'M', "x")]);
+        assert_eq!(is_retryable(&error), retryable, "{code}");
+        assert_eq!(is_disconnected(&error), disconnected, "{code}");
+    }
+}
+
+#[test]
+fn errors_without_a_code_are_told_apart() {
+    let closed = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let refused = Client::connect(&format!("host=127.0.0.1 port={closed} user=me"), NoTls);
+    let refused = refused.err().unwrap();
+    let unknown = Client::connect("host=host.invalid user=me", NoTls)
+        .err()
+        .unwrap();
+    for (error, expected, words) in [
+        (&refused, Reason::DatabaseUnavailable, "refused"),
+        (&unknown, Reason::DatabaseUnavailable, "lookup"),
+        (
+            &error_after(Vec::new(), ""),
+            Reason::DatabaseUnavailable,
+            "",
+        ),
+        (
+            // A key that means nothing at this point.
+            &error_after(message(b'n', &[]), ""),
+            Reason::DatabaseUnavailable,
+            "unexpected message",
+        ),
+        (
+            &error_after(message(b'E', b"no fields"), ""),
+            Reason::DatabaseUnavailable,
+            "",
+        ),
+        (
+            // Authentication by a clear-text password, of which there is none.
+            &error_after(message(b'R', &3_u32.to_be_bytes()), ""),
+            Reason::DatabaseLogin,
+            "password missing",
+        ),
+        (
+            // GSSAPI.
+            &error_after(message(b'R', &7_u32.to_be_bytes()), ""),
+            Reason::DatabaseLogin,
+            "authentication",
+        ),
+        (
+            &error_after(b"N".to_vec(), "sslmode=require"),
+            Reason::DatabaseTls,
+            "no TLS",
+        ),
+        (
+            &"nonsense=CANARY".parse::<postgres::Config>().unwrap_err(),
+            Reason::Configuration,
+            "address",
+        ),
+    ] {
+        let (reason, story) = told(error);
+        assert_eq!(reason, expected, "{story}");
+        assert!(story.contains(words), "{story}");
+        assert!(!story.contains("CANARY"), "{story}");
+        assert_eq!(
+            is_disconnected(error),
+            expected == Reason::DatabaseUnavailable,
+            "{story}"
+        );
+        assert!(!is_retryable(error), "{story}");
+    }
+}
+
+#[test]
+fn long_messages_are_cut() {
+    assert_eq!(printable(&"é".repeat(300)).chars().count(), 300);
+    assert_eq!(printable(&"é".repeat(301)).chars().count(), 301);
+    assert!(printable(&"é".repeat(301)).ends_with('…'));
+}

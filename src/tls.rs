@@ -1,0 +1,331 @@
+//! TLS, one stack for HTTP and PostgreSQL: rustls with `ring`, roots of the system or of a file,
+//! the two weaker ways of checking a certificate that libpq knows, and the reading of refusals.
+//!
+//! Nothing here relies on a process-wide provider, so nothing panics when none was installed.
+
+use std::error::Error as StdError;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+};
+
+use crate::error::{Failure, Reason, Stage};
+
+/// Why there is nothing to check a certificate against.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// Neither the system nor a setting gives a root certificate.
+    #[error(
+        "No root certificate was found: install ca-certificates, or name a PEM file in \
+         SSL_CERT_FILE or DATAPASS_CA_FILE"
+    )]
+    NoRoots,
+    /// A PEM file cannot be read.
+    #[error("Cannot read the certificate file {}: {kind}", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        kind: io::ErrorKind,
+    },
+    /// A PEM file holds no usable certificate.
+    #[error("The certificate file {} holds no usable PEM certificate", .path.display())]
+    NoCertificate {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The TLS library refuses its own settings.
+    #[error("TLS cannot be set up: {0}")]
+    SetUp(String),
+}
+
+/// How far a server's certificate is checked, in libpq's steps.
+#[derive(Debug, Clone)]
+pub enum Verification {
+    /// Not at all (libpq's `require` without a root certificate).
+    None,
+    /// The chain, not the name (`verify-ca`).
+    Chain(RootCertStore),
+    /// Both (`verify-full`).
+    Full(RootCertStore),
+}
+
+/// Returns the system's root certificates and those of a PEM file.
+///
+/// The system's are where `SSL_CERT_FILE` and `SSL_CERT_DIR` say, else where the distribution
+/// keeps them. None of either is an error, and so is a named file that gives none.
+pub fn roots(extra_pem: Option<&Path>) -> Result<RootCertStore, TlsError> {
+    let mut store = match extra_pem {
+        Some(path) => file_roots(path)?,
+        None => RootCertStore::empty(),
+    };
+    let system = rustls_native_certs::load_native_certs();
+    store.add_parsable_certificates(system.certs);
+    if store.is_empty() {
+        return Err(TlsError::NoRoots);
+    }
+    Ok(store)
+}
+
+/// Returns the root certificates of one PEM file and no others.
+pub fn file_roots(path: &Path) -> Result<RootCertStore, TlsError> {
+    let text = std::fs::read(path).map_err(|error| TlsError::Unreadable {
+        path: path.to_owned(),
+        kind: error.kind(),
+    })?;
+    let mut store = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&text) {
+        let added = certificate.ok().map(|certificate| store.add(certificate));
+        if !matches!(added, Some(Ok(()))) {
+            return Err(TlsError::NoCertificate {
+                path: path.to_owned(),
+            });
+        }
+    }
+    if store.is_empty() {
+        return Err(TlsError::NoCertificate {
+            path: path.to_owned(),
+        });
+    }
+    Ok(store)
+}
+
+/// Makes the TLS settings of the HTTP client: the system's roots and those of `DATAPASS_CA_FILE`.
+pub fn http_client_config(ca_file: Option<&Path>) -> Result<ClientConfig, Failure> {
+    let mut config = roots(ca_file)
+        .and_then(|store| client_config(Verification::Full(store)))
+        .map_err(|error| Failure::new(Stage::Prepare, Reason::Configuration, error.to_string()))?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// Makes TLS settings without a client certificate that check the server as told.
+pub fn client_config(verification: Verification) -> Result<ClientConfig, TlsError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| TlsError::SetUp(error.to_string()))?;
+    let verifier: Arc<dyn ServerCertVerifier> = match verification {
+        Verification::Full(store) => {
+            return Ok(builder.with_root_certificates(store).with_no_client_auth());
+        }
+        Verification::Chain(store) => Arc::new(ChainOnly {
+            inner: WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider)
+                .build()
+                .map_err(|error| TlsError::SetUp(error.to_string()))?,
+        }),
+        Verification::None => Arc::new(Unverified { provider }),
+    };
+    Ok(builder
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth())
+}
+
+/// Returns why a certificate was refused, when that is what an error is about.
+///
+/// Follows `source()`, and what an [`io::Error`] wraps, which `source()` skips.
+pub fn certificate_refusal<'a>(
+    error: &'a (dyn StdError + 'static),
+) -> Option<&'a CertificateError> {
+    chain(error).find_map(|error| match error.downcast_ref::<rustls::Error>() {
+        Some(rustls::Error::InvalidCertificate(refusal)) => Some(refusal),
+        _ => None,
+    })
+}
+
+/// Tells whether an error is about a server's certificate that was refused.
+pub fn is_certificate_refusal(error: &(dyn StdError + 'static)) -> bool {
+    certificate_refusal(error).is_some()
+}
+
+/// Tells whether an error comes from TLS, certificates included.
+pub fn is_tls(error: &(dyn StdError + 'static)) -> bool {
+    chain(error).any(|error| error.is::<rustls::Error>())
+}
+
+/// Walks an error and its causes, outermost first.
+pub(crate) fn chain<'a>(
+    error: &'a (dyn StdError + 'static),
+) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |error| {
+        let error: &'a (dyn StdError + 'static) = *error;
+        match error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref)
+        {
+            Some(inner) => Some(inner as &(dyn StdError + 'static)),
+            None => error.source(),
+        }
+    })
+}
+
+/// Checks the chain and forgives the name: libpq's `verify-ca`.
+#[derive(Debug)]
+struct ChainOnly {
+    inner: Arc<WebPkiServerVerifier>,
+}
+
+impl ServerCertVerifier for ChainOnly {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        // The name is checked last, so this error says that the chain is good.
+        match self.inner.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        ) {
+            Err(rustls::Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => Ok(ServerCertVerified::assertion()),
+            verdict => verdict,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner
+            .verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner
+            .verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
+
+/// Encrypts without knowing to whom: libpq's `prefer`, and `require` without a root certificate.
+///
+/// The signature of the handshake proves that the server holds the key of a certificate that
+/// nobody vouches for, so checking it would add nothing, and refuse what libpq takes.
+#[derive(Debug)]
+struct Unverified {
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("outer")]
+    struct Outer(#[source] io::Error);
+
+    #[test]
+    fn refusals_are_found_through_io_errors() {
+        let refused = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        let error = Outer(io::Error::new(io::ErrorKind::InvalidData, refused));
+        assert!(is_certificate_refusal(&error));
+        assert!(is_tls(&error));
+
+        let alert = rustls::Error::DecryptError;
+        let error = Outer(io::Error::other(Outer(io::Error::other(alert))));
+        assert!(!is_certificate_refusal(&error));
+        assert!(is_tls(&error));
+
+        let error = Outer(io::Error::from(io::ErrorKind::ConnectionReset));
+        assert!(!is_certificate_refusal(&error));
+        assert!(!is_tls(&error));
+    }
+
+    #[test]
+    fn bad_files_are_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let missing = directory.path().join("missing.pem");
+        let error = roots(Some(&missing)).unwrap_err();
+        assert!(error.to_string().contains("missing.pem"), "{error}");
+
+        let garbage = directory.path().join("garbage.pem");
+        for text in [
+            "",
+            "not a certificate",
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+            "-----BEGIN CERTIFICATE-----\n!\n",
+        ] {
+            std::fs::write(&garbage, text).unwrap();
+            let error = http_client_config(Some(&garbage)).unwrap_err();
+            assert_eq!(error.reason, Reason::Configuration);
+            assert!(error.message.contains("garbage.pem"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_private_root_is_taken() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&key).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ca.pem");
+        std::fs::write(&path, certificate.pem()).unwrap();
+        assert_eq!(file_roots(&path).unwrap().len(), 1);
+        let config = http_client_config(Some(&path)).unwrap();
+        assert_eq!(config.alpn_protocols, [b"http/1.1"]);
+    }
+}
