@@ -4,3 +4,4 @@ pub mod config;
 pub mod error;
 pub mod exit;
 pub mod report;
+pub mod schedule;
