@@ -352,6 +352,7 @@ mod tests {
                 "{text}"
             );
         }
+        assert_eq!(parse("*,5 * * * *").minutes.values.len(), 60);
         assert_eq!(parse("0 1 * JAN,oct-DEC *").months.values, [1, 10, 11, 12]);
         assert_eq!(parse("\t0  1 * * *\n").text(), "0 1 * * *");
     }

@@ -35,7 +35,9 @@ pub(super) fn image(image: Option<&str>) -> Result<&str, String> {
     ))
 }
 
-/// Returns the manifest. `image` comes from [`image`], so it needs no escape in quotes.
+/// Returns the manifest, explained in lines of `##`: what begins with `# ` is YAML to be switched on.
+///
+/// `image` comes from [`image`], so it needs no escape in quotes.
 pub(super) fn entry(cron: &Cron, image: &str, timeout: Duration) -> String {
     let job = |arguments| job(arguments, image, whole_seconds(timeout));
     let cycle = indent(&job(r#"["pull"]"#), "      ");
@@ -51,10 +53,10 @@ pub(super) fn entry(cron: &Cron, image: &str, timeout: Duration) -> String {
     );
     let schedule = cron.text();
     format!(
-        r#"# Kubernetes 1.29 or later. It needs, in the same namespace:
-#   kubectl create configmap datapass-pull --from-env-file=FILE
-#     with DATAPASS_AUTH_URL, DATAPASS_API_BASE_URL, DATAPASS_CLIENT_ID, and no secret
-#   kubectl create secret generic datapass-pull --from-file=DATAPASS_CLIENT_SECRET=FILE --from-file=DATABASE_URL=FILE
+        r#"## Kubernetes 1.29 or later. It needs, in the same namespace:
+##   kubectl create configmap datapass-pull --from-env-file=FILE
+##     with DATAPASS_AUTH_URL, DATAPASS_API_BASE_URL, DATAPASS_CLIENT_ID, and no secret
+##   kubectl create secret generic datapass-pull --from-file=DATAPASS_CLIENT_SECRET=FILE --from-file=DATABASE_URL=FILE
 apiVersion: batch/v1
 kind: CronJob
 metadata:
@@ -73,7 +75,7 @@ spec:
   jobTemplate:
     spec:
 {cycle}
-# Two Jobs to be run by hand: take the first two characters of these lines away.
+## Two Jobs to start by hand: take the `# ` away from the lines of one
 {migrate}{replay}"#
     )
 }
