@@ -19,6 +19,7 @@ pub mod rejections;
 pub mod report;
 pub mod retry;
 pub mod runs;
+pub mod schedule;
 pub mod store;
 pub mod supervise;
 pub mod tls;

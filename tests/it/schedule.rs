@@ -1,0 +1,115 @@
+//! What `schedule` prints, given to the real tools: `kubernetes-validate`, `systemd-analyze`, `sh`.
+//!
+//! A tool that is absent fails its test with the way to get it; nothing is skipped.
+
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test fails by a panic"
+)]
+
+mod calendar;
+mod crontab;
+mod kubernetes;
+mod systemd;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use datapass_pull::config::{ScheduleConfig, Scheduler};
+use datapass_pull::schedule;
+use tempfile::TempDir;
+
+const TIMEOUT: Duration = Duration::from_secs(900);
+
+fn config(scheduler: Scheduler) -> ScheduleConfig {
+    ScheduleConfig {
+        scheduler,
+        cron: "0 1 * * *".into(),
+        image: Some("registry.example:5000/etalab/datapass-pull:1.0@sha256:0123".into()),
+        env_file: None,
+        timeout: TIMEOUT,
+    }
+}
+
+fn entry(config: &ScheduleConfig, binary: &Path) -> String {
+    schedule::entry(config, binary).unwrap_or_else(|failure| panic!("{}", failure.story()))
+}
+
+/// Runs a command to its end; `install` tells how to get a program that is absent.
+fn run(command: &mut Command, install: &str) -> Output {
+    command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}: {install}"))
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("UTF-8")
+}
+
+/// Installs a program.
+///
+/// Another process writes it: while this one has it open for writing, a child that a test beside
+/// this one starts would inherit that, and running the program would fail as busy.
+fn program(path: &Path, script: &str) {
+    fs::create_dir_all(path.parent().expect("a directory")).expect("made");
+    let write = "printf '%s' \"$SCRIPT\" > \"$1\" && chmod 755 \"$1\"";
+    let output = run(
+        Command::new("/bin/sh")
+            .args(["-c", write, "sh"])
+            .arg(path)
+            .env("SCRIPT", script),
+        "a shell is part of every system",
+    );
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+/// A program that ends with scripted codes, and a `sleep` that only notes how long.
+struct Stage {
+    folder: TempDir,
+    binary: PathBuf,
+}
+
+impl Stage {
+    fn new(name: &str, codes: &[u8]) -> Self {
+        let folder = TempDir::new().expect("a directory");
+        let codes: String = codes.iter().map(|code| format!("{code}\n")).collect();
+        fs::write(folder.path().join("codes"), codes).expect("written");
+        let sleep = folder.path().join("bin/sleep");
+        program(&sleep, "#!/bin/sh\necho \"$*\" >> \"$STAGE/sleeps\"\n");
+        let binary = folder.path().join(name).join("datapass-pull");
+        let script = r#"#!/bin/sh
+printf '%s\n' "$*" >> "$STAGE/calls"
+try=$(wc -l < "$STAGE/calls")
+printf '%s\n' "try $try: 50% \n"
+echo "a warning" >&2
+exit "$(sed -n "${try}p" "$STAGE/codes")"
+"#;
+        program(&binary, script);
+        Self { folder, binary }
+    }
+
+    /// Runs a command line in the environment that cron gives.
+    fn sh(&self, command: &str) -> Output {
+        let path = format!("{}:/usr/bin:/bin", self.folder.path().join("bin").display());
+        run(
+            Command::new("/bin/sh")
+                .args(["-c", command])
+                .env_clear()
+                .env("PATH", path)
+                .env("STAGE", self.folder.path()),
+            "a shell is part of every system",
+        )
+    }
+
+    fn lines(&self, file: &str) -> Vec<String> {
+        let text = fs::read_to_string(self.folder.path().join(file)).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    fn calls(&self) -> Vec<String> {
+        self.lines("calls")
+    }
+}

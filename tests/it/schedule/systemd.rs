@@ -1,0 +1,212 @@
+//! The service and the timer: `systemd-analyze verify` and `security`, and the command run by `sh`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use datapass_pull::config::Scheduler;
+use tempfile::TempDir;
+
+use super::{Stage, TIMEOUT, config, entry, program, run, text};
+
+pub(super) const SYSTEMD: &str = "install systemd-analyze: apt-get install systemd";
+
+/// Splits the printed text at the lines that are nothing but a path, as a reader would.
+pub(super) fn units(printed: &str) -> Vec<(&str, String)> {
+    let mut units: Vec<(&str, String)> = Vec::new();
+    for line in printed.lines() {
+        match line.strip_prefix("# /") {
+            Some(_) => units.push((line.trim_start_matches("# "), String::new())),
+            None => {
+                let (_, unit) = units.last_mut().expect("a path comes first");
+                *unit += line;
+                *unit += "\n";
+            }
+        }
+    }
+    units
+}
+
+/// Returns what `systemd-analyze verify` says about both files: nothing, when they are right.
+fn verify(units: &[(&str, String)]) -> String {
+    let folder = TempDir::new().expect("a directory");
+    let files: Vec<PathBuf> = units
+        .iter()
+        .map(|(path, unit)| {
+            let file = folder
+                .path()
+                .join(Path::new(path).file_name().expect("a name"));
+            fs::write(&file, unit).expect("written");
+            file
+        })
+        .collect();
+    let output = run(
+        Command::new("systemd-analyze").arg("verify").args(files),
+        SYSTEMD,
+    );
+    let said = text(&output.stdout) + &text(&output.stderr);
+    assert!(output.status.success() || !said.is_empty());
+    said
+}
+
+/// Returns the only value of a setting.
+pub(super) fn setting<'a>(unit: &'a str, name: &str) -> &'a str {
+    let mut values = unit
+        .lines()
+        .filter_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    let value = values
+        .next()
+        .unwrap_or_else(|| panic!("{name} is missing:\n{unit}"));
+    assert_eq!(values.next(), None, "{name} is there twice");
+    value
+}
+
+/// Reads a span as systemd does.
+fn seconds(span: &str) -> u64 {
+    let output = run(
+        Command::new("systemd-analyze").args(["timespan", span]),
+        SYSTEMD,
+    );
+    let said = text(&output.stdout);
+    let micros = said
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("μs:"));
+    micros
+        .expect("microseconds")
+        .trim()
+        .parse::<u64>()
+        .expect("a number")
+        / 1_000_000
+}
+
+#[test]
+fn both_units_are_accepted_wherever_the_program_is() {
+    let folder = TempDir::new().expect("a directory");
+    for name in [
+        "datapass-pull",
+        "data pass",
+        "100%n",
+        "$HOME ${x}",
+        "a;b&c#d",
+        "é",
+    ] {
+        let binary = folder.path().join(name).join("datapass-pull");
+        program(&binary, "#!/bin/sh\nexit 0\n");
+        let mut config = config(Scheduler::Systemd);
+        config.env_file = Some(folder.path().join(name).join("the settings.env"));
+        let printed = entry(&config, &binary);
+        let units = units(&printed);
+        let paths: Vec<_> = units.iter().map(|(path, _)| *path).collect();
+        assert_eq!(
+            paths,
+            [
+                "/etc/systemd/system/datapass-pull.service",
+                "/etc/systemd/system/datapass-pull.timer"
+            ]
+        );
+        assert_eq!(verify(&units), "", "{name}");
+
+        // The tool did look at the program's path: without the program it complains.
+        fs::remove_file(&binary).expect("removed");
+        let said = verify(&units);
+        assert!(said.contains(binary.to_str().unwrap()), "{name}: {said:?}");
+    }
+}
+
+#[test]
+fn a_wrong_unit_is_noticed() {
+    let printed = entry(&config(Scheduler::Systemd), Path::new("/bin/sh"));
+    assert_eq!(verify(&units(&printed)), "");
+    for (right, wrong) in [
+        ("Restart=on-failure", "Restart=always"),
+        ("ProtectHome", "ProtectHouse"),
+        ("OnCalendar=*", "OnCalendar=x"),
+    ] {
+        let broken = printed.replace(right, wrong);
+        assert_ne!(broken, printed);
+        assert_ne!(verify(&units(&broken)), "", "{wrong}");
+    }
+}
+
+#[test]
+fn the_service_is_hardened() {
+    let printed = entry(&config(Scheduler::Systemd), Path::new("/bin/sh"));
+    let folder = TempDir::new().expect("a directory");
+    let file = folder.path().join("datapass-pull.service");
+    fs::write(&file, &units(&printed)[0].1).expect("written");
+    // The score runs from 0 (nothing is left open) to 100; an ordinary service has about 96.
+    let output = run(
+        Command::new("systemd-analyze")
+            .args(["security", "--no-pager", "--offline=true", "--threshold=20"])
+            .arg(file),
+        SYSTEMD,
+    );
+    assert!(output.status.success(), "{}", text(&output.stdout));
+}
+
+#[test]
+fn two_is_tried_again_five_times_and_one_never() {
+    let printed = entry(&config(Scheduler::Systemd), Path::new("/bin/sh"));
+    let units = units(&printed);
+    let [(_, service), (_, timer)] = units.as_slice() else {
+        panic!("two units");
+    };
+    assert_eq!(setting(service, "Type"), "oneshot");
+    assert_eq!(setting(service, "Restart"), "on-failure");
+    assert_eq!(setting(service, "RestartPreventExitStatus"), "1");
+    assert!(
+        !service.contains("SuccessExitStatus"),
+        "a failure must be seen"
+    );
+
+    let start = seconds(setting(service, "TimeoutStartSec"));
+    assert!(start > TIMEOUT.as_secs(), "{start}");
+    assert_eq!(setting(service, "StartLimitBurst"), "6");
+    // Six starts of full length count together, yet the next day's start is free.
+    let one_try = start + seconds(setting(service, "RestartSec"));
+    let interval = seconds(setting(service, "StartLimitIntervalSec"));
+    assert!(interval > 5 * one_try, "{interval}");
+    assert!(interval < 24 * 60 * 60, "{interval}");
+
+    assert_eq!(setting(timer, "Persistent"), "true");
+    assert!(seconds(setting(timer, "RandomizedDelaySec")) > 0);
+    for name in ["DATAPASS_CLIENT_SECRET", "DATABASE_URL"] {
+        assert!(
+            service.contains(&format!("\nLoadCredential={name}:/")),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn a_frequent_timer_does_not_hit_the_start_limit() {
+    for (cron, period_seconds) in [
+        ("* * * * *", 60),
+        ("*/15 * * * *", 900),
+        ("0 * * * *", 3600),
+    ] {
+        let mut config = config(Scheduler::Systemd);
+        config.cron = cron.into();
+        let printed = entry(&config, Path::new("/bin/sh"));
+        let units = units(&printed);
+        let interval = seconds(setting(&units[0].1, "StartLimitIntervalSec"));
+        let delay = seconds(setting(&units[1].1, "RandomizedDelaySec"));
+        assert!(
+            interval + delay <= period_seconds,
+            "{cron}: {interval} + {delay}"
+        );
+        let restart = seconds(setting(&units[0].1, "RestartSec"));
+        assert!(restart > 0 && 6 * restart < interval, "{cron}: {restart}");
+    }
+}
+
+#[test]
+fn the_service_starts_the_program_with_its_deadline() {
+    let stage = Stage::new("100% free", &[0]);
+    let printed = entry(&config(Scheduler::Systemd), &stage.binary);
+    // systemd reads `%%` as a percent sign; the rest is quoted as for sh.
+    let command = setting(&units(&printed)[0].1, "ExecStart").replace("%%", "%");
+    let output = stage.sh(&command);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(stage.calls(), ["--timeout 15m"]);
+}
