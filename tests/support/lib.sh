@@ -93,3 +93,12 @@ make_dir() {
 random_port() {
     echo $((10240 + $(od -An -N2 -tu2 /dev/urandom) % 22000))
 }
+
+# Makes sure that Rust and a linker are there.
+need_rust() {
+    command -v cargo >/dev/null || PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
+    export PATH
+    command -v cargo >/dev/null ||
+        die "cargo is missing; install Rust 1.89 or later, for instance from https://rustup.rs"
+    need cc gcc libc6-dev
+}
