@@ -1,0 +1,26 @@
+//! What the themes share: a private PostgreSQL, a stand-in DataPass, and the binary under test.
+//!
+//! ```ignore
+//! let upstream = DataPass::start();
+//! upstream.add(Demande::cnous(1));
+//! let db = Database::migrated();
+//! let summary = Run::cycle(&upstream, &db).output().success();
+//! assert_eq!(summary.created, 1);
+//! ```
+
+// Themes take what they need.
+#![allow(dead_code, unused_imports)]
+
+pub mod datapass;
+mod keeper;
+pub mod pgbouncer;
+pub mod postgres;
+pub mod run;
+pub mod summary;
+pub mod tables;
+
+pub use datapass::{DataPass, Demande, Fault, On, at};
+pub use pgbouncer::PgBouncer;
+pub use postgres::{Cluster, Database};
+pub use run::{Outcome, Run, Running};
+pub use summary::Summary;

@@ -1,0 +1,34 @@
+//! Debian's PgBouncer in transaction mode in front of a database.
+
+use super::keeper::Keeper;
+use super::postgres::Database;
+
+/// A private PgBouncer with two server connections; stopped when dropped, or when this process
+/// dies.
+#[derive(Debug)]
+pub struct PgBouncer {
+    keeper: Keeper,
+    name: String,
+}
+
+impl PgBouncer {
+    /// Starts one in front of the server of a database. Everybody who connects to it becomes that
+    /// server's superuser.
+    pub fn start(database: &Database) -> Self {
+        let keeper = Keeper::start::<&str>("pgbouncer", &[], &[("SERVER_URL", &database.url())]);
+        Self {
+            keeper,
+            name: database.name().to_owned(),
+        }
+    }
+
+    /// Returns the URL of the database through the pooler.
+    pub fn url(&self) -> String {
+        format!("postgres://anybody@127.0.0.1:{}/{}", self.port(), self.name)
+    }
+
+    /// Returns the TCP port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.keeper.fact("port").unwrap().parse().unwrap()
+    }
+}

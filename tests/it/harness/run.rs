@@ -1,0 +1,378 @@
+//! The compiled binary, run in an environment that holds only what the test sets.
+//!
+//! The checks are strict: the status, one summary line on standard output and no other, and no
+//! line on standard error that the test did not announce. Noise is a failure.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::Duration;
+
+use super::datapass::{CANARY, DataPass};
+use super::postgres::Database;
+use super::summary::Summary;
+
+/// How long a run may take before the test gives it up for hung.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A run to be.
+#[derive(Debug, Clone)]
+pub struct Run {
+    program: OsString,
+    args: Vec<OsString>,
+    env: BTreeMap<OsString, OsString>,
+    stdin: Vec<u8>,
+    expected: Expected,
+}
+
+/// What a test announces about standard error.
+#[derive(Debug, Clone, Default)]
+struct Expected {
+    anything: bool,
+    lines: Vec<String>,
+}
+
+impl Run {
+    /// Describes a run with arguments and an empty environment.
+    pub fn new<S: Into<OsString>>(args: impl IntoIterator<Item = S>) -> Self {
+        Self {
+            program: env!("CARGO_BIN_EXE_datapass-pull").into(),
+            args: args.into_iter().map(Into::into).collect(),
+            env: BTreeMap::new(),
+            stdin: Vec::new(),
+            expected: Expected::default(),
+        }
+    }
+
+    /// Describes a plain cycle against a stand-in and a database.
+    pub fn cycle(upstream: &DataPass, database: &Database) -> Self {
+        Self::new::<&str>([]).upstream(upstream).database(database)
+    }
+
+    /// Sets the four variables that name the stand-in and its account.
+    pub fn upstream(self, upstream: &DataPass) -> Self {
+        let (id, secret) = upstream.credentials();
+        self.env("DATAPASS_AUTH_URL", upstream.auth_url())
+            .env("DATAPASS_API_BASE_URL", upstream.api_base_url())
+            .env("DATAPASS_CLIENT_ID", id)
+            .env("DATAPASS_CLIENT_SECRET", secret)
+    }
+
+    /// Sets `DATABASE_URL`.
+    pub fn database(self, database: &Database) -> Self {
+        self.env("DATABASE_URL", database.url())
+    }
+
+    /// Adds an argument.
+    pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// Adds arguments.
+    pub fn args<S: Into<OsString>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets a variable.
+    pub fn env(mut self, name: impl Into<OsString>, value: impl AsRef<OsStr>) -> Self {
+        self.env.insert(name.into(), value.as_ref().to_owned());
+        self
+    }
+
+    /// Takes a variable away again.
+    pub fn env_remove(mut self, name: impl AsRef<OsStr>) -> Self {
+        self.env.remove(name.as_ref());
+        self
+    }
+
+    /// Gives bytes on standard input; without, it is empty.
+    pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.stdin = bytes.into();
+        self
+    }
+
+    /// Runs this program with the binary's path and arguments behind its own (`unshare` and such).
+    pub fn through<S: Into<OsString>>(mut self, wrapper: impl IntoIterator<Item = S>) -> Self {
+        let mut words = wrapper.into_iter().map(Into::into);
+        let outer = words.next().expect("a wrapper has a name");
+        let inner = std::mem::replace(&mut self.program, outer);
+        let args = std::mem::take(&mut self.args);
+        self.args = words.chain([inner]).chain(args).collect();
+        self
+    }
+
+    /// Announces a line on standard error that contains this text; it must come.
+    pub fn stderr(mut self, text: impl Into<String>) -> Self {
+        self.expected.lines.push(text.into());
+        self
+    }
+
+    /// Lets standard error hold anything.
+    pub fn any_stderr(mut self) -> Self {
+        self.expected.anything = true;
+        self
+    }
+
+    /// Runs it to its end.
+    pub fn output(self) -> Outcome {
+        self.spawn().wait()
+    }
+
+    /// Starts it.
+    pub fn spawn(self) -> Running {
+        let mut child = Command::new(&self.program)
+            .args(&self.args)
+            .env_clear()
+            .envs(&self.env)
+            .current_dir(Path::new("/"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{:?} cannot be run: {error}", self.program));
+        let mut stdin = child.stdin.take().unwrap();
+        thread::spawn(move || stdin.write_all(&self.stdin));
+        let (sender, ended) = mpsc::channel();
+        read_all(child.stdout.take().unwrap(), sender.clone(), |bytes| {
+            (false, bytes)
+        });
+        read_all(child.stderr.take().unwrap(), sender, |bytes| (true, bytes));
+        let args = self
+            .args
+            .iter()
+            .map(|arg| arg.to_string_lossy())
+            .collect::<Vec<_>>()
+            .join(" ");
+        Running {
+            child,
+            ended,
+            stdout: None,
+            stderr: None,
+            args,
+            expected: self.expected,
+        }
+    }
+}
+
+/// A stream's whole content: whether it is standard error, and the bytes.
+type Content = (bool, Vec<u8>);
+
+fn read_all(
+    mut stream: impl Read + Send + 'static,
+    sender: mpsc::Sender<Content>,
+    label: impl FnOnce(Vec<u8>) -> Content + Send + 'static,
+) {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = stream.read_to_end(&mut bytes);
+        let _ = sender.send(label(bytes));
+    });
+}
+
+/// A run under way; killed when dropped.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    ended: Receiver<Content>,
+    stdout: Option<Vec<u8>>,
+    stderr: Option<Vec<u8>>,
+    args: String,
+    expected: Expected,
+}
+
+impl Running {
+    /// Returns the process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal by its name: `TERM`, `INT`, `KILL`, `STOP`, `CONT`.
+    pub fn signal(&self, name: &str) {
+        // The shell's own `kill` is there where procps is not.
+        let status = Command::new("sh")
+            .args(["-c", "kill -s \"$0\" \"$1\"", name, &self.pid().to_string()])
+            .status()
+            .unwrap();
+        assert!(status.success(), "signal {name} could not be sent");
+    }
+
+    /// Waits for the end.
+    pub fn wait(self) -> Outcome {
+        self.wait_for(PATIENCE)
+            .unwrap_or_else(|_| panic!("the run did not end in {PATIENCE:?}"))
+    }
+
+    /// Waits for the end as long as this; gives the run back when it still goes on.
+    pub fn wait_for(mut self, patience: Duration) -> Result<Outcome, Box<Self>> {
+        while self.stdout.is_none() || self.stderr.is_none() {
+            match self.ended.recv_timeout(patience) {
+                Ok((false, bytes)) => self.stdout = Some(bytes),
+                Ok((true, bytes)) => self.stderr = Some(bytes),
+                Err(_) => return Err(Box::new(self)),
+            }
+        }
+        let status = self.child.wait().unwrap();
+        let text = |bytes: Option<Vec<u8>>| {
+            String::from_utf8(bytes.unwrap_or_default()).expect("the output is UTF-8")
+        };
+        Ok(Outcome {
+            status,
+            stdout: text(self.stdout.take()),
+            stderr: text(self.stderr.take()),
+            args: std::mem::take(&mut self.args),
+            expected: std::mem::take(&mut self.expected),
+        })
+    }
+
+    /// Kills it with SIGKILL and waits for its end.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// How a run ended.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+    args: String,
+    expected: Expected,
+}
+
+impl Outcome {
+    /// Returns the exit code; a signal is shown as 128 and its number.
+    pub fn code(&self) -> i32 {
+        self.status
+            .code()
+            .unwrap_or_else(|| 128 + self.status.signal().unwrap_or(0))
+    }
+
+    /// Expects a cycle that succeeded.
+    #[track_caller]
+    pub fn success(&self) -> Summary {
+        self.summary(0, "success", None)
+    }
+
+    /// Expects a cycle that failed with status 1 and this reason.
+    #[track_caller]
+    pub fn permanent(&self, reason: &str) -> Summary {
+        self.summary(1, "permanent", Some(reason))
+    }
+
+    /// Expects a cycle that failed with status 2 and this reason.
+    #[track_caller]
+    pub fn transient(&self, reason: &str) -> Summary {
+        self.summary(2, "transient", Some(reason))
+    }
+
+    /// Expects status 0 of a command that prints no summary.
+    #[track_caller]
+    pub fn assert_success(&self) -> &Self {
+        self.assert_code(0)
+    }
+
+    /// Expects a status, and on standard error what was announced.
+    #[track_caller]
+    pub fn assert_code(&self, code: i32) -> &Self {
+        self.check(
+            self.code() == code,
+            &format!("the status is {}, not {code}", self.code()),
+        );
+        self.check_stderr(code != 0);
+        self.assert_no_canary();
+        self
+    }
+
+    #[track_caller]
+    fn summary(&self, code: i32, outcome: &str, reason: Option<&str>) -> Summary {
+        self.assert_code(code);
+        let line = self
+            .stdout
+            .strip_suffix('\n')
+            .filter(|line| !line.contains('\n'));
+        self.check(line.is_some(), "standard output is not one line");
+        let line = line.unwrap_or_default();
+        let summary = if line.starts_with('{') {
+            Summary::from_json(line)
+        } else {
+            Summary::from_text(line)
+        };
+        if let Err(problem) = &summary {
+            self.check(false, &format!("the summary line is bad: {problem}"));
+        }
+        let summary = summary.unwrap();
+        let got = (summary.outcome.as_str(), summary.reason.as_deref());
+        self.check(
+            got == (outcome, reason),
+            &format!("not the expected {outcome} {reason:?}"),
+        );
+        summary
+    }
+
+    /// Holds standard error against the announced lines. The last line of a failure tells what
+    /// went wrong and needs no announcement, but must be there.
+    #[track_caller]
+    fn check_stderr(&self, failed: bool) {
+        let lines: Vec<&str> = self.stderr.lines().collect();
+        self.check(
+            !failed || !lines.is_empty(),
+            "the failure is not told on standard error",
+        );
+        for text in &self.expected.lines {
+            self.check(
+                lines.iter().any(|line| line.contains(text.as_str())),
+                &format!("standard error has no line with `{text}`"),
+            );
+        }
+        if self.expected.anything {
+            return;
+        }
+        for line in &lines[..lines.len() - usize::from(failed)] {
+            self.check(
+                self.expected
+                    .lines
+                    .iter()
+                    .any(|text| line.contains(text.as_str())),
+                &format!("unexpected on standard error: {line}"),
+            );
+        }
+    }
+
+    /// Expects neither a secret nor personal data of the stand-in in any output.
+    #[track_caller]
+    pub fn assert_no_canary(&self) {
+        let output = format!("{}{}", self.stdout, self.stderr).to_lowercase();
+        self.check(
+            !output.contains(CANARY),
+            "the output holds a secret or personal data",
+        );
+    }
+
+    #[track_caller]
+    fn check(&self, holds: bool, problem: &str) {
+        assert!(
+            holds,
+            "{problem}\n--- datapass-pull {}\n--- status {}\n--- stdout\n{}--- stderr\n{}",
+            self.args,
+            self.code(),
+            self.stdout,
+            self.stderr,
+        );
+    }
+}

@@ -1,0 +1,180 @@
+//! The private servers: fresh databases, and nothing left behind.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use postgres::{Client, NoTls};
+
+use crate::harness::{Cluster, Database, PgBouncer};
+
+#[test]
+fn every_database_is_fresh_and_dropped() {
+    let first = Database::empty();
+    let second = Database::empty();
+    first.exec("create table proactivite_requests (id bigserial, t text)");
+    assert!(first.has_table("proactivite_requests"));
+    assert!(!second.has_table("proactivite_requests"));
+
+    let before = first.snapshot();
+    first.exec("insert into proactivite_requests (t) values ('a')");
+    assert_ne!(first.snapshot(), before);
+    assert_eq!(first.count("proactivite_requests"), 1);
+    assert_eq!(first.ids_burnt("proactivite_requests"), 1);
+    assert_eq!(first.dead_rows("proactivite_requests"), 0);
+    first.exec("begin; insert into proactivite_requests (t) values ('b'); rollback");
+    assert_eq!(first.ids_burnt("proactivite_requests"), 2);
+    assert_eq!(first.dead_rows("proactivite_requests"), 1);
+
+    let role = first.role(None);
+    let name = first.name().to_owned();
+    drop(first);
+    let left = "select count(*) from pg_database where datname = $1";
+    let mut client = second.client();
+    assert_eq!(
+        client.query_one(left, &[&name]).unwrap().get::<_, i64>(0),
+        0
+    );
+    let left = "select count(*) from pg_roles where rolname = $1";
+    assert_eq!(
+        client.query_one(left, &[&role]).unwrap().get::<_, i64>(0),
+        0
+    );
+}
+
+#[test]
+fn inserts_are_refused_on_demand() {
+    let db = Database::empty();
+    db.exec("create table t (id int)");
+    db.refuse_inserts("t", "53100", 2);
+    let mut client = db.client();
+    client.execute("insert into t values (1)", &[]).unwrap();
+    let error = client.execute("insert into t values (2)", &[]).unwrap_err();
+    assert_eq!(error.code().map(|code| code.code()), Some("53100"));
+    db.allow_inserts("t");
+    client.execute("insert into t values (2)", &[]).unwrap();
+}
+
+#[test]
+fn a_cluster_stops_dies_and_comes_back() {
+    let cluster = Cluster::with().setting("log_statement", "all").start();
+    let db = cluster.empty();
+    db.exec("create table t as select 1 as one");
+    for stop in [|cluster: &Cluster| cluster.stop("immediate"), Cluster::kill] {
+        stop(&cluster);
+        // A postmaster that was killed takes a moment to let go of its port.
+        eventually("the server is gone", || {
+            Client::connect(&db.url(), NoTls).is_err()
+        });
+        cluster.start_again();
+        assert_eq!(db.count("t"), 1);
+    }
+    // A password is asked of those that have one.
+    let role = db.role(Some("it's: a/pass?word"));
+    Client::connect(&db.url_as(&role, "it's: a/pass?word"), NoTls).unwrap();
+    let error = Client::connect(&db.url_as(&role, "wrong"), NoTls)
+        .map(drop)
+        .unwrap_err();
+    assert_eq!(error.code().map(|code| code.code()), Some("28P01"));
+
+    let dir = cluster.dir();
+    drop(db);
+    drop(cluster);
+    assert!(!dir.exists());
+}
+
+#[test]
+fn the_pooler_shares_connections_by_transaction() {
+    let db = Database::empty();
+    let pooler = PgBouncer::start(&db);
+    let mut clients: Vec<Client> = (0..6)
+        .map(|_| Client::connect(&pooler.url(), NoTls).unwrap())
+        .collect();
+    let mut servers: Vec<i32> = clients
+        .iter_mut()
+        .map(|client| {
+            let rows = client.simple_query("select pg_backend_pid()").unwrap();
+            match rows.iter().find_map(|message| match message {
+                postgres::SimpleQueryMessage::Row(row) => row.get(0),
+                _ => None,
+            }) {
+                Some(pid) => pid.parse().unwrap(),
+                None => panic!("no row"),
+            }
+        })
+        .collect();
+    servers.sort_unstable();
+    servers.dedup();
+    assert!(
+        servers.len() <= 2,
+        "six clients use the servers {servers:?}"
+    );
+}
+
+/// Starts a cluster and a pooler in a process of its own, kills that with SIGKILL, and looks for
+/// what is left. The process is this test itself, told so by a variable.
+#[test]
+#[allow(clippy::print_stdout)] // It tells its parent what it owns.
+fn nothing_is_left_behind_after_sigkill() {
+    const OWNER: &str = "HARNESS_SELFTEST_OWNER";
+    if std::env::var_os(OWNER).is_some() {
+        let cluster = Cluster::disposable();
+        let db = cluster.empty();
+        let pooler = PgBouncer::start(&db);
+        println!(
+            "\nowned {} {} {}",
+            cluster.dir().display(),
+            cluster.port(),
+            pooler.port()
+        );
+        let _ = std::io::stdin().read(&mut [0]);
+        return;
+    }
+    let mut owner = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "harness_selftest::servers::nothing_is_left_behind_after_sigkill",
+        ])
+        .arg("--nocapture")
+        .env(OWNER, "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let line = BufReader::new(owner.stdout.take().unwrap())
+        .lines()
+        .map_while(Result::ok)
+        .find(|line| line.starts_with("owned "))
+        .expect("the owner started its servers");
+    let words: Vec<&str> = line.split(' ').collect();
+    let dir = PathBuf::from(words[1]);
+    let ports: Vec<u16> = words[2..]
+        .iter()
+        .map(|port| port.parse().unwrap())
+        .collect();
+    let listens = |port: &u16| TcpStream::connect(("127.0.0.1", *port)).is_ok();
+    assert!(
+        dir.exists() && ports.iter().all(listens),
+        "the servers are up"
+    );
+
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    eventually("the cluster's folder is gone", || !dir.exists());
+    eventually("nobody listens any more", || !ports.iter().any(listens));
+}
+
+/// Polls what cannot be awaited: another process's last doings.
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(
+            start.elapsed() < Duration::from_secs(30),
+            "not so after 30 s: {what}"
+        );
+        thread::sleep(Duration::from_millis(20));
+    }
+}

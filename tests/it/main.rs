@@ -1,0 +1,9 @@
+//! The integration tests: the compiled binary against a real PostgreSQL and a stand-in DataPass.
+//!
+//! One module a theme; `harness` is what they share.
+
+// A test may panic, and names nothing that is public outside of this binary.
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
+
+mod harness;
+mod harness_selftest;
