@@ -17,10 +17,10 @@ use log::{debug, error};
 use crate::budget::Budget;
 use crate::cli;
 use crate::config::{
-    self, Command, Config, DatabaseConfig, Environment, Format, PullConfig,
+    self, Command, Config, Environment, Format, PullConfig,
 };
 use crate::cycle::{self, Account, SharedAccount};
-use crate::error::{Failure, Reason, Result, Stage};
+use crate::error::{Failure, Reason};
 use crate::exit::Exit;
 use crate::logging;
 use crate::report::Summary;

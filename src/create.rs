@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, Utc};
 use log::{info, warn};
 use postgres::types::Type;
 use serde_json::json;
@@ -14,10 +14,11 @@ use serde_json::json;
 use crate::config::JobConfig;
 use crate::error::Stage;
 use crate::jobs::{self, Queue};
-use crate::list::decode::{Element, Entry, Valid};
+use crate::list::decode::{Element, Entry, Key, Rejected, Valid, ValidatedAt};
 use crate::rejections::{self, Acceptance, Observed, State};
 use crate::report::Summary;
 use crate::store::{Tx, TxError};
+use crate::types::{AuthorizationId, CommuneCode, DemandeId};
 
 const EXISTING_ROWS: &str = include_str!("../sql/existing_rows.sql");
 const CREATE_ROWS: &str = include_str!("../sql/create_rows.sql");
@@ -40,13 +41,37 @@ pub fn tracked(tx: &mut Tx<'_>) -> Result<Tracked, TxError> {
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
+/// An entry, and what its rejection is filed under.
+#[derive(Debug)]
+pub struct Listed {
+    key: Key,
+    reference: String,
+    entry: Entry,
+}
+
+impl Listed {
+    /// Takes an element, unless it is of another definition.
+    fn new(element: Element) -> Option<Self> {
+        let reference = element.key.to_string();
+        element.entry.map(|entry| Self { key: element.key, reference, entry })
+    }
+
+    fn time(&self) -> Option<DateTime<Utc>> {
+        self.entry.last_validated_at.time()
+    }
+
+    fn public_id(&self) -> Option<&str> {
+        self.entry.authorization_id().map(AuthorizationId::as_str)
+    }
+}
+
 /// A complete listing, sorted out by the filter.
 #[derive(Debug)]
 pub struct Plan {
     /// The entries that the cycle is about, oldest validation first, those without one last.
-    pub matched: Vec<Entry>,
+    pub matched: Vec<Listed>,
     /// Entries before `since`: they should be in the table.
-    pub earlier: Vec<Entry>,
+    pub earlier: Vec<Listed>,
     /// References of tracked rejections that are not listed any more.
     pub left: Vec<String>,
     /// The greatest validation time that is not later than DataPass' clock.
@@ -66,26 +91,26 @@ impl Plan {
         clock: DateTime<Utc>,
         tracked: Tracked,
     ) -> Self {
-        let entries: Vec<Entry> =
-            elements.into_iter().filter_map(|element| element.entry.map(|entry| *entry)).collect();
-        let times = || entries.iter().filter_map(|entry| entry.last_validated_at);
+        let entries: Vec<Listed> = elements.into_iter().filter_map(Listed::new).collect();
+        let times = || entries.iter().filter_map(Listed::time);
         let newest = times().filter(|time| *time <= clock).max();
         let future = times().filter(|time| *time > clock).count() as u64;
         let listed: HashSet<&str> = entries.iter().map(|entry| &*entry.reference).collect();
         let left = tracked.keys().filter(|known| !listed.contains(known.as_str()));
         let left = left.cloned().collect();
-        let is_matched = |entry: &Entry| {
-            let in_time = match (entry.last_validated_at, since) {
+        let is_matched = |entry: &Listed| {
+            let in_time = match (entry.time(), since) {
                 (Some(time), Some(since)) => time >= since,
                 _ => true,
             };
-            in_time || tracked.get(&*entry.reference) == Some(&false)
+            in_time || tracked.get(&entry.reference) == Some(&false)
         };
-        let (mut matched, earlier): (Vec<Entry>, Vec<Entry>) =
+        let (mut matched, earlier): (Vec<Listed>, Vec<Listed>) =
             entries.into_iter().partition(is_matched);
+        // The key last, so that equal times come in the same order every time.
         matched.sort_by(|one, other| {
-            let key = |entry: &Entry| (entry.last_validated_at.is_none(), entry.last_validated_at);
-            key(one).cmp(&key(other)).then_with(|| one.reference.cmp(&other.reference))
+            let order = |entry: &Listed| (entry.time().is_none(), entry.time());
+            order(one).cmp(&order(other)).then_with(|| one.key.cmp(&other.key))
         });
         Self { matched, earlier, left, newest, future, first_run: since.is_none(), tracked }
     }
@@ -114,29 +139,33 @@ pub fn reconcile(
 ) -> Result<Findings, TxError> {
     let mut findings = Findings { future: plan.future, ..Findings::default() };
     let existing = existing(tx, plan)?;
-    let is_existing = |entry: &Entry| {
-        entry.public_id.as_deref().and_then(|public_id| existing.get(public_id)).copied()
-    };
-    let mut valid: Vec<(&Entry, &Valid)> = Vec::new();
-    let mut failed: Vec<&Entry> = Vec::new();
+    let is_existing =
+        |entry: &Listed| entry.public_id().and_then(|public_id| existing.get(public_id)).copied();
+    let mut valid: Vec<New<'_>> = Vec::new();
+    let mut failed: Vec<(&Listed, &Rejected)> = Vec::new();
     let mut passed: Vec<&str> = Vec::new();
     summary.matched = plan.matched.len() as u64;
     for entry in &plan.matched {
-        let timeless = entry.last_validated_at.is_none() && !entry.has_unreadable_time();
+        let never_validated = entry.entry.last_validated_at == ValidatedAt::Never;
         if let Some(stored) = is_existing(entry) {
             summary.existing += 1;
-            if stored.is_some_and(|stored| entry.last_validated_at > Some(stored)) {
+            if stored.is_some_and(|stored| entry.time() > Some(stored)) {
                 summary.revalidated += 1;
             }
             passed.push(&entry.reference);
-        } else if timeless && !plan.first_run && !plan.tracked.contains_key(&*entry.reference) {
+            continue;
+        }
+        if never_validated && !plan.first_run && !plan.tracked.contains_key(&entry.reference) {
             summary.dropped += 1;
-            findings.dropped.push(entry.reference.to_string());
-        } else if let Ok(valid_entry) = &entry.body {
-            valid.push((entry, valid_entry));
-            passed.push(&entry.reference);
-        } else {
-            failed.push(entry);
+            findings.dropped.push(entry.reference.clone());
+            continue;
+        }
+        match &entry.entry.body {
+            Ok(body) => {
+                valid.push(New { time: entry.time(), body });
+                passed.push(&entry.reference);
+            }
+            Err(rejected) => failed.push((entry, rejected)),
         }
     }
     create(tx, &valid, job, queue, summary)?;
@@ -148,7 +177,7 @@ pub fn reconcile(
         .earlier
         .iter()
         .filter(|entry| is_existing(entry).is_none())
-        .filter(|entry| plan.tracked.get(&*entry.reference) != Some(&true))
+        .filter(|entry| plan.tracked.get(&entry.reference) != Some(&true))
         .count() as u64;
     Ok(findings)
 }
@@ -162,24 +191,31 @@ fn existing(
         .matched
         .iter()
         .chain(&plan.earlier)
-        .filter_map(|entry| entry.public_id.as_deref())
+        .filter_map(Listed::public_id)
         .collect();
     let rows =
         tx.rows("look for existing rows", EXISTING_ROWS, &[(&public_ids, Type::TEXT_ARRAY)])?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
+/// An entry that gets a row.
+#[derive(Clone, Copy)]
+struct New<'a> {
+    time: Option<DateTime<Utc>>,
+    body: &'a Valid,
+}
+
 fn create(
     tx: &mut Tx<'_>,
-    valid: &[(&Entry, &Valid)],
+    valid: &[New<'_>],
     job: &JobConfig,
     queue: Queue,
     summary: &mut Summary,
 ) -> Result<(), TxError> {
     let mut seen = HashSet::new();
-    // One demande may stand twice in a listing under one public id; the first one decides.
-    let (fresh, again): (Vec<_>, Vec<_>) =
-        valid.iter().partition(|(_, valid)| seen.insert(valid.authorization_id.as_str()));
+    // One public id may stand under two demandes; the one validated first decides.
+    let (fresh, again): (Vec<New<'_>>, Vec<New<'_>>) =
+        valid.iter().partition(|new| seen.insert(new.body.authorization_id.as_str()));
     summary.existing += again.len() as u64;
     if summary.dry_run {
         summary.created = fresh.len() as u64;
@@ -198,22 +234,19 @@ fn create(
 }
 
 /// Inserts one batch and returns the new ids, in the order of the batch.
-fn insert(tx: &mut Tx<'_>, batch: &[(&Entry, &Valid)]) -> Result<Vec<i64>, TxError> {
-    fn column<'a, T>(
-        batch: &[(&'a Entry, &'a Valid)],
-        value: impl Fn(&'a Entry, &'a Valid) -> T,
-    ) -> Vec<T> {
-        batch.iter().map(|(entry, valid)| value(entry, valid)).collect()
+fn insert(tx: &mut Tx<'_>, batch: &[New<'_>]) -> Result<Vec<i64>, TxError> {
+    fn column<'a, T>(batch: &[New<'a>], value: impl Fn(&'a Valid) -> T) -> Vec<T> {
+        batch.iter().map(|new| value(new.body)).collect()
     }
-    let authorization_ids = column(batch, |_, valid| valid.authorization_id.as_str());
-    let demande_ids = column(batch, |_, valid| valid.demande_id.get());
-    let sirets = column(batch, |_, valid| valid.siret.as_str());
-    let levels = column(batch, |_, valid| valid.level.as_str());
-    let entity_types = column(batch, |_, valid| valid.perimeter.entity_type());
-    let entities = column(batch, |_, valid| valid.perimeter.entity_code());
-    let communes = column(batch, |_, valid| array_literal(valid.perimeter.communes()));
-    let dates: Vec<Option<NaiveDate>> = column(batch, |_, valid| valid.transmission_date);
-    let times = column(batch, |entry, _| entry.last_validated_at);
+    let authorization_ids = column(batch, |body| body.authorization_id.as_str());
+    let demande_ids = column(batch, |body| body.demande_id.get());
+    let sirets = column(batch, |body| body.siret.to_string());
+    let levels = column(batch, |body| body.level.as_str());
+    let entity_types = column(batch, |body| body.perimeter.entity().map(|it| it.kind().as_str()));
+    let entities = column(batch, |body| body.perimeter.entity().map(|it| it.code()));
+    let communes = column(batch, |body| array_literal(body.perimeter.communes()));
+    let dates = column(batch, |body| body.transmission_date);
+    let times: Vec<Option<DateTime<Utc>>> = batch.iter().map(|new| new.time).collect();
     let rows = tx.rows(
         "create rows",
         CREATE_ROWS,
@@ -236,22 +269,22 @@ fn insert(tx: &mut Tx<'_>, batch: &[(&Entry, &Valid)]) -> Result<Vec<i64>, TxErr
 }
 
 /// Writes commune codes as PostgreSQL's text form of an array; they are digits and letters only.
-fn array_literal(codes: &[impl AsRef<str>]) -> String {
-    let codes: Vec<&str> = codes.iter().map(AsRef::as_ref).collect();
+fn array_literal(codes: &[CommuneCode]) -> String {
+    let codes: Vec<&str> = codes.iter().map(CommuneCode::as_str).collect();
     format!("{{{}}}", codes.join(","))
 }
 
 /// Records the entries that failed, as open or as accepted.
 fn reject(
     tx: &mut Tx<'_>,
-    failed: &[&Entry],
+    failed: &[(&Listed, &Rejected)],
     summary: &mut Summary,
     findings: &mut Findings,
 ) -> Result<(), TxError> {
     if failed.is_empty() {
         return Ok(());
     }
-    let references: Vec<&str> = failed.iter().map(|entry| &*entry.reference).collect();
+    let references: Vec<&str> = failed.iter().map(|(entry, _)| &*entry.reference).collect();
     let rows =
         tx.rows("read the rejections", READ_REJECTIONS, &[(&references, Type::TEXT_ARRAY)])?;
     let acceptances: HashMap<String, Acceptance> = rows
@@ -261,16 +294,16 @@ fn reject(
         .collect();
     let mut accepted: Vec<&str> = Vec::new();
     let mut records = HashMap::new();
-    for entry in failed {
+    for (entry, rejected) in failed {
         let reference = &*entry.reference;
-        let reasons = entry.reasons();
-        let observed = Observed::Failed(entry.last_validated_at);
+        let time = entry.time();
+        let reasons: Vec<String> = rejected.faults.iter().map(ToString::to_string).collect();
+        let observed = Observed::Failed(time);
         if rejections::next(acceptances.get(reference).copied(), observed) == State::Accepted {
             summary.accepted += 1;
             accepted.push(reference);
         } else {
             summary.rejected += 1;
-            let time = entry.last_validated_at;
             findings.oldest_rejected =
                 [findings.oldest_rejected, time].into_iter().flatten().min();
             warn!(stage = Stage::Create.as_str();
@@ -279,10 +312,10 @@ fn reject(
         }
         let record = json!({
             "ref": reference,
-            "demande_id": entry.demande_id.map(|id| id.get()),
-            "datapass_authorization_id": entry.public_id,
+            "demande_id": entry.key.demande_id().map(DemandeId::get),
+            "datapass_authorization_id": entry.public_id(),
             "reasons": reasons,
-            "last_validated_at": entry.last_validated_at,
+            "last_validated_at": time,
         });
         // One statement cannot touch a row twice.
         records.insert(reference, record);

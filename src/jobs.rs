@@ -49,6 +49,11 @@ pub enum Queue {
 }
 
 impl Queue {
+    /// Tells whether created rows get a job.
+    pub fn enqueues(self) -> bool {
+        matches!(self, Self::DiscreteGoodJob | Self::GoodJob)
+    }
+
     /// Returns the word that runs and `status` show.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -4,16 +4,18 @@
 //! is local to it, so that a pooler in transaction mode may stand between.
 
 use std::thread;
+use std::time::Duration;
 
 use log::{debug, info};
 use postgres::types::{ToSql, Type};
 use postgres::{Client, IsolationLevel, Row, Transaction};
+use secrecy::ExposeSecret;
 
 use crate::budget::Budget;
 use crate::config::DatabaseConfig;
-use crate::db::address::Address;
+use crate::db::address::{self, Address};
 use crate::db::{connect, sqlstate};
-use crate::error::{Failure, Result, Stage};
+use crate::error::{Failure, Reason, Result, Stage};
 use crate::retry;
 
 /// How often a transaction that lost against another one is run again.
@@ -96,7 +98,7 @@ impl Tx<'_> {
 impl Store {
     /// Takes the address; nothing is contacted yet.
     pub fn new(config: &DatabaseConfig, budget: Budget) -> Result<Self> {
-        Ok(Self { address: Address::from_config(config)?, budget, client: None })
+        Ok(Self { address: address_of(config)?, budget, client: None })
     }
 
     /// Runs `body` in one transaction, and commits when it succeeds.
@@ -124,7 +126,7 @@ impl Store {
             if !sqlstate::is_retryable(&error) || rerun == MAX_RERUNS {
                 return Err(sqlstate::failure(at, what, &error));
             }
-            let wait = retry::delay(rerun, std::time::Duration::ZERO, fastrand::f64());
+            let wait = retry::delay(rerun, Duration::ZERO, fastrand::f64());
             rerun += 1;
             info!(stage = at.as_str(), attempt = rerun;
                 "The transaction lost against another one and is run again");
@@ -181,9 +183,16 @@ impl Store {
     }
 }
 
+fn address_of(config: &DatabaseConfig) -> Result<Address> {
+    address::parse(config.url.expose_secret()).map_err(|error| {
+        Failure::new(Stage::Prepare, Reason::Configuration, "DATABASE_URL is not usable")
+            .with_source(error)
+    })
+}
+
 /// How long an idle connection may take to show that it is alive.
-const IDLE_CHECK_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+const IDLE_CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
 fn not_connected(stage: Stage) -> Failure {
-    Failure::new(stage, crate::error::Reason::DatabaseUnavailable, "There is no connection")
+    Failure::new(stage, Reason::DatabaseUnavailable, "There is no connection")
 }
