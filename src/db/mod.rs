@@ -4,6 +4,9 @@
 //! (`batch_execute`, `*_typed`), no session state, every setting `LOCAL` to a transaction.
 
 pub mod address;
+mod adopt;
 pub mod connect;
+pub mod migrate;
+pub mod schema;
 pub mod sqlstate;
-pub mod tables;
+mod tables;

@@ -114,12 +114,12 @@ pub(crate) const REQUESTS: Table = Table {
     columns: &[
         filled("id", Kind::Bigint),
         filled("datapass_authorization_id", Kind::Text),
-        nullable("datapass_demande_id", Kind::Bigint),
-        nullable("siret", Kind::Text),
-        nullable("scholarship_level", Kind::Text),
+        filled("datapass_demande_id", Kind::Bigint),
+        filled("siret", Kind::Text),
+        filled("scholarship_level", Kind::Text),
         nullable("entity_type", Kind::Text),
         nullable("code_insee_entity", Kind::Text),
-        nullable("code_insee_communes", Kind::Texts),
+        filled("code_insee_communes", Kind::Texts),
         nullable("transmission_date", Kind::Date),
         nullable("last_validated_at", Kind::Instant),
         defaulted("status", Kind::Text, "'pending'"),
@@ -134,7 +134,7 @@ pub(crate) const REQUESTS: Table = Table {
 pub(crate) const WATERMARKS: Table = Table {
     name: "datapass_pull_watermarks",
     columns: &[
-        filled("id", Kind::Integer),
+        defaulted("id", Kind::Integer, "1"),
         nullable("definition_id", Kind::Text),
         nullable("last_validated_at", Kind::Instant),
         defaulted("created_at", Kind::Instant, "now()"),

@@ -1,0 +1,1 @@
+delete from datapass_pull_migrations

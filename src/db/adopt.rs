@@ -1,0 +1,192 @@
+//! What it takes to bring a table that others made to our shape.
+//!
+//! The steps follow from the catalog alone, so that a table that was changed half-way, by a Rails
+//! migration or by hand, gets what it lacks and nothing twice. A table in our shape needs none.
+
+use postgres::types::Type;
+use postgres::{Error, Transaction};
+
+use crate::db::schema::{FoundTable, Schema, is_naive};
+use crate::db::tables::{Column, Kind, OLD_ID, REQUESTS, TABLES, Table, WATERMARKS};
+
+/// A statement that changes a table.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Step {
+    pub(crate) sql: String,
+    /// Whether it renames or retypes a column, which whoever made the table must agree to.
+    pub(crate) guarded: bool,
+    /// What to tell when a unique index cannot be made.
+    pub(crate) on_duplicates: Option<String>,
+}
+
+impl Step {
+    fn free(sql: String) -> Self {
+        Self {
+            sql,
+            guarded: false,
+            on_duplicates: None,
+        }
+    }
+
+    fn guarded(sql: String) -> Self {
+        Self {
+            guarded: true,
+            ..Self::free(sql)
+        }
+    }
+}
+
+/// Why a table cannot be brought to our shape.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AdoptError {
+    #[error(transparent)]
+    Postgres(#[from] Error),
+    #[error(
+        "Table datapass_pull_watermarks has {0} rows and can have only one: delete the others, \
+         then migrate again"
+    )]
+    ManyWatermarks(i64),
+}
+
+/// Returns the steps that the existing tables need, in their order.
+pub(crate) fn steps(
+    transaction: &mut Transaction<'_>,
+    schema: &Schema,
+) -> Result<Vec<Step>, AdoptError> {
+    let mut steps = Vec::new();
+    for table in TABLES {
+        let Some(found) = schema.table(table) else {
+            continue;
+        };
+        let renamed = if table.name == REQUESTS.name {
+            rename(transaction, found, &mut steps)?
+        } else {
+            false
+        };
+        for column in table.columns {
+            if !(renamed && column.name == REQUESTS.unique) {
+                steps.extend(column_steps(table, column, found));
+            }
+        }
+        // An index follows its column when that is renamed.
+        let covered = found
+            .unique
+            .iter()
+            .any(|column| column == table.unique || (renamed && column == OLD_ID));
+        if !covered {
+            steps.push(unique_index(table));
+        }
+        if table.name == WATERMARKS.name {
+            one_watermark(transaction, &mut steps)?;
+        }
+    }
+    Ok(steps)
+}
+
+/// `external_request_id` becomes `datapass_authorization_id`, and so does its index's name.
+fn rename(
+    transaction: &mut Transaction<'_>,
+    found: &FoundTable,
+    steps: &mut Vec<Step>,
+) -> Result<bool, AdoptError> {
+    let (table, column) = (REQUESTS.name, REQUESTS.unique);
+    let renamed = found.column(OLD_ID).is_some() && found.column(column).is_none();
+    if renamed {
+        steps.push(Step::guarded(format!(
+            "ALTER TABLE {table} RENAME COLUMN {OLD_ID} TO {column}"
+        )));
+    }
+    let (old, new) = (index_name(table, OLD_ID), index_name(table, column));
+    let stays = found.column(OLD_ID).is_some() && !renamed;
+    if !stays && has_index(transaction, table, &old)? && !has_index(transaction, table, &new)? {
+        steps.push(Step::free(format!("ALTER INDEX {old} RENAME TO {new}")));
+    }
+    Ok(renamed)
+}
+
+fn column_steps(table: &Table, column: &Column, found: &FoundTable) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let (table_name, name) = (table.name, column.name);
+    let alter = format!("ALTER TABLE {table_name} ALTER COLUMN {name}");
+    let Some(existing) = found.column(name) else {
+        // Without a default it must be nullable: there may be rows.
+        let kind = column.kind.sql();
+        let definition = match column.default {
+            Some(default) => format!("{kind} NOT NULL DEFAULT {default}"),
+            None if name == "id" => "bigserial".to_owned(),
+            None => kind.to_owned(),
+        };
+        return vec![Step::free(format!(
+            "ALTER TABLE {table_name} ADD COLUMN {name} {definition}"
+        ))];
+    };
+    if column.kind == Kind::Instant && is_naive(existing) {
+        steps.push(Step::guarded(format!(
+            "{alter} TYPE timestamptz USING {name} AT TIME ZONE 'UTC'"
+        )));
+    }
+    // What the Rails application demands of its own table is for its people to change.
+    if table_name != REQUESTS.name {
+        if column.nullable && existing.not_null {
+            steps.push(Step::free(format!("{alter} DROP NOT NULL")));
+        }
+        if let (Some(default), None) = (column.default, &existing.default) {
+            steps.push(Step::free(format!("{alter} SET DEFAULT {default}")));
+        }
+    }
+    steps
+}
+
+fn unique_index(table: &Table) -> Step {
+    let (name, column) = (table.name, table.unique);
+    Step {
+        on_duplicates: Some(format!(
+            "values of {name}.{column} occur more than once; find them with `SELECT {column}, \
+             count(*) FROM {name} GROUP BY 1 HAVING count(*) > 1`"
+        )),
+        ..Step::free(format!(
+            "CREATE UNIQUE INDEX {} ON {name} ({column})",
+            index_name(table.name, column)
+        ))
+    }
+}
+
+/// Rails numbers the row as it likes and lets there be more than one.
+fn one_watermark(
+    transaction: &mut Transaction<'_>,
+    steps: &mut Vec<Step>,
+) -> Result<(), AdoptError> {
+    let table = WATERMARKS.name;
+    let counts =
+        transaction.query_typed_one(include_str!("../../sql/migrate/watermark_ids.sql"), &[])?;
+    match (counts.try_get::<_, i64>(0)?, counts.try_get::<_, i64>(1)?) {
+        (0, _) => steps.push(Step::free(format!(
+            "INSERT INTO {table} (id, created_at, updated_at) VALUES (1, now(), now())"
+        ))),
+        (1, 0) => steps.push(Step::free(format!("UPDATE {table} SET id = 1"))),
+        (1, _) => {}
+        (rows, _) => return Err(AdoptError::ManyWatermarks(rows)),
+    }
+    let checked =
+        transaction.query_typed_one(include_str!("../../sql/migrate/watermark_check.sql"), &[])?;
+    if !checked.try_get::<_, bool>(0)? {
+        steps.push(Step::free(format!(
+            "ALTER TABLE {table} ADD CONSTRAINT {table}_one_row CHECK (id = 1)"
+        )));
+    }
+    Ok(())
+}
+
+/// Rails' name for the index of a column.
+fn index_name(table: &str, column: &str) -> String {
+    format!("index_{table}_on_{column}")
+}
+
+fn has_index(transaction: &mut Transaction<'_>, table: &str, index: &str) -> Result<bool, Error> {
+    transaction
+        .query_typed_one(
+            include_str!("../../sql/migrate/index_of.sql"),
+            &[(&table, Type::TEXT), (&index, Type::TEXT)],
+        )?
+        .try_get(0)
+}
