@@ -34,12 +34,16 @@ pub fn since(stored: DateTime<Utc>, lookback: Duration) -> DateTime<Utc> {
 /// or reset it since this one began.
 pub fn watermark(stored: Option<DateTime<Utc>>, covered: Covered) -> Option<DateTime<Utc>> {
     let plain_since = stored.map(|stored| since(stored, covered.lookback));
-    let covers = covered.since.is_none_or(|from| plain_since.is_some_and(|plain| from <= plain));
+    let covers = covered
+        .since
+        .is_none_or(|from| plain_since.is_some_and(|plain| from <= plain));
     if !covers {
         return stored;
     }
     let held = |newest: DateTime<Utc>| {
-        covered.oldest_rejected.map_or(newest, |rejected| newest.min(rejected))
+        covered
+            .oldest_rejected
+            .map_or(newest, |rejected| newest.min(rejected))
     };
     // `None` is smaller than any instant, so this never goes back.
     stored.max(covered.newest.map(held))
@@ -58,13 +62,21 @@ mod tests {
     /// Rule 5 of a cycle, said again in its own words, over every combination of small instants.
     #[test]
     fn exhaustive() {
-        let instants: Vec<_> = (0..7).map(|second| Some(at(second))).chain([None]).collect();
+        let instants: Vec<_> = (0..7)
+            .map(|second| Some(at(second)))
+            .chain([None])
+            .collect();
         let mut checked = 0;
         for &stored in &instants {
             for &since in &instants {
                 for &newest in &instants {
                     for &oldest_rejected in &instants {
-                        let covered = Covered { since, lookback: LOOKBACK, newest, oldest_rejected };
+                        let covered = Covered {
+                            since,
+                            lookback: LOOKBACK,
+                            newest,
+                            oldest_rejected,
+                        };
                         let next = watermark(stored, covered);
 
                         let covers = match (since, stored) {

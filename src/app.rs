@@ -3,6 +3,7 @@
 //! This is the one place that writes to standard output. Whatever happens to a cycle, a panic
 //! included, its summary line is printed last, and the log's last line tells why it failed.
 
+use std::env;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::panic;
@@ -16,15 +17,15 @@ use log::{debug, error};
 
 use crate::budget::Budget;
 use crate::cli;
-use crate::config::{
-    self, Command, Config, Environment, Format, PullConfig,
-};
+use crate::config::{self, Command, Config, Environment, Format, PullConfig};
 use crate::cycle::{self, Account, SharedAccount};
-use crate::error::{Failure, Reason};
+use crate::db::migrate;
+use crate::error::{Failure, Reason, Result, Stage};
 use crate::exit::Exit;
 use crate::logging;
 use crate::report::Summary;
 use crate::runs;
+use crate::schedule;
 use crate::store::{Access, Store};
 use crate::supervise::supervise;
 
@@ -77,7 +78,44 @@ fn refused(error: &clap::Error, args: &[OsString], environment: &Environment) ->
 fn dispatch(command: Command) -> Exit {
     match command {
         Command::Pull(config) => pull(*config),
+        Command::Migrate { print: true, .. } | Command::Migrate { database: None, .. } => {
+            answer(|_| Ok(migrate::print()))
+        }
+        Command::Migrate {
+            database: Some(database),
+            yes,
+            ..
+        } => answer(move |budget| {
+            let mut store = Store::new(&database, budget)?;
+            let lines = migrate::migrate(store.client(Stage::Prepare)?, yes)?;
+            Ok(lines.iter().map(|line| format!("{line}\n")).collect())
+        }),
+        Command::Schedule(config) => answer(move |_| {
+            let binary = env::current_exe().map_err(|error| {
+                let message = "The path of this program cannot be found";
+                Failure::new(Stage::Prepare, Reason::Configuration, message).with_source(error)
+            })?;
+            schedule::entry(&config, &binary)
+        }),
+        Command::Completions(shell) => {
+            answer(move |_| Ok(String::from_utf8_lossy(&cli::completions(shell)).into_owned()))
+        }
         _ => Exit::Success,
+    }
+}
+
+/// Runs a command other than a cycle and prints its answer.
+fn answer(work: impl FnOnce(Budget) -> Result<String> + Send + 'static) -> Exit {
+    let budget = Budget::new(COMMAND_TIMEOUT);
+    match supervise(&budget.clone(), move || work(budget)) {
+        Ok(text) => {
+            print(&text);
+            Exit::Success
+        }
+        Err(failure) => {
+            tell(&failure);
+            failure.kind().into()
+        }
     }
 }
 
@@ -89,7 +127,9 @@ fn pull(config: PullConfig) -> Exit {
     let outcome = {
         let (account, budget) = (account.clone(), budget.clone());
         let config = Arc::clone(&config);
-        supervise(&budget.clone(), move || cycle::run(&config, &budget, &account))
+        supervise(&budget.clone(), move || {
+            cycle::run(&config, &budget, &account)
+        })
     };
     let mut account = account.lock().clone();
     if let Err(failure) = &outcome {
@@ -115,13 +155,12 @@ fn record_failure(config: &Arc<PullConfig>, account: &Account, failure: &Failure
     let (config, account) = (Arc::clone(config), account.clone());
     let failure = Failure::new(failure.stage, failure.reason, "");
     thread::spawn(move || {
-        let recorded = Store::new(&config.database, Budget::new(FAILED_RUN_TIMEOUT)).and_then(
-            |mut store| {
+        let recorded =
+            Store::new(&config.database, Budget::new(FAILED_RUN_TIMEOUT)).and_then(|mut store| {
                 store.transaction(failure.stage, Access::ReadWrite, |tx| {
                     runs::record(tx, &account, Some(&failure))
                 })
-            },
-        );
+            });
         let _ = done.send(recorded);
     });
     match ended.recv_timeout(FAILED_RUN_TIMEOUT) {
@@ -137,7 +176,10 @@ fn tell(failure: &Failure) {
 }
 
 fn print_failed_start(reason: Reason, format: Format) {
-    let summary = Summary { reason: Some(reason), ..Summary::default() };
+    let summary = Summary {
+        reason: Some(reason),
+        ..Summary::default()
+    };
     print(&format!("{}\n", summary.line(format)));
 }
 

@@ -42,7 +42,14 @@ impl Session {
     /// Fetches the first token.
     pub fn open(http: Http, upstream: UpstreamConfig) -> Result<Self> {
         let token = fetch_token(&http, &upstream)?;
-        Ok(Self { http, upstream, current: Mutex::new(Current { token, renewed: false }) })
+        Ok(Self {
+            http,
+            upstream,
+            current: Mutex::new(Current {
+                token,
+                renewed: false,
+            }),
+        })
     }
 
     /// Returns where this session leads.
@@ -86,17 +93,30 @@ impl Session {
         read: &mut dyn FnMut(&mut dyn std::io::Read, crate::http::Meta) -> Result<T, BodyError>,
     ) -> Result<T, HttpError> {
         let build = |client: &Client| build(client).bearer_auth(token.0.expose_secret());
-        self.http.send(&Call { stage: Stage::List, name, build: &build }, read)
+        self.http.send(
+            &Call {
+                stage: Stage::List,
+                name,
+                build: &build,
+            },
+            read,
+        )
     }
 
     fn token(&self) -> (Token, bool) {
-        let current = self.current.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let current = self
+            .current
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         (current.token.clone(), current.renewed)
     }
 
     /// Fetches a fresh token, unless another request in flight did so already.
     fn renew(&self) -> Result<Token, HttpError> {
-        let mut current = self.current.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut current = self
+            .current
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         if !current.renewed {
             warn!(stage = Stage::Authenticate.as_str(); "The token died; fetching a fresh one");
             current.token = fetch_token(&self.http, &self.upstream)?;
@@ -114,7 +134,11 @@ fn fetch_token(http: &Http, upstream: &UpstreamConfig) -> Result<Token, HttpErro
     ];
     let name = format!("POST {}", upstream.auth_url.path());
     let build = |client: &Client| client.post(upstream.auth_url.clone()).form(&form);
-    let call = Call { stage: Stage::Authenticate, name: &name, build: &build };
+    let call = Call {
+        stage: Stage::Authenticate,
+        name: &name,
+        build: &build,
+    };
     let token = http.send(&call, &mut |body, _| {
         let answer: TokenAnswer =
             read_json(body, "the token endpoint's answer has no access_token")?;
@@ -126,12 +150,19 @@ fn fetch_token(http: &Http, upstream: &UpstreamConfig) -> Result<Token, HttpErro
 
 /// Takes only a bearer token that can stand in a header (RFC 6750 section 2.1).
 fn usable(answer: TokenAnswer) -> Result<Token, BodyError> {
-    if answer.token_type.is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer")) {
-        return Err(BodyError::WrongShape("the token endpoint gave a token that is no bearer token"));
+    if answer
+        .token_type
+        .is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer"))
+    {
+        return Err(BodyError::WrongShape(
+            "the token endpoint gave a token that is no bearer token",
+        ));
     }
     let text = answer.access_token.expose_secret();
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(BodyError::WrongShape("the token endpoint gave an empty or malformed token"));
+        return Err(BodyError::WrongShape(
+            "the token endpoint gave an empty or malformed token",
+        ));
     }
     Ok(Token(answer.access_token))
 }

@@ -23,7 +23,10 @@ impl Budget {
         // An absurd age must not overflow: a century is as good as forever.
         let century = Duration::from_secs(100 * 365 * 86_400);
         let end = now + timeout.min(century);
-        Self { end, stop: Arc::new(AtomicBool::new(false)) }
+        Self {
+            end,
+            stop: Arc::new(AtomicBool::new(false)),
+        }
     }
 
     /// Asks every step to stop where it is.
@@ -50,7 +53,11 @@ impl Budget {
 
 /// Returns the failure of a run that was told to stop.
 pub fn interrupted(stage: Stage) -> Failure {
-    Failure::new(stage, Reason::Interrupted, "Stopped by a signal; nothing was written")
+    Failure::new(
+        stage,
+        Reason::Interrupted,
+        "Stopped by a signal; nothing was written",
+    )
 }
 
 /// Returns the failure of a run whose time is over.

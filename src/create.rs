@@ -53,7 +53,11 @@ impl Listed {
     /// Takes an element, unless it is of another definition.
     fn new(element: Element) -> Option<Self> {
         let reference = element.key.to_string();
-        element.entry.map(|entry| Self { key: element.key, reference, entry })
+        element.entry.map(|entry| Self {
+            key: element.key,
+            reference,
+            entry,
+        })
     }
 
     fn time(&self) -> Option<DateTime<Utc>> {
@@ -96,7 +100,9 @@ impl Plan {
         let newest = times().filter(|time| *time <= clock).max();
         let future = times().filter(|time| *time > clock).count() as u64;
         let listed: HashSet<&str> = entries.iter().map(|entry| &*entry.reference).collect();
-        let left = tracked.keys().filter(|known| !listed.contains(known.as_str()));
+        let left = tracked
+            .keys()
+            .filter(|known| !listed.contains(known.as_str()));
         let left = left.cloned().collect();
         let is_matched = |entry: &Listed| {
             let in_time = match (entry.time(), since) {
@@ -110,9 +116,19 @@ impl Plan {
         // The key last, so that equal times come in the same order every time.
         matched.sort_by(|one, other| {
             let order = |entry: &Listed| (entry.time().is_none(), entry.time());
-            order(one).cmp(&order(other)).then_with(|| one.key.cmp(&other.key))
+            order(one)
+                .cmp(&order(other))
+                .then_with(|| one.key.cmp(&other.key))
         });
-        Self { matched, earlier, left, newest, future, first_run: since.is_none(), tracked }
+        Self {
+            matched,
+            earlier,
+            left,
+            newest,
+            future,
+            first_run: since.is_none(),
+            tracked,
+        }
     }
 }
 
@@ -137,10 +153,17 @@ pub fn reconcile(
     queue: Queue,
     summary: &mut Summary,
 ) -> Result<Findings, TxError> {
-    let mut findings = Findings { future: plan.future, ..Findings::default() };
+    let mut findings = Findings {
+        future: plan.future,
+        ..Findings::default()
+    };
     let existing = existing(tx, plan)?;
-    let is_existing =
-        |entry: &Listed| entry.public_id().and_then(|public_id| existing.get(public_id)).copied();
+    let is_existing = |entry: &Listed| {
+        entry
+            .public_id()
+            .and_then(|public_id| existing.get(public_id))
+            .copied()
+    };
     let mut valid: Vec<New<'_>> = Vec::new();
     let mut failed: Vec<(&Listed, &Rejected)> = Vec::new();
     let mut passed: Vec<&str> = Vec::new();
@@ -162,7 +185,10 @@ pub fn reconcile(
         }
         match &entry.entry.body {
             Ok(body) => {
-                valid.push(New { time: entry.time(), body });
+                valid.push(New {
+                    time: entry.time(),
+                    body,
+                });
                 passed.push(&entry.reference);
             }
             Err(rejected) => failed.push((entry, rejected)),
@@ -193,8 +219,11 @@ fn existing(
         .chain(&plan.earlier)
         .filter_map(Listed::public_id)
         .collect();
-    let rows =
-        tx.rows("look for existing rows", EXISTING_ROWS, &[(&public_ids, Type::TEXT_ARRAY)])?;
+    let rows = tx.rows(
+        "look for existing rows",
+        EXISTING_ROWS,
+        &[(&public_ids, Type::TEXT_ARRAY)],
+    )?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
@@ -214,8 +243,9 @@ fn create(
 ) -> Result<(), TxError> {
     let mut seen = HashSet::new();
     // One public id may stand under two demandes; the one validated first decides.
-    let (fresh, again): (Vec<New<'_>>, Vec<New<'_>>) =
-        valid.iter().partition(|new| seen.insert(new.body.authorization_id.as_str()));
+    let (fresh, again): (Vec<New<'_>>, Vec<New<'_>>) = valid
+        .iter()
+        .partition(|new| seen.insert(new.body.authorization_id.as_str()));
     summary.existing += again.len() as u64;
     if summary.dry_run {
         summary.created = fresh.len() as u64;
@@ -242,7 +272,9 @@ fn insert(tx: &mut Tx<'_>, batch: &[New<'_>]) -> Result<Vec<i64>, TxError> {
     let demande_ids = column(batch, |body| body.demande_id.get());
     let sirets = column(batch, |body| body.siret.to_string());
     let levels = column(batch, |body| body.level.as_str());
-    let entity_types = column(batch, |body| body.perimeter.entity().map(|it| it.kind().as_str()));
+    let entity_types = column(batch, |body| {
+        body.perimeter.entity().map(|it| it.kind().as_str())
+    });
     let entities = column(batch, |body| body.perimeter.entity().map(|it| it.code()));
     let communes = column(batch, |body| array_literal(body.perimeter.communes()));
     let dates = column(batch, |body| body.transmission_date);
@@ -285,8 +317,11 @@ fn reject(
         return Ok(());
     }
     let references: Vec<&str> = failed.iter().map(|(entry, _)| &*entry.reference).collect();
-    let rows =
-        tx.rows("read the rejections", READ_REJECTIONS, &[(&references, Type::TEXT_ARRAY)])?;
+    let rows = tx.rows(
+        "read the rejections",
+        READ_REJECTIONS,
+        &[(&references, Type::TEXT_ARRAY)],
+    )?;
     let acceptances: HashMap<String, Acceptance> = rows
         .iter()
         .filter(|row| row.get(1))
@@ -304,11 +339,12 @@ fn reject(
             accepted.push(reference);
         } else {
             summary.rejected += 1;
-            findings.oldest_rejected =
-                [findings.oldest_rejected, time].into_iter().flatten().min();
+            findings.oldest_rejected = [findings.oldest_rejected, time].into_iter().flatten().min();
             warn!(stage = Stage::Create.as_str();
                 "Rejected {reference}: {}; it is tried again every cycle", reasons.join(", "));
-            findings.rejected.push((reference.to_owned(), reasons.clone()));
+            findings
+                .rejected
+                .push((reference.to_owned(), reasons.clone()));
         }
         let record = json!({
             "ref": reference,
@@ -333,10 +369,14 @@ fn reject(
 }
 
 /// Closes the rejections of entries that passed or left the listing.
-fn close(tx: &mut Tx<'_>, mut passed: Vec<&str>, left: &[String]) -> Result<(), TxError> {
+fn close<'a>(tx: &mut Tx<'_>, mut passed: Vec<&'a str>, left: &'a [String]) -> Result<(), TxError> {
     passed.extend(left.iter().map(String::as_str));
     if !passed.is_empty() {
-        tx.execute("close rejections", CLOSE_REJECTIONS, &[(&passed, Type::TEXT_ARRAY)])?;
+        tx.execute(
+            "close rejections",
+            CLOSE_REJECTIONS,
+            &[(&passed, Type::TEXT_ARRAY)],
+        )?;
     }
     Ok(())
 }

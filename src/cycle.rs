@@ -58,7 +58,11 @@ impl SharedAccount {
         Self(Arc::new(Mutex::new(Account {
             started: Instant::now(),
             started_at: Utc::now(),
-            summary: Summary { dry_run, since, ..Summary::default() },
+            summary: Summary {
+                dry_run,
+                since,
+                ..Summary::default()
+            },
             reached_database: false,
             queue: None,
             findings: Findings::default(),
@@ -68,7 +72,9 @@ impl SharedAccount {
 
     /// Gives access; a panic elsewhere leaves the counters as they were.
     pub fn lock(&self) -> MutexGuard<'_, Account> {
-        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.0
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
@@ -104,17 +110,25 @@ pub fn run(config: &PullConfig, budget: &Budget, account: &SharedAccount) -> Res
     if listing.elements.is_empty() {
         demand_right(&session)?;
     }
-    let plan = Plan::new(listing.elements, before.since, listing.clock, before.tracked);
+    let plan = Plan::new(
+        listing.elements,
+        before.since,
+        listing.clock,
+        before.tracked,
+    );
 
     // Create and Advance.
-    let access = if config.dry_run { Access::ReadOnly } else { Access::ReadWrite };
+    let access = if config.dry_run {
+        Access::ReadOnly
+    } else {
+        Access::ReadWrite
+    };
     let done = store.transaction(Stage::Create, access, |tx| {
         let mut account = account.lock().clone();
         let locked = lock_watermark(tx, &definition_id, config.dry_run)?;
         account.summary.watermark_before = locked.time;
         let job = &config.job;
-        account.findings =
-            create::reconcile(tx, &plan, job, before.queue, &mut account.summary)?;
+        account.findings = create::reconcile(tx, &plan, job, before.queue, &mut account.summary)?;
         tx.enter(Stage::Advance);
         let covered = Covered {
             since: before.since,
@@ -140,7 +154,9 @@ fn prepare(store: &mut Store, config: &PullConfig, account: &SharedAccount) -> R
         account.lock().reached_database = true;
         let stored = read_watermark(tx, READ_WATERMARK)?.unwrap_or_default();
         let since = config.since.or_else(|| {
-            stored.time.map(|watermark| advance::since(watermark, config.lookback))
+            stored
+                .time
+                .map(|watermark| advance::since(watermark, config.lookback))
         });
         {
             let mut account = account.lock();
@@ -156,7 +172,11 @@ fn prepare(store: &mut Store, config: &PullConfig, account: &SharedAccount) -> R
         let mut account = account.lock();
         account.queue = Some(queue);
         account.last_success = last_success;
-        Ok(Before { since, tracked, queue })
+        Ok(Before {
+            since,
+            tracked,
+            queue,
+        })
     })
 }
 
@@ -199,7 +219,11 @@ struct Locked {
 impl Watermark {
     /// Refuses a watermark that belongs to another definition; one without is ours.
     fn demand_definition(&self, ours: &str) -> Result<()> {
-        if self.definition_id.as_deref().is_none_or(|definition| definition == ours) {
+        if self
+            .definition_id
+            .as_deref()
+            .is_none_or(|definition| definition == ours)
+        {
             return Ok(());
         }
         Err(Failure::new(
@@ -214,12 +238,19 @@ impl Watermark {
 
 fn read_watermark(tx: &mut Tx<'_>, sql: &str) -> Result<Option<Watermark>, TxError> {
     let rows = tx.rows("read the watermark", sql, &[])?;
-    Ok(rows.first().map(|row| Watermark { definition_id: row.get(0), time: row.get(1) }))
+    Ok(rows.first().map(|row| Watermark {
+        definition_id: row.get(0),
+        time: row.get(1),
+    }))
 }
 
 /// Takes the lock under which cycles take turns, and judges the definition anew.
 fn lock_watermark(tx: &mut Tx<'_>, definition_id: &str, dry_run: bool) -> Result<Locked, TxError> {
-    let sql = if dry_run { READ_WATERMARK } else { LOCK_WATERMARK };
+    let sql = if dry_run {
+        READ_WATERMARK
+    } else {
+        LOCK_WATERMARK
+    };
     let watermark = match read_watermark(tx, sql)? {
         Some(watermark) => watermark,
         None if dry_run => Watermark::default(),
@@ -229,7 +260,10 @@ fn lock_watermark(tx: &mut Tx<'_>, definition_id: &str, dry_run: bool) -> Result
         }
     };
     watermark.demand_definition(definition_id)?;
-    Ok(Locked { definition_id: watermark.definition_id, time: watermark.time })
+    Ok(Locked {
+        definition_id: watermark.definition_id,
+        time: watermark.time,
+    })
 }
 
 /// Moves the watermark, and makes it the definition's own. A row that would stay as it is is left
@@ -247,7 +281,10 @@ fn advance_to(
     tx.execute(
         "move the watermark",
         MOVE_WATERMARK,
-        &[(&definition_id, Type::TEXT), (&watermark, Type::TIMESTAMPTZ)],
+        &[
+            (&definition_id, Type::TEXT),
+            (&watermark, Type::TIMESTAMPTZ),
+        ],
     )?;
     if watermark != locked.time {
         info!(stage = Stage::Advance.as_str();

@@ -179,6 +179,12 @@ impl Failure {
         self
     }
 
+    /// Says in which step it happened, where that is only known later.
+    pub fn at(mut self, stage: Stage) -> Self {
+        self.stage = stage;
+        self
+    }
+
     /// Returns whether a person must act.
     pub fn kind(&self) -> Kind {
         self.reason.kind()

@@ -132,7 +132,11 @@ impl Http {
             Failure::new(Stage::Prepare, Reason::Configuration, message)
                 .with_source(error.without_url())
         })?;
-        Ok(Self { client, budget, max_retries })
+        Ok(Self {
+            client,
+            budget,
+            max_retries,
+        })
     }
 
     /// Sends a request until it succeeds, fails for good, or no try or time is left.
@@ -153,11 +157,17 @@ impl Http {
             if !error.again || attempt >= self.max_retries {
                 return Err(error);
             }
-            let wait =
-                retry::delay(attempt, error.retry_after.unwrap_or_default(), fastrand::f64());
+            let wait = retry::delay(
+                attempt,
+                error.retry_after.unwrap_or_default(),
+                fastrand::f64(),
+            );
             if wait >= self.budget.check(call.stage).map_err(HttpError::last)? {
                 let mut error = error;
-                error.failure.message.push_str("; the deadline leaves no time for another try");
+                error
+                    .failure
+                    .message
+                    .push_str("; the deadline leaves no time for another try");
                 return Err(error);
             }
             attempt += 1;
@@ -179,8 +189,13 @@ impl Http {
         let begun = Instant::now();
         // The limit of a request covers its body too, unlike the client's own, which is for one read.
         let request = (call.build)(&self.client).timeout(left.min(REQUEST_TIMEOUT));
-        let mut response = request.send().map_err(|error| self.connection_error(call, error))?;
-        let meta = Meta { date: date_of(&response), elapsed: begun.elapsed() };
+        let mut response = request
+            .send()
+            .map_err(|error| self.connection_error(call, error))?;
+        let meta = Meta {
+            date: date_of(&response),
+            elapsed: begun.elapsed(),
+        };
         if !response.status().is_success() {
             return Err(status_error(call, response, meta));
         }
@@ -235,12 +250,22 @@ impl HttpError {
     fn new(call: &Call<'_>, reason: Reason, message: String) -> Self {
         let failure = Failure::new(call.stage, reason, message);
         let again = reason.kind() == crate::error::Kind::Transient;
-        Self { failure, status: None, retry_after: None, again }
+        Self {
+            failure,
+            status: None,
+            retry_after: None,
+            again,
+        }
     }
 
     /// Makes an error that no further try may follow.
     pub(crate) fn last(failure: Failure) -> Self {
-        Self { failure, status: None, retry_after: None, again: false }
+        Self {
+            failure,
+            status: None,
+            retry_after: None,
+            again: false,
+        }
     }
 }
 
@@ -249,24 +274,44 @@ fn status_error(call: &Call<'_>, response: Response, meta: Meta) -> HttpError {
     let status = response.status();
     let authenticating = call.stage == Stage::Authenticate;
     let (reason, hint) = match status.as_u16() {
-        401 if authenticating => (Reason::Unauthorized, "check DATAPASS_CLIENT_ID and its secret"),
+        401 if authenticating => (
+            Reason::Unauthorized,
+            "check DATAPASS_CLIENT_ID and its secret",
+        ),
         401 => (Reason::Unauthorized, "the token is not accepted"),
         429 => (Reason::RateLimited, "too many requests"),
         408 | 425 | 500.. => (Reason::ServerError, "the server cannot answer now"),
-        300..=399 => (Reason::Redirect, "redirects are not followed; set the final URL"),
-        400..=499 if authenticating => {
-            (Reason::TokenRefused, "check the client, its secret and DATAPASS_AUTH_URL")
-        }
-        422 => (Reason::RequestRefused, "the account may lack the scope read_authorizations"),
-        _ => (Reason::RequestRefused, "check DATAPASS_API_BASE_URL and the account's rights"),
+        300..=399 => (
+            Reason::Redirect,
+            "redirects are not followed; set the final URL",
+        ),
+        400..=499 if authenticating => (
+            Reason::TokenRefused,
+            "check the client, its secret and DATAPASS_AUTH_URL",
+        ),
+        422 => (
+            Reason::RequestRefused,
+            "the account may lack the scope read_authorizations",
+        ),
+        _ => (
+            Reason::RequestRefused,
+            "check DATAPASS_API_BASE_URL and the account's rights",
+        ),
     };
-    let header =
-        |name| response.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let header = |name| {
+        response
+            .headers()
+            .get(name)
+            .and_then(|value: &HeaderValue| value.to_str().ok())
+    };
     let wished = header(RETRY_AFTER)
         .filter(|_| matches!(status.as_u16(), 429 | 503))
         .and_then(|value| retry::retry_after(value, meta.date));
     let mut message = format!("{} answered {}", call.name, status.as_u16());
-    if let Some(host) = header(LOCATION).and_then(host_of).filter(|_| status.is_redirection()) {
+    if let Some(host) = header(LOCATION)
+        .and_then(host_of)
+        .filter(|_| status.is_redirection())
+    {
         message.push_str(&format!(", to {host}"));
     }
     if let Some(wait) = wished {
@@ -339,7 +384,9 @@ fn host_of(location: &str) -> Option<String> {
 }
 
 fn is_timeout(error: &io::Error) -> bool {
-    let reqwest_error = error.get_ref().and_then(|inner| inner.downcast_ref::<reqwest::Error>());
+    let reqwest_error = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<reqwest::Error>());
     error.kind() == io::ErrorKind::TimedOut || reqwest_error.is_some_and(reqwest::Error::is_timeout)
 }
 

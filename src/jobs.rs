@@ -84,7 +84,11 @@ pub fn choose(tx: &mut Tx<'_>, config: &JobConfig) -> Result<Queue, TxError> {
     }
     let queue = shape(&columns).map_err(TxError::Failed)?;
     let rows = tx.rows("look at the rights on good_jobs", GOOD_JOBS_RIGHT, &[])?;
-    if !rows.first().and_then(|row| row.get::<_, Option<bool>>(0)).unwrap_or(false) {
+    if !rows
+        .first()
+        .and_then(|row| row.get::<_, Option<bool>>(0))
+        .unwrap_or(false)
+    {
         return Err(refused(
             "The role may not insert into good_jobs; GRANT INSERT ON good_jobs, or set --enqueue none",
         )
@@ -102,7 +106,7 @@ fn shape(columns: &[(String, bool)]) -> Result<Queue> {
         .iter()
         .filter(|(_, must_be_filled)| *must_be_filled)
         .map(|(name, _)| name.as_str())
-        .filter(|name| !FILLED.contains(name) && !(discrete && DISCRETE.contains(name)))
+        .filter(|name| !(FILLED.contains(name) || discrete && DISCRETE.contains(name)))
         .collect();
     if !lacks.is_empty() || !unknown.is_empty() {
         let mut message = "The table good_jobs has an unknown shape".to_owned();
@@ -115,7 +119,11 @@ fn shape(columns: &[(String, bool)]) -> Result<Queue> {
         message.push_str("; GoodJob 3.99 and 4 are known; else set --enqueue none");
         return Err(refused(&message));
     }
-    Ok(if discrete { Queue::DiscreteGoodJob } else { Queue::GoodJob })
+    Ok(if discrete {
+        Queue::DiscreteGoodJob
+    } else {
+        Queue::GoodJob
+    })
 }
 
 /// Enqueues a job for each id, in their order, and wakes a waiting worker at commit.
@@ -144,12 +152,20 @@ pub fn enqueue(
     let enqueued = tx.execute(
         "enqueue the jobs",
         sql,
-        &[(&arguments, Type::JSONB), (&config.class, Type::TEXT), (&config.queue, Type::TEXT)],
+        &[
+            (&arguments, Type::JSONB),
+            (&config.class, Type::TEXT),
+            (&config.queue, Type::TEXT),
+        ],
     )?;
     if enqueued != ids.len() as u64 {
         return Err(refused("The table good_jobs took fewer jobs than rows were created").into());
     }
-    tx.rows("notify the workers", NOTIFY_JOBS, &[(&config.queue, Type::TEXT)])?;
+    tx.rows(
+        "notify the workers",
+        NOTIFY_JOBS,
+        &[(&config.queue, Type::TEXT)],
+    )?;
     Ok(enqueued)
 }
 
@@ -172,7 +188,10 @@ mod tests {
     use super::*;
 
     fn columns(names: &[&str], must_be_filled: &[&str]) -> Vec<(String, bool)> {
-        names.iter().map(|name| (name.to_string(), must_be_filled.contains(name))).collect()
+        names
+            .iter()
+            .map(|name| (name.to_string(), must_be_filled.contains(name)))
+            .collect()
     }
 
     #[test]
@@ -180,14 +199,31 @@ mod tests {
         let must = ["id", "created_at", "updated_at"];
         let with = |more: &[&'static str]| [&FILLED[..], more].concat();
         let shape_of = |names: &[&str], must: &[&str]| shape(&columns(names, must));
-        assert_eq!(shape_of(&with(&DISCRETE), &must).unwrap(), Queue::DiscreteGoodJob);
-        assert_eq!(shape_of(&with(&["lock_type"]), &must).unwrap(), Queue::GoodJob);
+        assert_eq!(
+            shape_of(&with(&DISCRETE), &must).unwrap(),
+            Queue::DiscreteGoodJob
+        );
+        assert_eq!(
+            shape_of(&with(&["lock_type"]), &must).unwrap(),
+            Queue::GoodJob
+        );
         // With only one of the two, neither is filled, so it must not be demanded.
-        assert_eq!(shape_of(&with(&["is_discrete"]), &must).unwrap(), Queue::GoodJob);
+        assert_eq!(
+            shape_of(&with(&["is_discrete"]), &must).unwrap(),
+            Queue::GoodJob
+        );
         let error = shape_of(&with(&["is_discrete"]), &["is_discrete"]).unwrap_err();
-        assert!(error.message.contains("demands is_discrete"), "{}", error.message);
+        assert!(
+            error.message.contains("demands is_discrete"),
+            "{}",
+            error.message
+        );
         let error = shape_of(&["id", "priority"], &must).unwrap_err();
-        assert!(error.message.contains("lacks active_job_id, job_class"), "{}", error.message);
+        assert!(
+            error.message.contains("lacks active_job_id, job_class"),
+            "{}",
+            error.message
+        );
         assert_eq!(error.reason, Reason::EnqueueRefused);
     }
 }

@@ -67,7 +67,11 @@ mod tests {
             (timeless, Observed::Failed(None), State::Accepted),
             (timeless, Observed::Failed(first), State::Open),
         ] {
-            assert_eq!(next(acceptance, observed), expected, "{acceptance:?} {observed:?}");
+            assert_eq!(
+                next(acceptance, observed),
+                expected,
+                "{acceptance:?} {observed:?}"
+            );
         }
     }
 }

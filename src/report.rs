@@ -53,7 +53,8 @@ pub struct Summary {
 impl Summary {
     /// Returns the word of the `outcome` field.
     pub fn outcome(&self) -> &'static str {
-        self.reason.map_or("success", |reason| reason.kind().as_str())
+        self.reason
+            .map_or("success", |reason| reason.kind().as_str())
     }
 
     /// Returns the counters, by name, in the order of the summary line.
@@ -95,8 +96,9 @@ impl Summary {
         let fields = self.fields().into_iter();
         match format {
             Format::Json => {
-                let object: Map<String, Value> =
-                    fields.map(|(name, value)| (name.to_owned(), value)).collect();
+                let object: Map<String, Value> = fields
+                    .map(|(name, value)| (name.to_owned(), value))
+                    .collect();
                 Value::Object(object).to_string()
             }
             Format::Text => {
@@ -105,8 +107,9 @@ impl Summary {
                     Value::Null => "none".to_owned(),
                     other => other.to_string(),
                 };
-                let words: Vec<String> =
-                    fields.map(|(name, value)| format!("{name}={}", word(value))).collect();
+                let words: Vec<String> = fields
+                    .map(|(name, value)| format!("{name}={}", word(value)))
+                    .collect();
                 words.join(" ")
             }
         }
@@ -139,7 +142,10 @@ mod tests {
         );
         let json = summary.line(Format::Json);
         assert!(json.starts_with(r#"{"outcome":"transient","reason":"unauthorized","pages":3,"#));
-        assert!(json.contains(r#""watermark":null,"duration_ms":0,"dry_run":false}"#), "{json}");
+        assert!(
+            json.contains(r#""watermark":null,"duration_ms":0,"dry_run":false}"#),
+            "{json}"
+        );
         assert!(!Summary::default().line(Format::Text).contains("reason"));
     }
 }

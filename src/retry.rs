@@ -29,10 +29,16 @@ pub fn retry_after(value: &str, date: Option<DateTime<Utc>>) -> Option<Duration>
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
         // More digits than a u64 holds is still a wish to stay away for long.
-        return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX / 1000)));
+        return Some(Duration::from_secs(
+            value.parse().unwrap_or(u64::MAX / 1000),
+        ));
     }
     let until = DateTime::<Utc>::from(httpdate::parse_http_date(value).ok()?);
-    Some((until - date.unwrap_or_else(Utc::now)).to_std().unwrap_or(Duration::ZERO))
+    Some(
+        (until - date.unwrap_or_else(Utc::now))
+            .to_std()
+            .unwrap_or(Duration::ZERO),
+    )
 }
 
 #[cfg(test)]
@@ -41,9 +47,13 @@ mod tests {
 
     #[test]
     fn the_whole_schedule() {
-        let ceilings: Vec<u128> =
-            (0..9).map(|retry| delay(retry, Duration::ZERO, 1.0).as_millis()).collect();
-        assert_eq!(ceilings, [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000, 30_000]);
+        let ceilings: Vec<u128> = (0..9)
+            .map(|retry| delay(retry, Duration::ZERO, 1.0).as_millis())
+            .collect();
+        assert_eq!(
+            ceilings,
+            [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000, 30_000]
+        );
         assert_eq!(delay(40, Duration::ZERO, 1.0).as_millis(), 30_000);
         assert_eq!(delay(3, Duration::ZERO, 0.0), Duration::ZERO);
         assert_eq!(delay(1, Duration::ZERO, 0.25).as_millis(), 250);

@@ -25,7 +25,10 @@ pub struct LastSuccess {
 /// Returns the last cycle that succeeded.
 pub fn last_success(tx: &mut Tx<'_>) -> Result<Option<LastSuccess>, TxError> {
     let rows = tx.rows("read the last run", LAST_SUCCESS, &[])?;
-    Ok(rows.first().map(|row| LastSuccess { started_at: row.get(0), missing: row.get(1) }))
+    Ok(rows.first().map(|row| LastSuccess {
+        started_at: row.get(0),
+        missing: row.get(1),
+    }))
 }
 
 /// Records a cycle and prunes what is older than 400 days.
@@ -35,7 +38,9 @@ pub fn record(
     failure: Option<&Failure>,
 ) -> Result<(), TxError> {
     let summary = &account.summary;
-    let counters = summary.counters().map(|(_, count)| i64::try_from(count).unwrap_or(i64::MAX));
+    let counters = summary
+        .counters()
+        .map(|(_, count)| i64::try_from(count).unwrap_or(i64::MAX));
     let run_id = logging::run_id();
     let outcome = failure.map_or("success", |failure| failure.kind().as_str());
     let reason = failure.map(|failure| failure.reason.as_str());

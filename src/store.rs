@@ -66,7 +66,7 @@ pub struct Tx<'a> {
     stage: Stage,
 }
 
-impl Tx<'_> {
+impl<'a> Tx<'a> {
     /// Runs a statement and returns its rows. `what` names it for a person.
     pub fn rows(
         &mut self,
@@ -75,7 +75,9 @@ impl Tx<'_> {
         params: &[Param<'_>],
     ) -> Result<Vec<Row>, TxError> {
         self.budget.check(self.stage)?;
-        self.inner.query_typed(sql, params).map_err(|error| TxError::Sql(what, error))
+        self.inner
+            .query_typed(sql, params)
+            .map_err(|error| TxError::Sql(what, error))
     }
 
     /// Runs a statement and returns how many rows it changed.
@@ -86,7 +88,14 @@ impl Tx<'_> {
         params: &[Param<'_>],
     ) -> Result<u64, TxError> {
         self.budget.check(self.stage)?;
-        self.inner.execute_typed(sql, params).map_err(|error| TxError::Sql(what, error))
+        self.inner
+            .execute_typed(sql, params)
+            .map_err(|error| TxError::Sql(what, error))
+    }
+
+    /// Gives the bare transaction to code that asks the catalog with statements of its own.
+    pub fn inner(&mut self) -> &mut Transaction<'a> {
+        &mut self.inner
     }
 
     /// Names the step that a failure from here on belongs to.
@@ -98,7 +107,11 @@ impl Tx<'_> {
 impl Store {
     /// Takes the address; nothing is contacted yet.
     pub fn new(config: &DatabaseConfig, budget: Budget) -> Result<Self> {
-        Ok(Self { address: address_of(config)?, budget, client: None })
+        Ok(Self {
+            address: address_of(config)?,
+            budget,
+            client: None,
+        })
     }
 
     /// Runs `body` in one transaction, and commits when it succeeds.
@@ -141,8 +154,7 @@ impl Store {
         body: &mut impl FnMut(&mut Tx<'_>) -> Result<T, TxError>,
     ) -> Result<T, TxError> {
         let budget = self.budget.clone();
-        self.ensure_connected(*stage)?;
-        let client = self.client.as_mut().ok_or_else(|| not_connected(*stage))?;
+        let client = self.client(*stage)?;
         let left_ms = budget.check(*stage)?.as_millis().max(1);
         let inner = client
             .build_transaction()
@@ -150,7 +162,11 @@ impl Store {
             .read_only(access == Access::ReadOnly)
             .start()
             .map_err(|error| TxError::Sql("open a transaction", error))?;
-        let mut tx = Tx { inner, budget: &budget, stage: *stage };
+        let mut tx = Tx {
+            inner,
+            budget: &budget,
+            stage: *stage,
+        };
         // PostgreSQL keeps these in a 32-bit number of milliseconds.
         let limit = left_ms.min(i32::MAX as u128).to_string();
         let lock_limit = left_ms.min(LOCK_TIMEOUT_MS).to_string();
@@ -164,8 +180,16 @@ impl Store {
         let value = outcome?;
         // The last moment at which stopping leaves everything as it was.
         budget.check(tx.stage)?;
-        tx.inner.commit().map_err(|error| TxError::Sql("commit", error))?;
+        tx.inner
+            .commit()
+            .map_err(|error| TxError::Sql("commit", error))?;
         Ok(value)
+    }
+
+    /// Returns a connection outside of any transaction, for `migrate`, which opens its own.
+    pub fn client(&mut self, stage: Stage) -> Result<&mut Client> {
+        self.ensure_connected(stage)?;
+        self.client.as_mut().ok_or_else(|| not_connected(stage))
     }
 
     /// Connects, or replaces a connection that died while nobody used it.
@@ -185,8 +209,12 @@ impl Store {
 
 fn address_of(config: &DatabaseConfig) -> Result<Address> {
     address::parse(config.url.expose_secret()).map_err(|error| {
-        Failure::new(Stage::Prepare, Reason::Configuration, "DATABASE_URL is not usable")
-            .with_source(error)
+        Failure::new(
+            Stage::Prepare,
+            Reason::Configuration,
+            "DATABASE_URL is not usable",
+        )
+        .with_source(error)
     })
 }
 

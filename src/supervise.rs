@@ -59,7 +59,7 @@ pub fn supervise<T: Send + 'static>(
     match events.recv_timeout(GRACE) {
         // What was committed before the signal was noticed is a success, and is reported as one.
         Ok(Event::Ended(Ok(Ok(value)))) => Ok(value),
-        Ok(Event::Ended(Ok(Err(failure)))) => Err(Failure { stage: failure.stage, ..abandoned }),
+        Ok(Event::Ended(Ok(Err(failure)))) => Err(abandoned.at(failure.stage)),
         _ => Err(abandoned),
     }
 }
@@ -74,11 +74,13 @@ fn watch_signals(mut on_signal: impl FnMut() + Send + 'static) -> io::Result<()>
         signal_hook::flag::register(signal, Arc::clone(&second))?;
     }
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
-    thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        for _ in signals.forever() {
-            on_signal();
-        }
-    })?;
+    thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            for _ in signals.forever() {
+                on_signal();
+            }
+        })?;
     Ok(())
 }
 
@@ -91,6 +93,10 @@ fn panicked() -> Failure {
 }
 
 fn no_thread(error: io::Error) -> Failure {
-    Failure::new(Stage::Prepare, Reason::Panic, "No thread or signal handler can be set up")
-        .with_source(error)
+    Failure::new(
+        Stage::Prepare,
+        Reason::Panic,
+        "No thread or signal handler can be set up",
+    )
+    .with_source(error)
 }

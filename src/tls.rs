@@ -107,6 +107,12 @@ pub fn http_client_config(ca_file: Option<&Path>) -> Result<ClientConfig, Failur
     Ok(config)
 }
 
+/// Makes TLS settings that trust nobody, for a client that only speaks plain HTTP.
+pub fn without_roots() -> Result<ClientConfig, Failure> {
+    client_config(Verification::Full(RootCertStore::empty()))
+        .map_err(|error| Failure::new(Stage::Prepare, Reason::Configuration, error.to_string()))
+}
+
 /// Makes TLS settings without a client certificate that check the server as told.
 pub fn client_config(verification: Verification) -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -125,7 +125,7 @@ pub struct PullConfig {
 }
 
 /// Where DataPass is and who asks.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct UpstreamConfig {
     /// The whole token URL.
     pub auth_url: Url,

@@ -74,10 +74,16 @@ pub fn list(
         }
         let page = fetcher.next()?;
         let clock = clock.get_or_insert_with(|| upstream_clock(page.meta));
-        log::trace!("Page of {} rows; the listing began at {clock}", page.elements.len());
+        log::trace!(
+            "Page of {} rows; the listing began at {clock}",
+            page.elements.len()
+        );
         pages += 1;
         if paging.judge(&page.elements).map_err(unproved)? {
-            let ours = page.elements.into_iter().filter(|element| element.entry.is_some());
+            let ours = page
+                .elements
+                .into_iter()
+                .filter(|element| element.entry.is_some());
             elements.extend(ours.map(|element| (element.key.clone(), element)));
         }
         if paging.in_flight() == 0 {
@@ -93,7 +99,10 @@ pub fn list(
         });
     }
     let elements = elements.into_values().collect();
-    Ok(Listing { elements, clock: clock.unwrap_or_else(Utc::now) })
+    Ok(Listing {
+        elements,
+        clock: clock.unwrap_or_else(Utc::now),
+    })
 }
 
 /// Returns the server's clock when the request began: its `Date` less the time that it took.
@@ -128,7 +137,11 @@ fn unproved(error: Unproved) -> Failure {
         Unproved::NoPaging => Reason::NoPaging,
         _ => Reason::UnprovedListing,
     };
-    Failure::new(Stage::List, reason, format!("The listing is given up: {error}"))
+    Failure::new(
+        Stage::List,
+        reason,
+        format!("The listing is given up: {error}"),
+    )
 }
 
 /// Fetches pages on threads of its own and hands them out in the order they were asked for.
@@ -160,20 +173,31 @@ impl Fetcher {
                 }
             });
         }
-        Self { jobs, awaited: VecDeque::new() }
+        Self {
+            jobs,
+            awaited: VecDeque::new(),
+        }
     }
 
     fn ask(&mut self, offset: u64, listed: bool) {
         let (reply, page) = mpsc::channel();
         // A closed queue shows itself when the page is awaited.
-        let _ = self.jobs.send(Job { offset, listed, reply });
+        let _ = self.jobs.send(Job {
+            offset,
+            listed,
+            reply,
+        });
         self.awaited.push_back(page);
     }
 
     fn next(&mut self) -> Result<Page> {
         let page = self.awaited.pop_front().and_then(|page| page.recv().ok());
         page.unwrap_or_else(|| {
-            Err(Failure::new(Stage::List, Reason::Panic, "The thread that fetches pages died"))
+            Err(Failure::new(
+                Stage::List,
+                Reason::Panic,
+                "The thread that fetches pages died",
+            ))
         })
     }
 
@@ -185,23 +209,41 @@ impl Fetcher {
 impl Source for Session {
     fn page(&self, offset: u64, limit: usize, listed: bool) -> Result<Page> {
         let upstream = self.upstream();
-        let url = format!("{}/demandes", upstream.api_base_url.as_str().trim_end_matches('/'));
-        let query =
-            [("state[]", "validated"), ("limit", &limit.to_string()), ("offset", &offset.to_string())];
+        let url = format!(
+            "{}/demandes",
+            upstream.api_base_url.as_str().trim_end_matches('/')
+        );
+        let query = [
+            ("state[]", "validated"),
+            ("limit", &limit.to_string()),
+            ("offset", &offset.to_string()),
+        ];
         let name = format!("GET /demandes (offset {offset})");
-        let page = self.get(&name, listed, &|client| client.get(&url).query(&query), &mut |body, meta| {
-            let mut elements = Vec::new();
-            decode::decode(body, &upstream.definition_id, BODY_CEILING_BYTES, &mut |element| {
-                elements.push(element);
-            })
-            .map_err(|error| match error {
-                DecodeError::NotJson => BodyError::NotJson,
-                DecodeError::WrongShape => BodyError::WrongShape("the listing is no JSON array"),
-                DecodeError::TooLarge => BodyError::TooLarge,
-                DecodeError::Io(error) => BodyError::Io(error),
-            })?;
-            Ok(Page { elements, meta })
-        })?;
+        let page = self.get(
+            &name,
+            listed,
+            &|client| client.get(&url).query(&query),
+            &mut |body, meta| {
+                let mut elements = Vec::new();
+                decode::decode(
+                    body,
+                    BODY_CEILING_BYTES,
+                    &upstream.definition_id,
+                    &mut |element| {
+                        elements.push(element);
+                    },
+                )
+                .map_err(|error| match error {
+                    DecodeError::NotJson => BodyError::NotJson,
+                    DecodeError::WrongShape => {
+                        BodyError::WrongShape("the listing is no JSON array")
+                    }
+                    DecodeError::TooLarge => BodyError::TooLarge,
+                    DecodeError::Io(error) => BodyError::Io(error),
+                })?;
+                Ok(Page { elements, meta })
+            },
+        )?;
         info!(stage = Stage::List.as_str(), page = offset / limit.max(1) as u64;
             "Page at offset {offset}: {} rows", page.elements.len());
         Ok(page)
@@ -225,22 +267,33 @@ pub fn right(session: &Session) -> Result<Right, HttpError> {
         id: String,
     }
     let upstream = session.upstream();
-    let url = format!("{}/definitions", upstream.api_base_url.as_str().trim_end_matches('/'));
-    let definitions: Vec<Definition> =
-        session.get("GET /definitions", true, &|client| client.get(&url), &mut |body, _| {
-            read_json(body, "the definitions are no array of objects with an id")
-        })?;
-    let known = definitions.iter().any(|definition| definition.id == upstream.definition_id);
+    let url = format!(
+        "{}/definitions",
+        upstream.api_base_url.as_str().trim_end_matches('/')
+    );
+    let definitions: Vec<Definition> = session.get(
+        "GET /definitions",
+        true,
+        &|client| client.get(&url),
+        &mut |body, _| read_json(body, "the definitions are no array of objects with an id"),
+    )?;
+    let known = definitions
+        .iter()
+        .any(|definition| definition.id == upstream.definition_id);
     Ok(if known { Right::Granted } else { Right::Absent })
 }
 
 /// Returns how far this machine's clock is ahead of the server's, cut to seconds.
 pub fn clock_offset(meta: Meta) -> Option<TimeDelta> {
     let middle = Utc::now() - TimeDelta::from_std(meta.elapsed / 2).unwrap_or_default();
-    meta.date.map(|date| TimeDelta::seconds((middle - date).num_seconds()))
+    meta.date
+        .map(|date| TimeDelta::seconds((middle - date).num_seconds()))
 }
 
 /// Returns a meta for sources that have no answer to take it from.
 pub fn meta_at(date: DateTime<Utc>) -> Meta {
-    Meta { date: Some(date), elapsed: Duration::ZERO }
+    Meta {
+        date: Some(date),
+        elapsed: Duration::ZERO,
+    }
 }

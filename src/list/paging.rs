@@ -116,11 +116,19 @@ pub struct Paging {
 #[derive(Debug)]
 enum Mode {
     /// Pages overlap.
-    Overlap { frontier: Option<DateTime<Utc>>, step_back: u64 },
+    Overlap {
+        frontier: Option<DateTime<Utc>>,
+        step_back: u64,
+    },
     /// The same rows came twice; a far offset tells. Then goes on in the mode inside.
     Probe { after: Box<Mode>, next_offset: u64 },
     /// The list is read plainly, again and again.
-    Twice { pass: HashSet<Key>, rows: usize, previous_pass: Option<HashSet<Key>>, passes: u32 },
+    Twice {
+        pass: HashSet<Key>,
+        rows: usize,
+        previous_pass: Option<HashSet<Key>>,
+        passes: u32,
+    },
     /// Complete.
     Done,
 }
@@ -131,7 +139,10 @@ impl Paging {
         Self {
             limit,
             concurrency,
-            mode: Mode::Overlap { frontier: None, step_back: 0 },
+            mode: Mode::Overlap {
+                frontier: None,
+                step_back: 0,
+            },
             planned: VecDeque::from([0]),
             in_flight: 0,
             seen: HashSet::new(),
@@ -179,18 +190,24 @@ impl Paging {
 
     /// Judges the page that was awaited first; returns whether its rows belong to the listing.
     pub fn judge(&mut self, page: &[Element]) -> Result<bool, Unproved> {
-        let Some(offset) = self.planned.pop_front() else { return Ok(false) };
+        let Some(offset) = self.planned.pop_front() else {
+            return Ok(false);
+        };
         self.in_flight -= 1;
         self.largest_page_rows = self.largest_page_rows.max(page.len());
         let mode = std::mem::replace(&mut self.mode, Mode::Done);
         let joined = match mode {
-            Mode::Overlap { frontier, step_back } => {
-                self.judge_overlap(offset, page, frontier, step_back)
-            }
+            Mode::Overlap {
+                frontier,
+                step_back,
+            } => self.judge_overlap(offset, page, frontier, step_back),
             Mode::Probe { after, next_offset } => self.judge_probe(page, *after, next_offset)?,
-            Mode::Twice { pass, rows, previous_pass, passes } => {
-                self.judge_twice(offset, page, pass, rows, previous_pass, passes)?
-            }
+            Mode::Twice {
+                pass,
+                rows,
+                previous_pass,
+                passes,
+            } => self.judge_twice(offset, page, pass, rows, previous_pass, passes)?,
             Mode::Done => false,
         };
         self.check_bounds()?;
@@ -207,10 +224,17 @@ impl Paging {
         let mut times = page.iter().filter_map(|row| row.created_at);
         let joins = offset == 0 || times.next().is_some_and(|first| Some(first) > frontier);
         if !joins {
-            let step_back = if step_back == 0 { OVERLAP_ROWS as u64 } else { step_back * 2 };
+            let step_back = if step_back == 0 {
+                OVERLAP_ROWS as u64
+            } else {
+                step_back * 2
+            };
             self.drift_rewinds += 1;
             self.plan(offset.saturating_sub(step_back));
-            self.mode = Mode::Overlap { frontier, step_back };
+            self.mode = Mode::Overlap {
+                frontier,
+                step_back,
+            };
             return false;
         }
         let (same, length_before) = (self.is_same_page(page), self.previous.len());
@@ -225,8 +249,15 @@ impl Paging {
             return true;
         };
         let oldest = page.iter().filter_map(|row| row.created_at).min();
-        let frontier = if frontier.is_none() { oldest } else { frontier.min(oldest) };
-        let mode = Mode::Overlap { frontier, step_back: 0 };
+        let frontier = if frontier.is_none() {
+            oldest
+        } else {
+            frontier.min(oldest)
+        };
+        let mode = Mode::Overlap {
+            frontier,
+            step_back: 0,
+        };
         let next_offset = offset + step as u64;
         if offset > 0 && same {
             self.begin_probe(mode, offset, next_offset);
@@ -238,7 +269,10 @@ impl Paging {
         if page.len() >= self.limit || page.len() == length_before {
             let stride = (page.len() - overlap_rows(page.len())) as u64;
             while self.planned.len() < self.concurrency {
-                let ahead = self.planned.back().map_or(next_offset, |last| last + stride);
+                let ahead = self
+                    .planned
+                    .back()
+                    .map_or(next_offset, |last| last + stride);
                 self.planned.push_back(ahead);
             }
         }
@@ -288,7 +322,12 @@ impl Paging {
             previous_pass = each_once.then_some(pass);
             (pass, rows, next_offset) = (HashSet::new(), 0, 0);
         }
-        let mode = Mode::Twice { pass, rows, previous_pass, passes };
+        let mode = Mode::Twice {
+            pass,
+            rows,
+            previous_pass,
+            passes,
+        };
         if same {
             self.begin_probe(mode, offset, next_offset);
         } else {
@@ -299,15 +338,22 @@ impl Paging {
     }
 
     fn begin_probe(&mut self, after: Mode, offset: u64, next_offset: u64) {
-        self.mode = Mode::Probe { after: Box::new(after), next_offset };
+        self.mode = Mode::Probe {
+            after: Box::new(after),
+            next_offset,
+        };
         self.plan(offset + FAR_ROWS);
     }
 
     fn begin_twice(&mut self) {
         self.remarks.push(Remark::ReadTwice);
         self.previous.clear();
-        self.mode =
-            Mode::Twice { pass: HashSet::new(), rows: 0, previous_pass: None, passes: 0 };
+        self.mode = Mode::Twice {
+            pass: HashSet::new(),
+            rows: 0,
+            previous_pass: None,
+            passes: 0,
+        };
         self.plan(0);
     }
 
@@ -324,7 +370,9 @@ impl Paging {
     fn record(&mut self, page: &[Element]) -> usize {
         self.previous.clear();
         self.previous.extend(page.iter().map(|row| row.key.clone()));
-        page.iter().filter(|row| self.seen.insert(row.key.clone())).count()
+        page.iter()
+            .filter(|row| self.seen.insert(row.key.clone()))
+            .count()
     }
 
     fn is_same_page(&self, page: &[Element]) -> bool {
