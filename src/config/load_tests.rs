@@ -8,6 +8,8 @@ use chrono::TimeZone;
 use secrecy::ExposeSecret;
 
 use super::*;
+use crate::config::VARIABLES;
+use crate::error::{Reason, Stage};
 
 const COMPLETE: &[(&str, &str)] = &[
     (
