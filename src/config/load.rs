@@ -25,8 +25,9 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// [`Reason::Usage`] when only options are bad, else [`Reason::Configuration`]; the message
-    /// names every bad or missing setting and shows no value.
+    /// [`Usage`](crate::error::Reason::Usage) when only options are bad, else
+    /// [`Configuration`](crate::error::Reason::Configuration); the message names every bad or
+    /// missing setting and shows no value.
     pub fn load(cli: Cli, environment: &Environment, now: DateTime<Utc>) -> Result<Self> {
         let (config, warnings) = load_with_warnings(cli, environment, now);
         for warning in warnings {
