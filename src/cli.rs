@@ -498,7 +498,7 @@ mod tests {
         }
         assert_eq!(
             parsed("-V").unwrap_err().to_string(),
-            "datapass-pull 0.1.0\n"
+            concat!("datapass-pull ", env!("CARGO_PKG_VERSION"), "\n")
         );
     }
 

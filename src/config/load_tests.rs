@@ -8,6 +8,8 @@ use chrono::TimeZone;
 use secrecy::ExposeSecret;
 
 use super::*;
+use crate::config::VARIABLES;
+use crate::error::{Reason, Stage};
 
 const COMPLETE: &[(&str, &str)] = &[
     (
@@ -555,7 +557,7 @@ fn a_secret_comes_from_one_place() {
     let more = [("DATABASE_URL", ""), (DIRECTORY, credentials)];
     let (_, story) = problem("status", COMPLETE, &more);
     assert!(
-        story.contains("The credential DATABASE_URL must be"),
+        story.contains("The credential DATABASE_URL is refused"),
         "{story}"
     );
     let url = write("url", "postgres://u:p@h/d", 0o400);

@@ -2,6 +2,7 @@
 
 mod environment;
 mod load;
+mod loader;
 mod requested;
 mod values;
 mod variables;

@@ -11,6 +11,8 @@ use std::time::Duration;
 use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone, Utc};
 use url::{Host, Url};
 
+use crate::db::address::{self, AddressError};
+
 /// Ages end here: a hundred years are safe in every unit and type that they are turned into.
 const MAX_AGE: Duration = Duration::from_secs(36_500 * 86_400);
 
@@ -230,20 +232,18 @@ pub(super) fn writable_file(path: PathBuf) -> Result<PathBuf, String> {
     Ok(path)
 }
 
-/// Judges the text of `DATABASE_URL` without repeating any of it.
+/// Judges the text of `DATABASE_URL` without repeating any of it: what reads as the name of an
+/// unknown option may be the rest of a password with a raw `?`, `&` or space in it.
 pub(super) fn database_url(text: &str) -> Result<String, String> {
-    match database_url_problem(text) {
-        None => Ok(text.to_owned()),
-        Some(problem) => Err(problem),
-    }
-}
-
-/// Returns what is wrong with a `DATABASE_URL`. The one place that knows who judges it.
-fn database_url_problem(text: &str) -> Option<String> {
-    let problem = "must be PostgreSQL's address (postgres://USER:PASSWORD@HOST/DATABASE)";
-    text.parse::<postgres::Config>()
-        .is_err()
-        .then(|| problem.to_owned())
+    let problem = match address::parse(text) {
+        Ok(_) => return Ok(text.to_owned()),
+        Err(AddressError::Unsupported(_)) => "holds an option that is not supported".to_owned(),
+        Err(problem) => problem.to_string(),
+    };
+    Err(format!(
+        "is refused: {problem} (expected: postgres://USER:PASSWORD@HOST/DATABASE, with odd \
+         characters percent-encoded)"
+    ))
 }
 
 #[cfg(test)]
@@ -480,7 +480,14 @@ mod tests {
                     "host=/run user=u",
                     "postgresql://[::1]:5432/d",
                 ],
-                &["hunter2", "postgres://h:hunter2/d", "host=h hunter2=1"],
+                &[
+                    "hunter2",
+                    "postgres://h:hunter2/d",
+                    "host=h port=hunter2",
+                    "host=h password=a hunter=2",
+                    "postgres://h/d?hunter=2",
+                    "postgres://h/d?sslmode=hunter2",
+                ],
             ),
         ] {
             for text in good {
@@ -488,7 +495,7 @@ mod tests {
             }
             for text in bad {
                 let problem = judge(text).unwrap_err();
-                assert!(!problem.contains("hunter2"), "{text}: {problem}");
+                assert!(!problem.contains("hunter"), "{text}: {problem}");
             }
         }
     }
