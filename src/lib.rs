@@ -3,4 +3,6 @@
 pub mod config;
 pub mod error;
 pub mod exit;
+pub mod list;
 pub mod report;
+pub mod types;

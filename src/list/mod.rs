@@ -1,0 +1,3 @@
+//! Lists the demandes.
+
+pub mod decode;
