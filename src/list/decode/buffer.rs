@@ -1,0 +1,108 @@
+//! Reads a body through one bounded buffer: text at hand, of which the parser takes what it can.
+
+use std::io::{ErrorKind, Read};
+use std::ops::Range;
+
+use super::DecodeError;
+
+/// Bytes that the buffer has at first: some twenty demandes, and small enough for a second-level cache.
+pub(super) const FIRST_BYTES: usize = 256 * 1024;
+
+/// Bytes that the buffer may grow to, and so the most that one element may have.
+///
+/// A demande has about ten thousand.
+pub(super) const MAX_ELEMENT_BYTES: usize = 4 * 1024 * 1024;
+
+/// The part of a body that is at hand, and the way to more of it.
+pub(super) struct Buffer<R> {
+    reader: R,
+    bytes: Vec<u8>,
+    /// What was read and not yet consumed.
+    unread: Range<usize>,
+    /// Bytes that may still come before the body is over its ceiling.
+    left_bytes: u64,
+    ended: bool,
+}
+
+impl<R: Read> Buffer<R> {
+    pub(super) fn new(reader: R, ceiling_bytes: u64, first_bytes: usize) -> Self {
+        Self {
+            reader,
+            bytes: vec![0; first_bytes],
+            unread: 0..0,
+            left_bytes: ceiling_bytes,
+            ended: false,
+        }
+    }
+
+    /// Tells whether the text at hand is all that is left.
+    pub(super) fn ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Reads until the buffer is full or the body ends.
+    ///
+    /// What was not consumed stays, at the front. When that is more than half of the buffer, an
+    /// element is longer than foreseen and the buffer doubles first, so that what is left over is
+    /// looked at again only beside at least as much that is new. Waiting for a full buffer makes
+    /// the result the same whatever chunks the reader returns.
+    pub(super) fn fill(&mut self) -> Result<(), DecodeError> {
+        self.bytes.copy_within(self.unread.clone(), 0);
+        self.unread = 0..self.unread.len();
+        if self.unread.end == MAX_ELEMENT_BYTES {
+            return Err(DecodeError::TooLarge);
+        }
+        if self.unread.end > self.bytes.len() / 2 {
+            let doubled = MAX_ELEMENT_BYTES.min(self.bytes.len() * 2);
+            self.bytes.resize(doubled, 0);
+        }
+        while self.unread.end < self.bytes.len() {
+            let count = match self.reader.read(&mut self.bytes[self.unread.end..]) {
+                Ok(0) => {
+                    self.ended = true;
+                    break;
+                }
+                Ok(count) => count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(DecodeError::Io(error)),
+            };
+            self.unread.end += count;
+            self.left_bytes = self
+                .left_bytes
+                .checked_sub(count as u64)
+                .ok_or(DecodeError::TooLarge)?;
+        }
+        Ok(())
+    }
+
+    /// Returns the text at hand, less what the end of the buffer may have cut: a character, and a
+    /// number.
+    ///
+    /// The parser takes the end of its text for the end of a number, complete or not; everything
+    /// else that is cut it knows as such.
+    pub(super) fn text(&self) -> Result<&str, DecodeError> {
+        let bytes = &self.bytes[self.unread.clone()];
+        let whole = match simdutf8::compat::from_utf8(bytes) {
+            Ok(text) => return Ok(self.less_number(text)),
+            Err(error) if error.error_len().is_none() => &bytes[..error.valid_up_to()],
+            Err(_) => return Err(DecodeError::NotJson),
+        };
+        // At the end of the body nothing completes the character, and so it fails there.
+        match simdutf8::basic::from_utf8(whole) {
+            Ok(text) if !self.ended => Ok(self.less_number(text)),
+            _ => Err(DecodeError::NotJson),
+        }
+    }
+
+    fn less_number<'a>(&self, text: &'a str) -> &'a str {
+        if self.ended {
+            return text;
+        }
+        text.trim_end_matches(|c| matches!(c, '0'..='9' | '+' | '-' | '.' | 'e' | 'E'))
+    }
+
+    /// Gives up the first bytes of the text.
+    pub(super) fn consume(&mut self, count: usize) {
+        self.unread.start += count;
+    }
+}

@@ -1,0 +1,497 @@
+//! What a row is made of, as types that hold only valid values: parse, don't validate.
+//!
+//! Every type has a private field, is made by parsing, and is printed back as the same text. A
+//! refused value is told by its rule alone ([`Invalid`]), since the value may be personal data.
+
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::{DateTime, NaiveDate, SubsecRound, Utc};
+
+/// The rule that a text breaks; never the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Invalid(pub &'static str);
+
+/// The number of a demande: a positive integer, shown to people as `D123`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DemandeId(i64);
+
+impl DemandeId {
+    /// Returns the bare number.
+    pub fn get(self) -> i64 {
+        self.0
+    }
+}
+
+impl TryFrom<i64> for DemandeId {
+    type Error = Invalid;
+
+    fn try_from(id: i64) -> Result<Self, Invalid> {
+        if id > 0 {
+            Ok(Self(id))
+        } else {
+            Err(Invalid("not positive"))
+        }
+    }
+}
+
+impl FromStr for DemandeId {
+    type Err = Invalid;
+
+    /// Reads `123` or `D123`.
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let digits = text.strip_prefix('D').unwrap_or(text);
+        if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(Invalid("not a number"));
+        }
+        let id: i64 = digits.parse().map_err(|_| Invalid("too big"))?;
+        Self::try_from(id)
+    }
+}
+
+impl fmt::Display for DemandeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "D{}", self.0)
+    }
+}
+
+/// The `public_id` of a demande: 1 to 200 characters, not all blank, none of them a control.
+///
+/// A UUID today, but upstream promises no more than a text.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AuthorizationId(Box<str>);
+
+impl AuthorizationId {
+    /// The most characters that an id may have.
+    pub const MAX_CHARS: usize = 200;
+
+    /// Returns the text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for AuthorizationId {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        if text.trim().is_empty() {
+            return Err(Invalid("blank"));
+        }
+        if text.chars().count() > Self::MAX_CHARS {
+            return Err(Invalid("too long"));
+        }
+        // NUL among them, which PostgreSQL cannot store in a text.
+        if text.chars().any(char::is_control) {
+            return Err(Invalid("control character"));
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl fmt::Display for AuthorizationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The number of an establishment: 14 digits whose Luhn sum is a multiple of ten.
+///
+/// Establishments of La Poste (SIREN 356000000) ran out of such numbers: theirs may instead have a
+/// plain digit sum that is a multiple of five (INSEE, structure of the SIRET number).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Siret(u64);
+
+impl FromStr for Siret {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        if text.len() != 14 || !text.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(Invalid("not 14 digits"));
+        }
+        let digits = || text.bytes().rev().map(|b| u32::from(b - b'0'));
+        let luhn: u32 = digits()
+            .enumerate()
+            .map(|(place, digit)| match place % 2 {
+                0 => digit,
+                _ if digit > 4 => digit * 2 - 9,
+                _ => digit * 2,
+            })
+            .sum();
+        let la_poste = text.starts_with("356000000") && digits().sum::<u32>().is_multiple_of(5);
+        if !luhn.is_multiple_of(10) && !la_poste {
+            return Err(Invalid("checksum"));
+        }
+        let number = text.parse().map_err(|_| Invalid("not 14 digits"))?;
+        Ok(Self(number))
+    }
+}
+
+impl fmt::Display for Siret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:014}", self.0)
+    }
+}
+
+/// The lowest scholarship level: `0Bis`, `1` … `7`, in exactly these letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ScholarshipLevel(u8);
+
+impl ScholarshipLevel {
+    const NAMES: [&'static str; 8] = ["0Bis", "1", "2", "3", "4", "5", "6", "7"];
+
+    /// Returns the text.
+    pub fn as_str(self) -> &'static str {
+        Self::NAMES[usize::from(self.0)]
+    }
+}
+
+impl FromStr for ScholarshipLevel {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        (0..)
+            .zip(Self::NAMES)
+            .find(|(_, name)| *name == text)
+            .map(|(level, _)| Self(level))
+            .ok_or(Invalid("unknown"))
+    }
+}
+
+impl fmt::Display for ScholarshipLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The INSEE code of a commune: five characters, `^([013-9]\d|2[AB1-9])\d{3}$`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CommuneCode([u8; 5]);
+
+impl CommuneCode {
+    /// Returns the text.
+    pub fn as_str(&self) -> &str {
+        // Five bytes of ASCII, by construction.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl FromStr for CommuneCode {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let code: [u8; 5] = text
+            .as_bytes()
+            .try_into()
+            .map_err(|_| Invalid("not a commune code"))?;
+        match code {
+            [b'0' | b'1' | b'3'..=b'9', b'0'..=b'9', rest @ ..]
+            | [b'2', b'A' | b'B' | b'1'..=b'9', rest @ ..]
+                if rest.iter().all(u8::is_ascii_digit) =>
+            {
+                Ok(Self(code))
+            }
+            _ => Err(Invalid("not a commune code")),
+        }
+    }
+}
+
+impl fmt::Display for CommuneCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The kind of an [`Entity`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum EntityType {
+    /// `commune`.
+    Commune,
+    /// `departement`.
+    Departement,
+    /// `region`.
+    Region,
+}
+
+impl EntityType {
+    /// Returns the text.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Commune => "commune",
+            Self::Departement => "departement",
+            Self::Region => "region",
+        }
+    }
+}
+
+impl FromStr for EntityType {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        match text {
+            "commune" => Ok(Self::Commune),
+            "departement" => Ok(Self::Departement),
+            "region" => Ok(Self::Region),
+            _ => Err(Invalid("unknown")),
+        }
+    }
+}
+
+impl fmt::Display for EntityType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A commune, departement or region, by its INSEE code.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Entity {
+    kind: EntityType,
+    code: Box<str>,
+}
+
+impl Entity {
+    /// Reads the code of an entity of this kind: `69123` or `2A004` for a commune; `01` to `95`
+    /// without `20`, `2A`, `2B`, `971` … for a departement; two digits for a region.
+    pub fn new(kind: EntityType, code: &str) -> Result<Self, Invalid> {
+        match kind {
+            EntityType::Commune => {
+                code.parse::<CommuneCode>()?;
+            }
+            EntityType::Departement if !is_departement(code) => {
+                return Err(Invalid("not a departement code"));
+            }
+            EntityType::Region if code.len() != 2 || !code.bytes().all(|b| b.is_ascii_digit()) => {
+                return Err(Invalid("not a region code"));
+            }
+            EntityType::Departement | EntityType::Region => {}
+        }
+        Ok(Self {
+            kind,
+            code: code.into(),
+        })
+    }
+
+    /// Returns what it is.
+    pub fn kind(&self) -> EntityType {
+        self.kind
+    }
+
+    /// Returns its INSEE code.
+    pub fn code(&self) -> &str {
+        &self.code
+    }
+}
+
+/// Tells whether this is the code of a departement or of an overseas collectivity (INSEE, Code
+/// officiel géographique).
+fn is_departement(code: &str) -> bool {
+    match code.as_bytes() {
+        b"2A" | b"2B" => true,
+        b"00" | b"20" => false,
+        [b'0'..=b'8', b'0'..=b'9'] | [b'9', b'0'..=b'5'] => true,
+        [b'9', b'7', b'1'..=b'8'] | [b'9', b'8', b'4' | b'6'..=b'9'] => true,
+        _ => false,
+    }
+}
+
+/// Where an authorization holds: an entity, communes typed by hand, or both; never nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Perimeter {
+    entity: Option<Entity>,
+    communes: Box<[CommuneCode]>,
+}
+
+impl Perimeter {
+    /// Joins both parts; at least one must be there.
+    pub fn new(entity: Option<Entity>, communes: Vec<CommuneCode>) -> Result<Self, Invalid> {
+        if entity.is_none() && communes.is_empty() {
+            return Err(Invalid("missing"));
+        }
+        Ok(Self {
+            entity,
+            communes: communes.into(),
+        })
+    }
+
+    /// Returns the entity.
+    pub fn entity(&self) -> Option<&Entity> {
+        self.entity.as_ref()
+    }
+
+    /// Returns the communes typed by hand, in their order.
+    pub fn communes(&self) -> &[CommuneCode] {
+        &self.communes
+    }
+}
+
+/// Reads an instant: RFC 3339, or ISO 8601 with an offset such as `+0200` or `+02`.
+///
+/// An offset is required. The instant is cut to microseconds, which is what PostgreSQL keeps, so
+/// that what was stored compares equal to what was read.
+pub fn parse_instant(text: &str) -> Result<DateTime<Utc>, Invalid> {
+    DateTime::parse_from_rfc3339(text)
+        .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f%#z"))
+        .map(|time| time.to_utc().trunc_subsecs(6))
+        .map_err(|_| Invalid("not a time with offset"))
+}
+
+/// Reads a date, exactly `YYYY-MM-DD`.
+pub fn parse_date(text: &str) -> Result<NaiveDate, Invalid> {
+    let shaped = text.len() == 10
+        && text.bytes().enumerate().all(|(place, b)| match place {
+            4 | 7 => b == b'-',
+            _ => b.is_ascii_digit(),
+        });
+    match NaiveDate::parse_from_str(text, "%Y-%m-%d") {
+        Ok(date) if shaped => Ok(date),
+        _ => Err(Invalid("not a date")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused<T: FromStr<Err = Invalid> + fmt::Debug>(text: &str) -> &'static str {
+        text.parse::<T>().expect_err("it should be refused").0
+    }
+
+    #[track_caller]
+    fn kept<T: FromStr<Err = Invalid> + fmt::Display>(text: &str) {
+        let parsed = text.parse::<T>().map(|value| value.to_string());
+        assert_eq!(parsed.as_deref(), Ok(text));
+    }
+
+    #[test]
+    fn siret() {
+        for text in ["13002526500013", "00000000000000", "35600000049837"] {
+            kept::<Siret>(text);
+        }
+        // La Poste: the digit sum is 15 or 25, the Luhn sum no multiple of ten.
+        kept::<Siret>("35600000000001");
+        assert_eq!(refused::<Siret>("35600000000002"), "checksum");
+        assert_eq!(refused::<Siret>("13002526500014"), "checksum");
+        for text in [
+            "",
+            "1300252650001",
+            "130025265000131",
+            "1300252650001x",
+            "130 02526500013",
+            "１3002526500",
+        ] {
+            assert_eq!(refused::<Siret>(text), "not 14 digits", "{text}");
+        }
+    }
+
+    #[test]
+    fn siret_refuses_every_single_wrong_digit() {
+        let good = "13002526500013";
+        for place in 0..14 {
+            for digit in b'0'..=b'9' {
+                let mut text = good.as_bytes().to_vec();
+                text[place] = digit;
+                let text = String::from_utf8(text).expect("ASCII");
+                assert_eq!(text.parse::<Siret>().is_ok(), text == good, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn ids() {
+        kept::<DemandeId>("D5");
+        assert_eq!("5".parse::<DemandeId>().map(DemandeId::get), Ok(5));
+        kept::<DemandeId>("D9223372036854775807");
+        assert_eq!(refused::<DemandeId>("D9223372036854775808"), "too big");
+        assert_eq!(refused::<DemandeId>("0"), "not positive");
+        for text in ["", "D", "-1", "+1", " 1", "d5", "DD5"] {
+            assert_eq!(refused::<DemandeId>(text), "not a number", "{text}");
+        }
+        kept::<AuthorizationId>("2b0c1d1e-7f5a-4f0e-8f3b-111111111111");
+        kept::<AuthorizationId>(&"é".repeat(200));
+        assert_eq!(refused::<AuthorizationId>(&"é".repeat(201)), "too long");
+        assert_eq!(refused::<AuthorizationId>(" \t"), "blank");
+        assert_eq!(refused::<AuthorizationId>("a\0b"), "control character");
+    }
+
+    #[test]
+    fn levels() {
+        for text in ["0Bis", "1", "2", "3", "4", "5", "6", "7"] {
+            kept::<ScholarshipLevel>(text);
+        }
+        for text in ["", "0", "0bis", "0BIS", "8", " 1", "01"] {
+            assert_eq!(refused::<ScholarshipLevel>(text), "unknown", "{text}");
+        }
+    }
+
+    #[test]
+    fn perimeters() {
+        for text in ["69123", "2A004", "2B033", "97105", "01001"] {
+            kept::<CommuneCode>(text);
+        }
+        for text in [
+            "", "6912", "691234", "20123", "2C123", "6A123", "2A00x", "6912é",
+        ] {
+            assert_eq!(refused::<CommuneCode>(text), "not a commune code", "{text}");
+        }
+        let departement = |code: &str| Entity::new(EntityType::Departement, code).is_ok();
+        let real = (1..=95).filter(|n| *n != 20).map(|n| format!("{n:02}"));
+        let overseas = (971..=978)
+            .chain([984, 986, 987, 988, 989])
+            .map(|n| n.to_string());
+        let real: Vec<_> = real
+            .chain(overseas)
+            .chain(["2A".into(), "2B".into()])
+            .collect();
+        for code in &real {
+            assert!(departement(code), "{code}");
+        }
+        for code in (0..1000).flat_map(|n| [n.to_string(), format!("{n:02}"), format!("{n:03}")]) {
+            assert_eq!(departement(&code), real.contains(&code), "{code}");
+        }
+        assert!(Entity::new(EntityType::Region, "84").is_ok());
+        assert!(Entity::new(EntityType::Region, "8").is_err());
+        assert!(Entity::new(EntityType::Commune, "69").is_err());
+        assert_eq!(Perimeter::new(None, vec![]), Err(Invalid("missing")));
+        for kind in ["commune", "departement", "region"] {
+            kept::<EntityType>(kind);
+        }
+        assert_eq!(refused::<EntityType>("Region"), "unknown");
+    }
+
+    #[test]
+    fn times() {
+        let instant = |text| parse_instant(text).map(|time| time.to_rfc3339());
+        let paris = Ok("2025-06-19T17:36:36.298+00:00".to_owned());
+        assert_eq!(instant("2025-06-19T19:36:36.298+02:00"), paris);
+        assert_eq!(instant("2025-06-19T19:36:36.298+0200"), paris);
+        assert_eq!(instant("2025-06-19T17:36:36.298Z"), paris);
+        assert_eq!(
+            instant("2025-06-19T17:36:36.298123999Z"),
+            Ok("2025-06-19T17:36:36.298123+00:00".to_owned())
+        );
+        for text in [
+            "",
+            "2025-06-19",
+            "2025-06-19T19:36:36.298",
+            "2025-02-30T00:00:00Z",
+            "1750354596",
+            "x2025-06-19T17:36:36Z",
+        ] {
+            assert!(parse_instant(text).is_err(), "{text}");
+        }
+        assert!(parse_date("2024-02-29").is_ok());
+        for text in [
+            "",
+            "2025-02-29",
+            "2026-9-01",
+            "+026-09-01",
+            "01/09/2026",
+            "2026-09-01T00:00:00Z",
+            "2026-09- 1",
+        ] {
+            assert!(parse_date(text).is_err(), "{text}");
+        }
+    }
+}
