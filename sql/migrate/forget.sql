@@ -1,1 +1,1 @@
-delete from datapass_pull_migrations
+delete from datapass_pull_migrations where version = any ($1)

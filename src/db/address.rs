@@ -16,6 +16,10 @@ use std::time::Duration;
 use percent_encoding::percent_decode_str;
 use postgres::Config;
 use postgres::config::{SslNegotiation, TargetSessionAttrs};
+use secrecy::ExposeSecret;
+
+use crate::config::DatabaseConfig;
+use crate::error::{Failure, Reason, Stage};
 
 const DEFAULT_PORT: u16 = 5432;
 /// libpq's socket directories: Debian's, then PostgreSQL's own.
@@ -102,10 +106,10 @@ pub enum AddressError {
     #[error("{0}")]
     Malformed(&'static str),
     /// An option that neither libpq nor Rails has, or that would change what is done.
-    #[error("option {0} is not supported")]
+    #[error("has the option {0}, which is not supported")]
     Unsupported(String),
     /// An option's value is not understood.
-    #[error("the value of option {0} is not understood")]
+    #[error("has a value of option {0} that is not understood")]
     Value(String),
 }
 
@@ -189,6 +193,19 @@ pub struct Address {
     pub endpoints: Vec<Endpoint>,
     /// What is demanded of TLS.
     pub tls: Tls,
+}
+
+impl Address {
+    /// Parses the address in the settings.
+    pub fn from_config(config: &DatabaseConfig) -> Result<Self, Failure> {
+        parse(config.url.expose_secret()).map_err(|error| {
+            Failure::new(
+                Stage::Prepare,
+                Reason::Configuration,
+                format!("DATABASE_URL {error}"),
+            )
+        })
+    }
 }
 
 /// Parses the text of `DATABASE_URL`.

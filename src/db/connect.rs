@@ -163,7 +163,7 @@ fn attempt(
         Some(Ok(client)) => Ok(client),
         Some(Err(error)) => Err(sqlstate::failure(
             Stage::Prepare,
-            &format!("connecting to {endpoint}"),
+            &format!("connect to PostgreSQL at {endpoint}"),
             &error,
         )),
         None if limit < own => Err(too_late(endpoint)),
@@ -217,7 +217,7 @@ fn unavailable(endpoint: &Endpoint, why: &str) -> Failure {
     Failure::new(
         Stage::Prepare,
         Reason::DatabaseUnavailable,
-        format!("PostgreSQL failed while connecting to {endpoint}: {why}"),
+        format!("Cannot connect to PostgreSQL at {endpoint}: {why}"),
     )
 }
 
@@ -225,7 +225,7 @@ fn too_late(endpoint: &Endpoint) -> Failure {
     Failure::new(
         Stage::Prepare,
         Reason::Deadline,
-        format!("The time was over while connecting to {endpoint}"),
+        format!("The time was over before PostgreSQL at {endpoint} could be reached"),
     )
 }
 

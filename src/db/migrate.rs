@@ -21,6 +21,7 @@
 //! Each statement waits at most five seconds for its lock. A busy table makes `migrate` fail as
 //! transient, with nothing changed, instead of holding up the requests behind it.
 
+use postgres::types::Type;
 use postgres::{Client, Transaction};
 use refinery_core::error::Kind as RefineryKind;
 use refinery_core::traits::sync::{Migrate, Query, Transaction as Execute};
@@ -131,9 +132,13 @@ fn apply(transaction: &mut Transaction<'_>, complete: bool) -> Result<Vec<String
         .map_err(|error| refinery_failed(&error))?;
     if !complete {
         // A table was dropped by hand: all migrations make it anew, and leave the others alone.
+        let versions: Vec<i32> = migrations.iter().map(Migration::version).collect();
         executor
             .0
-            .batch_execute(include_str!("../../sql/migrate/forget.sql"))
+            .execute_typed(
+                include_str!("../../sql/migrate/forget.sql"),
+                &[(&versions, Type::INT4_ARRAY)],
+            )
             .map_err(|error| failed(&error))?;
     }
     let report = runner
@@ -157,7 +162,7 @@ fn step_failed(step: &Step, error: &postgres::Error) -> Failure {
 }
 
 fn failed(error: &postgres::Error) -> Failure {
-    let mut failure = sqlstate::failure(Stage::Prepare, "migrating the tables", error);
+    let mut failure = sqlstate::failure(Stage::Prepare, "migrate the tables", error);
     if error.code().is_some_and(|code| code.code() == "42501") {
         failure
             .message

@@ -66,7 +66,7 @@ impl FoundTable {
 /// Reads from the catalog what our tables look like and what the role may do with them.
 pub fn inspect(client: &mut impl GenericClient) -> Result<Schema, Failure> {
     read(client)
-        .map_err(|error| sqlstate::failure(Stage::Prepare, "reading the tables' shape", &error))
+        .map_err(|error| sqlstate::failure(Stage::Prepare, "read the shape of the tables", &error))
 }
 
 fn read(client: &mut impl GenericClient) -> Result<Schema, postgres::Error> {

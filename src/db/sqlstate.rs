@@ -23,17 +23,13 @@ const SHOWN_CLASSES: &[&str] = &[
 
 /// Makes the failure that an error of PostgreSQL is.
 ///
-/// `what` says what was being done, as in `reading the watermark`.
+/// `what` says what was to be done, as in `read the watermark`.
 pub fn failure(stage: Stage, what: &str, error: &Error) -> Failure {
     let (reason, told) = match error.as_db_error() {
         Some(error) => told_by_server(error),
         None => told_by_client(error),
     };
-    Failure::new(
-        stage,
-        reason,
-        format!("PostgreSQL failed while {what}: {told}"),
-    )
+    Failure::new(stage, reason, format!("Cannot {what}: {told}"))
 }
 
 /// Tells whether a transaction lost against another and may be run again from its start.
@@ -79,7 +75,7 @@ fn reason(code: &str) -> Reason {
 fn told_by_server(error: &DbError) -> (Reason, String) {
     let code = error.code().code();
     let mut reason = reason(code);
-    let mut told = format!("SQLSTATE {code}");
+    let mut told = format!("PostgreSQL answered SQLSTATE {code}");
 
     // A function or a trigger may raise any code with any text, and name what it likes.
     let raised = error.routine() == Some("exec_stmt_raise");

@@ -44,13 +44,9 @@ fn message(kind: u8, body: &[u8]) -> Vec<u8> {
 }
 
 fn told(error: &Error) -> (Reason, String) {
-    let failure = failure(Stage::Create, "testing", error);
+    let failure = failure(Stage::Create, "test", error);
     assert_eq!(failure.stage, Stage::Create);
-    assert!(
-        failure
-            .message
-            .starts_with("PostgreSQL failed while testing: ")
-    );
+    assert!(failure.message.starts_with("Cannot test: "));
     (failure.reason, failure.story())
 }
 
@@ -114,7 +110,7 @@ fn values_are_never_shown() {
         assert_eq!(
             story,
             format!(
-                "PostgreSQL failed while testing: SQLSTATE {code}, table proactivite_requests, \
+                "Cannot test: PostgreSQL answered SQLSTATE {code}, table proactivite_requests, \
                  column siret, constraint some_check"
             )
         );
@@ -144,7 +140,7 @@ fn values_are_never_shown() {
         told(&error),
         (
             Reason::DatabaseLogin,
-            "PostgreSQL failed while testing: SQLSTATE 28P01, no way ".to_owned()
+            "Cannot test: PostgreSQL answered SQLSTATE 28P01, no way ".to_owned()
         )
     );
 }

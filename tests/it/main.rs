@@ -7,4 +7,6 @@
 
 mod harness;
 mod harness_selftest;
+
+mod migrate;
 mod schedule;

@@ -1,0 +1,583 @@
+//! `migrate` and the judgement of tables, on a real PostgreSQL.
+
+use std::thread;
+
+use datapass_pull::db::address::{self, Address};
+use datapass_pull::db::{connect, migrate, schema};
+use datapass_pull::error::{Failure, Kind, Reason};
+use postgres::{Client, NoTls};
+
+use super::harness::{Database, PgBouncer};
+
+/// What a Rails 8 application makes of the two tables, with a row in each.
+const RAILS: &str = "
+    CREATE TABLE proactivite_requests (
+        id bigserial PRIMARY KEY,
+        external_request_id character varying NOT NULL,
+        datapass_demande_id bigint NOT NULL,
+        siret character varying(14) NOT NULL,
+        scholarship_level character varying NOT NULL,
+        entity_type character varying,
+        code_insee_entity character varying,
+        code_insee_communes character varying[] NOT NULL DEFAULT '{}',
+        transmission_date date,
+        last_validated_at timestamp(6) without time zone,
+        status character varying NOT NULL DEFAULT 'pending',
+        created_at timestamp(6) without time zone NOT NULL,
+        updated_at timestamp(6) without time zone NOT NULL
+    );
+    CREATE UNIQUE INDEX index_proactivite_requests_on_external_request_id
+        ON proactivite_requests USING btree (external_request_id);
+    INSERT INTO proactivite_requests (external_request_id, datapass_demande_id, siret,
+        scholarship_level, last_validated_at, created_at, updated_at)
+    VALUES ('abc', 1, '13002526500013', '0Bis', '2026-05-18 10:00:00.123', '2026-05-18 11:00',
+        '2026-05-18 11:00');
+    CREATE TABLE datapass_pull_watermarks (
+        id bigserial PRIMARY KEY,
+        last_validated_at timestamp(6) without time zone NOT NULL,
+        created_at timestamp(6) without time zone NOT NULL,
+        updated_at timestamp(6) without time zone NOT NULL
+    );
+    INSERT INTO datapass_pull_watermarks (id, last_validated_at, created_at, updated_at)
+    VALUES (7, '2026-05-18 10:00:00.123', '2026-05-18 11:00', '2026-05-18 11:00');
+";
+
+/// Every table, column, constraint and index of the database.
+fn shape(client: &mut Client) -> Vec<String> {
+    let mut shape = Vec::new();
+    for statement in [
+        "select format('%s.%s %s %s %s', table_name, column_name, data_type, is_nullable,
+                column_default)
+         from information_schema.columns where table_schema = current_schema() order by 1",
+        "select conrelid::regclass || ' ' || conname || ' ' || pg_get_constraintdef(oid)
+         from pg_constraint where connamespace = current_schema()::regnamespace order by 1",
+        "select indexdef from pg_indexes where schemaname = current_schema() order by 1",
+    ] {
+        let rows = client.query(statement, &[]).unwrap();
+        shape.extend(rows.iter().map(|row| row.get::<_, String>(0)));
+    }
+    shape
+}
+
+/// That, and the rows that were there before.
+fn everything(client: &mut Client) -> Vec<String> {
+    let mut all = shape(client);
+    for table in ["proactivite_requests", "datapass_pull_watermarks"] {
+        let rows = client.query(&format!("select {table}::text from {table}"), &[]);
+        all.extend(
+            rows.unwrap_or_default()
+                .iter()
+                .map(|row| row.get::<_, String>(0)),
+        );
+    }
+    all
+}
+
+fn run(db: &Database, yes: bool) -> Result<Vec<String>, Failure> {
+    migrate::migrate(&mut db.client(), yes)
+}
+
+fn problems(client: &mut Client) -> Vec<String> {
+    schema::problems(&schema::inspect(client).unwrap())
+}
+
+#[track_caller]
+fn assert_done(db: &Database) {
+    assert_done_after("migrate", db);
+}
+
+/// Checks that a cycle finds all it needs, and that migrating again changes nothing.
+#[track_caller]
+fn assert_done_after(change: &str, db: &Database) {
+    let mut client = db.client();
+    assert_eq!(problems(&mut client), [""; 0], "{change}");
+    let before = everything(&mut client);
+    assert_eq!(run(db, false).unwrap(), ["The tables are up to date"]);
+    assert_eq!(everything(&mut client), before);
+    let ids = client
+        .query("select id::bigint from datapass_pull_watermarks", &[])
+        .unwrap();
+    assert_eq!(ids.iter().map(|row| row.get(0)).collect::<Vec<i64>>(), [1]);
+    let other = client.execute("insert into datapass_pull_watermarks (id) values (2)", &[]);
+    assert_eq!(other.unwrap_err().code().unwrap().code(), "23514");
+}
+
+#[test]
+fn an_empty_database_gets_the_tables_once() {
+    let db = Database::empty();
+    let missing = problems(&mut db.client());
+    assert_eq!(missing.len(), 4, "{missing:?}");
+    assert!(
+        missing
+            .iter()
+            .all(|problem| problem.ends_with("run `datapass-pull migrate`"))
+    );
+
+    assert_eq!(run(&db, false).unwrap(), ["Applied migration V1__tables"]);
+    assert_done(&db);
+    assert_eq!(db.count("datapass_pull_migrations"), 1);
+}
+
+#[test]
+fn what_is_printed_makes_the_same_tables() {
+    let by_hand = Database::empty();
+    by_hand.exec(&migrate::print());
+    assert_eq!(
+        run(&by_hand, false).unwrap(),
+        ["Applied migration V1__tables"]
+    );
+    assert_done(&by_hand);
+
+    let by_itself = Database::empty();
+    run(&by_itself, false).unwrap();
+    assert_eq!(shape(&mut by_hand.client()), shape(&mut by_itself.client()));
+}
+
+#[test]
+fn the_tables_of_rails_are_upgraded_with_leave() {
+    let db = Database::empty();
+    db.exec(RAILS);
+    let mut client = db.client();
+    let before = everything(&mut client);
+
+    let failure = run(&db, false).unwrap_err();
+    assert_eq!(failure.reason, Reason::UpgradeRefused);
+    assert_eq!(failure.kind(), Kind::Permanent);
+    assert_eq!(everything(&mut client), before);
+    let statements = [
+        "ALTER TABLE proactivite_requests RENAME COLUMN external_request_id TO \
+         datapass_authorization_id",
+        "ALTER INDEX index_proactivite_requests_on_external_request_id RENAME TO \
+         index_proactivite_requests_on_datapass_authorization_id",
+        "ALTER TABLE proactivite_requests ALTER COLUMN last_validated_at TYPE timestamptz USING \
+         last_validated_at AT TIME ZONE 'UTC'",
+        "ALTER TABLE datapass_pull_watermarks ADD COLUMN definition_id text",
+        "ALTER TABLE datapass_pull_watermarks ALTER COLUMN last_validated_at TYPE timestamptz \
+         USING last_validated_at AT TIME ZONE 'UTC'",
+        "ALTER TABLE datapass_pull_watermarks ALTER COLUMN last_validated_at DROP NOT NULL",
+        "UPDATE datapass_pull_watermarks SET id = 1",
+        "CHECK (id = 1)",
+        "`datapass-pull migrate --yes`",
+    ];
+    for statement in statements {
+        assert!(
+            failure.message.contains(statement),
+            "{statement}: {}",
+            failure.message
+        );
+    }
+    assert_eq!(failure.message.lines().count(), 1);
+
+    let lines = run(&db, true).unwrap();
+    for statement in &statements[..7] {
+        assert!(
+            lines.iter().any(|line| line == statement),
+            "{statement}: {lines:#?}"
+        );
+    }
+    assert_done(&db);
+
+    let row = client
+        .query_one(
+            "select datapass_authorization_id, last_validated_at = '2026-05-18T10:00:00.123Z',
+                    created_at = '2026-05-18 11:00', pg_typeof(created_at)::text
+             from proactivite_requests",
+            &[],
+        )
+        .unwrap();
+    assert_eq!(row.get::<_, &str>(0), "abc");
+    assert!(row.get::<_, bool>(1), "the time of the row moved");
+    assert!(row.get::<_, bool>(2));
+    assert_eq!(row.get::<_, &str>(3), "timestamp without time zone");
+    let row = client
+        .query_one(
+            "select last_validated_at = '2026-05-18T10:00:00.123Z', definition_id,
+                    created_at = '2026-05-18T11:00Z'
+             from datapass_pull_watermarks",
+            &[],
+        )
+        .unwrap();
+    assert!(row.get::<_, bool>(0), "the watermark moved");
+    assert_eq!(row.get::<_, Option<String>>(1), None);
+    assert!(row.get::<_, bool>(2));
+    let indexes = client
+        .query(
+            "select indexname::text from pg_indexes where tablename = 'proactivite_requests'
+             and indexdef like '%(datapass_authorization_id)%'",
+            &[],
+        )
+        .unwrap();
+    assert_eq!(indexes.len(), 1);
+    assert_eq!(
+        indexes[0].get::<_, &str>(0),
+        "index_proactivite_requests_on_datapass_authorization_id"
+    );
+}
+
+#[test]
+fn half_way_tables_get_what_they_lack() {
+    for (name, change) in [
+        (
+            "column renamed, index not",
+            "ALTER TABLE proactivite_requests
+             RENAME COLUMN external_request_id TO datapass_authorization_id",
+        ),
+        (
+            "index of another name",
+            "ALTER INDEX index_proactivite_requests_on_external_request_id RENAME TO anything",
+        ),
+        (
+            "a constraint for an index",
+            "DROP INDEX index_proactivite_requests_on_external_request_id;
+             ALTER TABLE proactivite_requests ADD UNIQUE (external_request_id)",
+        ),
+        (
+            "no index at all",
+            "DROP INDEX index_proactivite_requests_on_external_request_id",
+        ),
+        (
+            "indexes that cannot serve",
+            "DROP INDEX index_proactivite_requests_on_external_request_id;
+             CREATE UNIQUE INDEX ON proactivite_requests (external_request_id) WHERE id > 0;
+             CREATE UNIQUE INDEX ON proactivite_requests (lower(external_request_id));
+             CREATE UNIQUE INDEX ON proactivite_requests (external_request_id, siret);
+             ALTER TABLE proactivite_requests
+             ADD UNIQUE (external_request_id) DEFERRABLE INITIALLY DEFERRED",
+        ),
+        (
+            "missing columns",
+            "ALTER TABLE proactivite_requests DROP COLUMN last_validated_at,
+             DROP COLUMN transmission_date, DROP COLUMN status, DROP COLUMN code_insee_communes",
+        ),
+        (
+            "an empty watermark table",
+            "DELETE FROM datapass_pull_watermarks",
+        ),
+        ("no watermark table", "DROP TABLE datapass_pull_watermarks"),
+        (
+            "only the watermark table",
+            "DROP TABLE proactivite_requests",
+        ),
+        (
+            "a watermark of ours already",
+            "ALTER TABLE datapass_pull_watermarks ADD COLUMN definition_id varchar,
+             ALTER COLUMN last_validated_at DROP NOT NULL,
+             ALTER COLUMN last_validated_at TYPE timestamptz;
+             UPDATE datapass_pull_watermarks SET id = 1;
+             ALTER TABLE datapass_pull_watermarks ADD CONSTRAINT only_one CHECK (id = 1)",
+        ),
+        (
+            "a watermark without an id",
+            "ALTER TABLE datapass_pull_watermarks DROP COLUMN id",
+        ),
+        (
+            "rejections and runs in Rails' ways",
+            "CREATE TABLE datapass_pull_rejections (id bigserial PRIMARY KEY, ref varchar NOT NULL,
+                 demande_id bigint NOT NULL, reasons varchar[], first_seen_at timestamp(6) NOT NULL,
+                 closed_at timestamp(6));
+             CREATE TABLE datapass_pull_runs (id bigserial PRIMARY KEY,
+                 started_at timestamp(6) NOT NULL, outcome varchar NOT NULL)",
+        ),
+    ] {
+        let db = Database::empty();
+        db.exec(RAILS);
+        db.exec(change);
+        run(&db, true).unwrap_or_else(|failure| panic!("{name}: {}", failure.story()));
+        assert_done_after(name, &db);
+    }
+}
+
+#[test]
+fn only_a_rename_or_a_retype_needs_leave() {
+    let db = Database::migrated_by_library();
+    db.exec(
+        "ALTER TABLE proactivite_requests DROP COLUMN siret;
+         ALTER TABLE proactivite_requests
+         DROP CONSTRAINT proactivite_requests_datapass_authorization_id_key",
+    );
+    let lines = run(&db, false).unwrap();
+    assert_eq!(
+        lines,
+        [
+            "ALTER TABLE proactivite_requests ADD COLUMN siret text",
+            "CREATE UNIQUE INDEX index_proactivite_requests_on_datapass_authorization_id ON \
+             proactivite_requests (datapass_authorization_id)",
+        ]
+    );
+    assert_done(&db);
+
+    db.exec("ALTER TABLE datapass_pull_runs ALTER COLUMN since TYPE timestamp");
+    let failure = run(&db, false).unwrap_err();
+    assert_eq!(failure.reason, Reason::UpgradeRefused);
+    run(&db, true).unwrap();
+    assert_done(&db);
+}
+
+#[test]
+fn a_dropped_table_is_made_anew() {
+    let db = Database::migrated_by_library();
+    db.exec("DROP TABLE datapass_pull_runs");
+    assert_eq!(problems(&mut db.client()).len(), 1);
+    run(&db, false).unwrap();
+    assert_done(&db);
+
+    db.exec(
+        "DROP TABLE datapass_pull_runs;
+         INSERT INTO datapass_pull_migrations VALUES (99, 'later', '2030-01-01T00:00:00Z', '1')",
+    );
+    let failure = run(&db, false).unwrap_err();
+    assert!(
+        failure.message.contains("use the version that made it"),
+        "{}",
+        failure.message
+    );
+    assert_eq!(db.count("datapass_pull_migrations"), 2);
+}
+
+#[test]
+fn what_cannot_be_upgraded_is_said_and_left() {
+    // All tables, so that the history is not started anew.
+    let later = format!(
+        "{} CREATE TABLE datapass_pull_migrations (version int PRIMARY KEY, name varchar,
+             applied_on varchar, checksum varchar);
+         INSERT INTO datapass_pull_migrations VALUES (99, 'later', '2030-01-01T00:00:00Z', '1')",
+        migrate::print()
+    );
+    for (change, words) in [
+        (
+            "INSERT INTO datapass_pull_watermarks (last_validated_at, created_at, updated_at)
+             VALUES (now(), now(), now())",
+            "has 2 rows",
+        ),
+        (
+            "DROP INDEX index_proactivite_requests_on_external_request_id;
+             INSERT INTO proactivite_requests (external_request_id, datapass_demande_id, siret,
+                 scholarship_level, created_at, updated_at)
+             VALUES ('abc', 2, 'x', '1', now(), now())",
+            "GROUP BY 1 HAVING count(*) > 1",
+        ),
+        (
+            "CREATE VIEW watched AS SELECT last_validated_at FROM proactivite_requests",
+            "SQLSTATE 0A000",
+        ),
+        (later.as_str(), "V99__later"),
+    ] {
+        let db = Database::empty();
+        db.exec(RAILS);
+        db.exec(change);
+        let before = everything(&mut db.client());
+        let failure = run(&db, true).unwrap_err();
+        assert_eq!(
+            failure.reason,
+            Reason::DatabaseRefused,
+            "{}",
+            failure.story()
+        );
+        assert!(failure.message.contains(words), "{}", failure.message);
+        assert!(!failure.message.contains("abc"), "{}", failure.message);
+        assert_eq!(everything(&mut db.client()), before);
+    }
+}
+
+#[test]
+fn a_busy_table_is_not_waited_for() {
+    let db = Database::empty();
+    db.exec(RAILS);
+    let mut reader = db.client();
+    let mut reading = reader.transaction().unwrap();
+    reading
+        .batch_execute("SELECT FROM proactivite_requests")
+        .unwrap();
+    let failure = run(&db, true).unwrap_err();
+    assert_eq!(failure.reason, Reason::DatabaseBusy, "{}", failure.story());
+    drop(reading);
+    run(&db, true).unwrap();
+    assert_done(&db);
+}
+
+#[test]
+fn many_at_once_make_the_tables_once() {
+    let db = Database::empty();
+    let lines: Vec<String> = thread::scope(|scope| {
+        let runs: Vec<_> = (0..6).map(|_| scope.spawn(|| run(&db, false))).collect();
+        runs.into_iter()
+            .flat_map(|run| run.join().unwrap().unwrap())
+            .collect()
+    });
+    let applied = lines
+        .iter()
+        .filter(|line| line.starts_with("Applied"))
+        .count();
+    assert_eq!(applied, 1, "{lines:?}");
+    assert_done(&db);
+}
+
+#[test]
+fn everything_works_through_a_pooler() {
+    let db = Database::empty();
+    db.exec(RAILS);
+    let pooler = PgBouncer::start(&db);
+    let mut clients: Vec<Client> = (0..4)
+        .map(|_| Client::connect(&pooler.url(), NoTls).unwrap())
+        .collect();
+    for client in &mut clients {
+        let refused = migrate::migrate(client, false).unwrap_err();
+        assert_eq!(
+            refused.reason,
+            Reason::UpgradeRefused,
+            "{}",
+            refused.story()
+        );
+    }
+    migrate::migrate(&mut clients[0], true).unwrap();
+    for client in &mut clients {
+        assert_eq!(
+            migrate::migrate(client, true).unwrap(),
+            ["The tables are up to date"]
+        );
+        assert_eq!(problems(client), [""; 0]);
+        let path = client.simple_query("SHOW search_path").unwrap();
+        assert!(format!("{path:?}").contains("$user"), "{path:?}");
+    }
+    assert_done(&db);
+}
+
+fn connected(text: &str) -> Client {
+    let address: Address = address::parse(text).unwrap();
+    connect::connect(&address, std::time::Duration::from_secs(20)).unwrap()
+}
+
+#[test]
+fn tables_are_made_in_the_first_schema() {
+    let db = Database::migrated_by_library();
+    db.exec("CREATE SCHEMA other");
+    let other = format!("{}?options=-csearch_path%3Dother,public", db.url());
+    let mut client = connected(&other);
+    assert_eq!(
+        migrate::migrate(&mut client, false).unwrap(),
+        ["Applied migration V1__tables"]
+    );
+    assert!(db.has_table("other.proactivite_requests"));
+    assert_eq!(problems(&mut client), [""; 0]);
+    assert_done(&db);
+
+    let mut client = connected(&format!("{}?options=-csearch_path%3Dnowhere", db.url()));
+    let failure = migrate::migrate(&mut client, false).unwrap_err();
+    assert_eq!(failure.reason, Reason::DatabaseRefused);
+    assert!(
+        failure.message.contains("search path"),
+        "{}",
+        failure.message
+    );
+}
+
+#[test]
+fn what_rights_are_missing_is_told_as_a_statement() {
+    let db = Database::migrated_by_library();
+    db.exec("CREATE TABLE good_jobs (id uuid)");
+    let role = db.role(None);
+    let mut client = Client::connect(&db.url_as(&role, ""), NoTls).unwrap();
+
+    let failure = migrate::migrate(&mut client, false).unwrap_err();
+    assert_eq!(failure.reason, Reason::DatabaseRefused);
+    assert!(
+        failure.message.contains("as the owner"),
+        "{}",
+        failure.message
+    );
+
+    db.exec(&format!(
+        "GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}"
+    ));
+    let mut told = problems(&mut client);
+    assert_eq!(told.len(), 7, "{told:#?}");
+    let schema = schema::inspect(&mut client).unwrap();
+    told.push(schema::enqueue_problem(&schema).unwrap());
+    for problem in told {
+        let statement = problem.split('`').nth(1).unwrap();
+        assert!(statement.starts_with("GRANT"), "{problem}");
+        db.exec(statement);
+    }
+    assert_eq!(problems(&mut client), [""; 0]);
+    assert_eq!(
+        schema::enqueue_problem(&schema::inspect(&mut client).unwrap()),
+        None
+    );
+    client
+        .batch_execute(
+            "INSERT INTO proactivite_requests (datapass_authorization_id) VALUES ('x');
+             INSERT INTO datapass_pull_runs DEFAULT VALUES;
+             DELETE FROM datapass_pull_runs WHERE started_at < now();
+             INSERT INTO datapass_pull_rejections (ref) VALUES ('D1');
+             UPDATE datapass_pull_rejections SET times_seen = 2;
+             UPDATE datapass_pull_watermarks SET definition_id = 'x';
+             INSERT INTO good_jobs VALUES (NULL)",
+        )
+        .unwrap();
+}
+
+#[test]
+fn what_would_make_a_cycle_fail_is_seen() {
+    for (change, words) in [
+        (
+            "ADD COLUMN extra int NOT NULL",
+            "proactivite_requests.extra refuses nulls",
+        ),
+        (
+            "ALTER COLUMN entity_type SET NOT NULL",
+            "ALTER COLUMN entity_type DROP NOT NULL",
+        ),
+        (
+            "ALTER COLUMN id DROP DEFAULT",
+            "proactivite_requests.id has no default",
+        ),
+        (
+            "ALTER COLUMN siret TYPE bigint USING 1",
+            "siret is of type bigint, not text",
+        ),
+        (
+            "DROP COLUMN siret",
+            "proactivite_requests.siret is missing: run `datapass-pull migrate`",
+        ),
+        (
+            "ALTER COLUMN last_validated_at TYPE timestamp",
+            "run `datapass-pull migrate --yes`",
+        ),
+        (
+            "RENAME COLUMN datapass_authorization_id TO external_request_id",
+            "still called external_request_id: run `datapass-pull migrate --yes`",
+        ),
+        (
+            "DROP CONSTRAINT proactivite_requests_datapass_authorization_id_key",
+            "No unique index covers proactivite_requests.datapass_authorization_id alone",
+        ),
+    ] {
+        let db = Database::migrated_by_library();
+        db.exec(&format!("ALTER TABLE proactivite_requests {change}"));
+        let told = problems(&mut db.client());
+        assert_eq!(told.len(), 1, "{change}: {told:#?}");
+        assert!(told[0].contains(words), "{change}: {told:?}");
+    }
+    for harmless in [
+        "ADD COLUMN extra int NOT NULL DEFAULT 1",
+        "ADD COLUMN extra int GENERATED ALWAYS AS IDENTITY",
+        "ADD COLUMN extra text NOT NULL GENERATED ALWAYS AS ('x') STORED",
+        "ALTER COLUMN siret SET NOT NULL",
+        "ALTER COLUMN siret TYPE varchar(14)",
+        "ALTER COLUMN created_at TYPE timestamp(6), ALTER COLUMN created_at DROP DEFAULT",
+        "ALTER COLUMN code_insee_communes SET NOT NULL",
+    ] {
+        let db = Database::migrated_by_library();
+        db.exec(&format!("ALTER TABLE proactivite_requests {harmless}"));
+        assert_eq!(problems(&mut db.client()), [""; 0], "{harmless}");
+    }
+}
+
+impl Database {
+    /// Makes a database and migrates it without the binary.
+    fn migrated_by_library() -> Self {
+        let db = Self::empty();
+        run(&db, false).unwrap();
+        db
+    }
+}
