@@ -7,6 +7,5 @@
 
 mod harness;
 mod harness_selftest;
-
 mod migrate;
 mod schedule;
