@@ -16,6 +16,7 @@ use chrono::Utc;
 use log::{debug, error};
 
 use crate::budget::Budget;
+use crate::check;
 use crate::cli;
 use crate::config::{self, Command, Config, Environment, Format, PullConfig};
 use crate::cycle::{self, Account, SharedAccount};
@@ -23,11 +24,14 @@ use crate::db::migrate;
 use crate::error::{Failure, Reason, Result, Stage};
 use crate::exit::Exit;
 use crate::logging;
+use crate::rejected;
 use crate::report::Summary;
 use crate::runs;
 use crate::schedule;
+use crate::status;
 use crate::store::{Access, Store};
 use crate::supervise::supervise;
+use crate::watermark;
 
 /// How long the run row of a failed cycle may take: with the supervisor's grace, a signal is
 /// answered within two seconds.
@@ -100,8 +104,53 @@ fn dispatch(command: Command) -> Exit {
         Command::Completions(shell) => {
             answer(move |_| Ok(String::from_utf8_lossy(&cli::completions(shell)).into_owned()))
         }
-        _ => Exit::Success,
+        Command::Check(config) => {
+            let budget = Budget::new(config.timeout);
+            let checked = supervise(&budget.clone(), move || {
+                check::check(&config, &budget, &mut |line| print(line))
+            });
+            checked.map_or_else(|failure| failed(&failure), |()| Exit::Success)
+        }
+        Command::Status {
+            database,
+            job,
+            format,
+        } => {
+            answer(move |budget| status::status(&mut Store::new(&database, budget)?, &job, format))
+        }
+        Command::RejectedList { database, format } => {
+            answer(move |budget| rejected::list(&mut Store::new(&database, budget)?, format))
+        }
+        Command::RejectedAccept {
+            database,
+            id,
+            reason,
+        } => answer(move |budget| {
+            rejected::accept(&mut Store::new(&database, budget)?, &id, &reason)
+        }),
+        Command::WatermarkSet {
+            database,
+            definition_id,
+            time,
+            yes,
+        } => answer(move |budget| {
+            watermark::set(
+                &mut Store::new(&database, budget)?,
+                &definition_id,
+                time,
+                yes,
+            )
+        }),
+        Command::WatermarkReset { database, yes } => {
+            answer(move |budget| watermark::reset(&mut Store::new(&database, budget)?, yes))
+        }
     }
+}
+
+/// Tells why a command failed and returns its exit code.
+fn failed(failure: &Failure) -> Exit {
+    tell(failure);
+    failure.kind().into()
 }
 
 /// Runs a command other than a cycle and prints its answer.
@@ -112,10 +161,7 @@ fn answer(work: impl FnOnce(Budget) -> Result<String> + Send + 'static) -> Exit 
             print(&text);
             Exit::Success
         }
-        Err(failure) => {
-            tell(&failure);
-            failure.kind().into()
-        }
+        Err(failure) => failed(&failure),
     }
 }
 
@@ -158,7 +204,7 @@ fn record_failure(config: &Arc<PullConfig>, account: &Account, failure: &Failure
         let recorded =
             Store::new(&config.database, Budget::new(FAILED_RUN_TIMEOUT)).and_then(|mut store| {
                 store.transaction(failure.stage, Access::ReadWrite, |tx| {
-                    runs::record(tx, &account, Some(&failure))
+                    runs::record(tx, "cycle", &account, Some(&failure))
                 })
             });
         let _ = done.send(recorded);

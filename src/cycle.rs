@@ -9,25 +9,20 @@ use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use log::{info, warn};
-use postgres::types::Type;
 
 use crate::advance::{self, Covered};
 use crate::auth::Session;
 use crate::budget::Budget;
 use crate::config::PullConfig;
 use crate::create::{self, Findings, Plan, Tracked};
-use crate::error::{Failure, Reason, Result, Stage};
+use crate::error::{Reason, Result, Stage};
 use crate::http::Http;
 use crate::jobs::{self, Queue};
 use crate::list::{self, Progress, Right};
-use crate::report::{Summary, rfc3339};
+use crate::report::Summary;
 use crate::runs::{self, LastSuccess};
-use crate::store::{Access, Store, Tx, TxError};
-
-const READ_WATERMARK: &str = include_str!("../sql/read_watermark.sql");
-const LOCK_WATERMARK: &str = include_str!("../sql/lock_watermark.sql");
-const INSERT_WATERMARK: &str = include_str!("../sql/insert_watermark.sql");
-const MOVE_WATERMARK: &str = include_str!("../sql/move_watermark.sql");
+use crate::store::{Access, Store};
+use crate::watermark;
 
 /// What a cycle tells while it runs, so that a report can be made whatever ends it.
 #[derive(Debug, Clone)]
@@ -125,7 +120,8 @@ pub fn run(config: &PullConfig, budget: &Budget, account: &SharedAccount) -> Res
     };
     let done = store.transaction(Stage::Create, access, |tx| {
         let mut account = account.lock().clone();
-        let locked = lock_watermark(tx, &definition_id, config.dry_run)?;
+        let locked = watermark::lock(tx, config.dry_run)?;
+        locked.demand_definition(&definition_id)?;
         account.summary.watermark_before = locked.time;
         let job = &config.job;
         account.findings = create::reconcile(tx, &plan, job, before.queue, &mut account.summary)?;
@@ -139,8 +135,8 @@ pub fn run(config: &PullConfig, budget: &Budget, account: &SharedAccount) -> Res
         let watermark = advance::watermark(locked.time, covered);
         account.summary.watermark = watermark;
         if !config.dry_run {
-            advance_to(tx, locked, &definition_id, watermark)?;
-            runs::record(tx, &account, None)?;
+            watermark::advance(tx, &locked, &definition_id, watermark)?;
+            runs::record(tx, "cycle", &account, None)?;
         }
         Ok(account)
     })?;
@@ -152,7 +148,7 @@ pub fn run(config: &PullConfig, budget: &Budget, account: &SharedAccount) -> Res
 fn prepare(store: &mut Store, config: &PullConfig, account: &SharedAccount) -> Result<Before> {
     store.transaction(Stage::Prepare, Access::ReadOnly, |tx| {
         account.lock().reached_database = true;
-        let stored = read_watermark(tx, READ_WATERMARK)?.unwrap_or_default();
+        let stored = watermark::read(tx)?;
         let since = config.since.or_else(|| {
             stored
                 .time
@@ -184,12 +180,7 @@ fn prepare(store: &mut Store, config: &PullConfig, account: &SharedAccount) -> R
 fn demand_right(session: &Session) -> Result<()> {
     match list::right(session) {
         Ok(Right::Granted) => Ok(()),
-        Ok(Right::Absent) => Err(Failure::new(
-            Stage::List,
-            Reason::NoDefinition,
-            "The account may not see the definition; check DATAPASS_DEFINITION_ID, and ask DataPass \
-             for the right on it",
-        )),
+        Ok(Right::Absent) => Err(list::no_definition()),
         Err(error) => {
             // Time that is over, or a signal, still ends the cycle.
             if matches!(error.failure.reason, Reason::Deadline | Reason::Interrupted) {
@@ -201,94 +192,4 @@ fn demand_right(session: &Session) -> Result<()> {
             Ok(())
         }
     }
-}
-
-/// The watermark row.
-#[derive(Debug, Default)]
-struct Watermark {
-    definition_id: Option<String>,
-    time: Option<DateTime<Utc>>,
-}
-
-/// The watermark row, locked until the transaction ends: only [`lock_watermark`] makes one.
-struct Locked {
-    definition_id: Option<String>,
-    time: Option<DateTime<Utc>>,
-}
-
-impl Watermark {
-    /// Refuses a watermark that belongs to another definition; one without is ours.
-    fn demand_definition(&self, ours: &str) -> Result<()> {
-        if self
-            .definition_id
-            .as_deref()
-            .is_none_or(|definition| definition == ours)
-        {
-            return Ok(());
-        }
-        Err(Failure::new(
-            Stage::Prepare,
-            Reason::DefinitionChanged,
-            "The watermark belongs to another definition than DATAPASS_DEFINITION_ID; set it back, \
-             use a schema of its own for the new one, or free the watermark with \
-             `datapass-pull watermark reset`",
-        ))
-    }
-}
-
-fn read_watermark(tx: &mut Tx<'_>, sql: &str) -> Result<Option<Watermark>, TxError> {
-    let rows = tx.rows("read the watermark", sql, &[])?;
-    Ok(rows.first().map(|row| Watermark {
-        definition_id: row.get(0),
-        time: row.get(1),
-    }))
-}
-
-/// Takes the lock under which cycles take turns, and judges the definition anew.
-fn lock_watermark(tx: &mut Tx<'_>, definition_id: &str, dry_run: bool) -> Result<Locked, TxError> {
-    let sql = if dry_run {
-        READ_WATERMARK
-    } else {
-        LOCK_WATERMARK
-    };
-    let watermark = match read_watermark(tx, sql)? {
-        Some(watermark) => watermark,
-        None if dry_run => Watermark::default(),
-        None => {
-            tx.execute("insert the watermark row", INSERT_WATERMARK, &[])?;
-            read_watermark(tx, sql)?.unwrap_or_default()
-        }
-    };
-    watermark.demand_definition(definition_id)?;
-    Ok(Locked {
-        definition_id: watermark.definition_id,
-        time: watermark.time,
-    })
-}
-
-/// Moves the watermark, and makes it the definition's own. A row that would stay as it is is left
-/// alone.
-fn advance_to(
-    tx: &mut Tx<'_>,
-    locked: Locked,
-    definition_id: &str,
-    watermark: Option<DateTime<Utc>>,
-) -> Result<(), TxError> {
-    let is_ours = locked.definition_id.as_deref() == Some(definition_id);
-    if watermark.is_none() || (watermark == locked.time && is_ours) {
-        return Ok(());
-    }
-    tx.execute(
-        "move the watermark",
-        MOVE_WATERMARK,
-        &[
-            (&definition_id, Type::TEXT),
-            (&watermark, Type::TIMESTAMPTZ),
-        ],
-    )?;
-    if watermark != locked.time {
-        info!(stage = Stage::Advance.as_str();
-            "The watermark is {}", watermark.map(rfc3339).unwrap_or_default());
-    }
-    Ok(())
 }

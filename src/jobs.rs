@@ -54,6 +54,16 @@ impl Queue {
         matches!(self, Self::DiscreteGoodJob | Self::GoodJob)
     }
 
+    /// Tells a person where jobs go.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::DiscreteGoodJob => "good_jobs, with the columns of discrete executions",
+            Self::GoodJob => "good_jobs",
+            Self::Nowhere => "nowhere, as asked: rows wait as pending",
+            Self::NoTable => "nowhere, there is no good_jobs: rows wait as pending",
+        }
+    }
+
     /// Returns the word that runs and `status` show.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -167,6 +177,15 @@ pub fn enqueue(
         &[(&config.queue, Type::TEXT)],
     )?;
     Ok(enqueued)
+}
+
+/// Returns the parameters of the job that a row would get, for a person to compare.
+pub fn preview(config: &JobConfig, id: i64) -> Value {
+    json!({
+        "job_class": config.class,
+        "queue_name": config.queue,
+        "arguments": [argument(config, id)],
+    })
 }
 
 /// Returns the one argument of a job, as Active Job serializes it.

@@ -31,9 +31,10 @@ pub fn last_success(tx: &mut Tx<'_>) -> Result<Option<LastSuccess>, TxError> {
     }))
 }
 
-/// Records a cycle and prunes what is older than 400 days.
+/// Records a run, and prunes those older than 400 days. `kind` is `cycle`, or what a person did.
 pub fn record(
     tx: &mut Tx<'_>,
+    kind: &str,
     account: &Account,
     failure: Option<&Failure>,
 ) -> Result<(), TxError> {
@@ -49,7 +50,7 @@ pub fn record(
     let queue = account.queue.map(Queue::as_str);
     let mut params: Vec<Param<'_>> = vec![
         (&run_id, Type::UUID),
-        (&"cycle", Type::TEXT),
+        (&kind, Type::TEXT),
         (&outcome, Type::TEXT),
         (&reason, Type::TEXT),
         (&stage, Type::TEXT),

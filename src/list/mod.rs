@@ -283,6 +283,16 @@ pub fn right(session: &Session) -> Result<Right, HttpError> {
     Ok(if known { Right::Granted } else { Right::Absent })
 }
 
+/// Returns the failure of an account that may not see the definition.
+pub fn no_definition() -> Failure {
+    Failure::new(
+        Stage::List,
+        Reason::NoDefinition,
+        "The account may not see the definition; check DATAPASS_DEFINITION_ID, and ask DataPass \
+         for the right on it",
+    )
+}
+
 /// Returns how far this machine's clock is ahead of the server's, cut to seconds.
 pub fn clock_offset(meta: Meta) -> Option<TimeDelta> {
     let middle = Utc::now() - TimeDelta::from_std(meta.elapsed / 2).unwrap_or_default();

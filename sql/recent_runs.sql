@@ -1,0 +1,5 @@
+SELECT started_at::timestamptz, outcome, reason, created, rejected, missing, dropped, duration_ms, enqueue
+  FROM datapass_pull_runs
+ WHERE kind = 'cycle'
+ ORDER BY started_at DESC, id DESC
+ LIMIT 10

@@ -1,0 +1,186 @@
+//! The watermark row: one definition's progress, and the commands that move it by hand.
+//!
+//! Whoever changes it, a cycle or a person, holds its lock until the transaction ends.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+
+use chrono::{DateTime, Utc};
+use log::info;
+use postgres::types::Type;
+
+use crate::cycle::SharedAccount;
+use crate::error::{Failure, Reason, Result, Stage};
+use crate::report::rfc3339;
+use crate::runs;
+use crate::store::{Access, Store, Tx, TxError};
+
+const READ_WATERMARK: &str = include_str!("../sql/read_watermark.sql");
+const LOCK_WATERMARK: &str = include_str!("../sql/lock_watermark.sql");
+const INSERT_WATERMARK: &str = include_str!("../sql/insert_watermark.sql");
+const MOVE_WATERMARK: &str = include_str!("../sql/move_watermark.sql");
+
+/// The watermark row.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Watermark {
+    /// The definition that it belongs to; one without belongs to whoever comes first.
+    pub definition_id: Option<String>,
+    /// The watermark; none before the first complete cycle.
+    pub time: Option<DateTime<Utc>>,
+}
+
+impl Watermark {
+    /// Refuses a watermark that belongs to another definition.
+    pub fn demand_definition(&self, ours: &str) -> Result<()> {
+        if self
+            .definition_id
+            .as_deref()
+            .is_none_or(|definition| definition == ours)
+        {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Stage::Prepare,
+            Reason::DefinitionChanged,
+            "The watermark belongs to another definition than DATAPASS_DEFINITION_ID; set it back, \
+             use a schema of its own for the new one, or free the watermark with \
+             `datapass-pull watermark reset`",
+        ))
+    }
+}
+
+/// Reads the watermark without a lock.
+pub fn read(tx: &mut Tx<'_>) -> Result<Watermark, TxError> {
+    Ok(select(tx, READ_WATERMARK)?.unwrap_or_default())
+}
+
+/// Takes the lock under which cycles take turns; with `dry_run` only reads.
+pub fn lock(tx: &mut Tx<'_>, dry_run: bool) -> Result<Watermark, TxError> {
+    if dry_run {
+        return read(tx);
+    }
+    if let Some(watermark) = select(tx, LOCK_WATERMARK)? {
+        return Ok(watermark);
+    }
+    tx.execute("insert the watermark row", INSERT_WATERMARK, &[])?;
+    Ok(select(tx, LOCK_WATERMARK)?.unwrap_or_default())
+}
+
+fn select(tx: &mut Tx<'_>, sql: &str) -> Result<Option<Watermark>, TxError> {
+    let rows = tx.rows("read the watermark", sql, &[])?;
+    Ok(rows.first().map(|row| Watermark {
+        definition_id: row.get(0),
+        time: row.get(1),
+    }))
+}
+
+/// Moves the locked watermark to where a cycle leaves it, and makes it the definition's own. A row
+/// that would stay as it is is left alone.
+pub fn advance(
+    tx: &mut Tx<'_>,
+    locked: &Watermark,
+    definition_id: &str,
+    time: Option<DateTime<Utc>>,
+) -> Result<(), TxError> {
+    let moved = Watermark {
+        definition_id: Some(definition_id.to_owned()),
+        time,
+    };
+    if time.is_none() || moved == *locked {
+        return Ok(());
+    }
+    put(tx, &moved)?;
+    if time != locked.time {
+        info!(stage = Stage::Advance.as_str(); "The watermark is {}", shown(time));
+    }
+    Ok(())
+}
+
+fn put(tx: &mut Tx<'_>, watermark: &Watermark) -> Result<(), TxError> {
+    tx.execute(
+        "move the watermark",
+        MOVE_WATERMARK,
+        &[
+            (&watermark.definition_id, Type::TEXT),
+            (&watermark.time, Type::TIMESTAMPTZ),
+        ],
+    )?;
+    Ok(())
+}
+
+/// Sets the watermark by hand, back or forward.
+pub fn set(
+    store: &mut Store,
+    definition_id: &str,
+    time: DateTime<Utc>,
+    yes: bool,
+) -> Result<String> {
+    let target = Watermark {
+        definition_id: Some(definition_id.to_owned()),
+        time: Some(time),
+    };
+    by_hand(store, "watermark set", &target, yes)
+}
+
+/// Forgets the watermark and the definition that it belongs to.
+pub fn reset(store: &mut Store, yes: bool) -> Result<String> {
+    by_hand(store, "watermark reset", &Watermark::default(), yes)
+}
+
+/// Asks, then moves the watermark and records that as a run, in one transaction.
+fn by_hand(store: &mut Store, kind: &str, target: &Watermark, yes: bool) -> Result<String> {
+    let may_move = |stored: &Watermark| match &target.definition_id {
+        Some(definition_id) => stored.demand_definition(definition_id),
+        None => Ok(()),
+    };
+    let stored = store.transaction(Stage::Prepare, Access::ReadOnly, read)?;
+    may_move(&stored)?;
+    let question = format!(
+        "Move the watermark from {} to {}? {}",
+        shown(stored.time),
+        shown(target.time),
+        match (stored.time, target.time) {
+            (_, None) => "The next cycle lists everything.",
+            (Some(from), Some(to)) if to < from =>
+                "The next cycle looks again at what lies between.",
+            _ => "What was validated before it will not be pulled by a plain cycle.",
+        }
+    );
+    if !yes {
+        ask(&question)?;
+    }
+    let before = store.transaction(Stage::Advance, Access::ReadWrite, |tx| {
+        let locked = lock(tx, false)?;
+        may_move(&locked)?;
+        put(tx, target)?;
+        let mut account = SharedAccount::open(false, None).lock().clone();
+        account.summary.watermark_before = locked.time;
+        account.summary.watermark = target.time;
+        runs::record(tx, kind, &account, None)?;
+        Ok(locked)
+    })?;
+    Ok(format!(
+        "The watermark was {}, and is {} now\n",
+        shown(before.time),
+        shown(target.time)
+    ))
+}
+
+/// Asks on the terminal; without one nobody can answer, and `--yes` is needed.
+fn ask(question: &str) -> Result<()> {
+    let refused = |message| Err(Failure::new(Stage::Prepare, Reason::Usage, message));
+    if !io::stdin().is_terminal() {
+        return refused("There is no terminal to ask on; say --yes to move the watermark");
+    }
+    // A closed standard error cannot show the question; the answer decides all the same.
+    let _ = write!(io::stderr().lock(), "{question} [y/N] ");
+    let mut answer = String::new();
+    let read = io::stdin().lock().read_line(&mut answer);
+    match (read, answer.trim()) {
+        (Ok(_), "y" | "Y" | "yes") => Ok(()),
+        _ => refused("Nothing was changed: the answer was not yes"),
+    }
+}
+
+fn shown(time: Option<DateTime<Utc>>) -> String {
+    time.map_or_else(|| "none".to_owned(), rfc3339)
+}
