@@ -13,12 +13,12 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use percent_encoding::percent_decode_str;
 use postgres::Config;
 use postgres::config::{SslNegotiation, TargetSessionAttrs};
 use secrecy::ExposeSecret;
 
 use crate::config::DatabaseConfig;
+use crate::db::options::Options;
 use crate::error::{Failure, Reason, Stage};
 
 const DEFAULT_PORT: u16 = 5432;
@@ -30,71 +30,6 @@ const KEEPALIVES_INTERVAL_SECONDS: u64 = 10;
 const KEEPALIVES_COUNT: u32 = 3;
 /// The only guard on our side against a peer that falls silent in mid-statement.
 const TCP_USER_TIMEOUT_SECONDS: u64 = 30;
-
-/// Options that the client library takes as they are.
-const PASSED: &[&str] = &[
-    "application_name",
-    "channel_binding",
-    "connect_timeout",
-    "dbname",
-    "keepalives",
-    "keepalives_idle",
-    "keepalives_interval",
-    "keepalives_retries",
-    "load_balance_hosts",
-    "options",
-    "password",
-    "sslnegotiation",
-    "target_session_attrs",
-    "user",
-];
-
-/// Options that are handled here.
-const HANDLED: &[&str] = &[
-    "host",
-    "hostaddr",
-    "keepalives_count",
-    "port",
-    "ssl",
-    "sslmode",
-    "sslrootcert",
-    "tcp_user_timeout",
-];
-
-/// Options that may be there and mean nothing to us: libpq's own, then those of Rails.
-const IGNORED: &[&str] = &[
-    "client_encoding",
-    "fallback_application_name",
-    "gssdelegation",
-    "gssencmode",
-    "gsslib",
-    "krbsrvname",
-    "sslcompression",
-    "sslsni",
-    "adapter",
-    "advisory_locks",
-    "checkout_timeout",
-    "connection_retries",
-    "database_tasks",
-    "encoding",
-    "idle_timeout",
-    "insert_returning",
-    "keepalive",
-    "max_age",
-    "max_connections",
-    "min_connections",
-    "min_messages",
-    "pool",
-    "pool_jitter",
-    "prepared_statements",
-    "query_cache",
-    "reaping_frequency",
-    "reconnect",
-    "retry_deadline",
-    "statement_limit",
-    "timeout",
-    "variables",
-];
 
 /// What is wrong with an address. It never holds a part of the value, but for an option's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -210,181 +145,10 @@ impl Address {
 
 /// Parses the text of `DATABASE_URL`.
 pub fn parse(text: &str) -> Result<Address, AddressError> {
-    let text = text.trim();
-    let mut options = Options::default();
-    if let Some(rest) = ["postgres://", "postgresql://"]
-        .iter()
-        .find_map(|scheme| text.strip_prefix(scheme))
-    {
-        options.read_url(rest)?;
-    } else if text.contains('=') && !starts_with_scheme(text) {
-        options.read_pairs(text)?;
-    } else {
-        return Err(AddressError::Form);
-    }
-    options.into_address()
+    Options::read(text)?.into_address()
 }
-
-/// Tells `mysql://…?a=b` from `key=value` text that holds `://` in a value.
-fn starts_with_scheme(text: &str) -> bool {
-    text.find("://")
-        .is_some_and(|end| !text[..end].contains(['=', '\'', ' ']))
-}
-
-/// Options by name; a later one wins, as in libpq.
-#[derive(Default)]
-struct Options(Vec<(String, String)>);
 
 impl Options {
-    fn set(&mut self, name: &str, value: String) -> Result<(), AddressError> {
-        if value.contains('\0') {
-            return Err(AddressError::Malformed("holds a NUL character"));
-        }
-        // Rails writes a hash as `variables[statement_timeout]`.
-        let known = name.split('[').next().unwrap_or_default();
-        if IGNORED.contains(&known) {
-            return Ok(());
-        }
-        if !PASSED.contains(&name) && !HANDLED.contains(&name) {
-            // A badly quoted password can end up here: only what can be nothing else is shown.
-            let plain = (2..=40).contains(&name.len())
-                && name
-                    .bytes()
-                    .all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-            return Err(AddressError::Unsupported(
-                if plain {
-                    name
-                } else {
-                    "(its name is not shown)"
-                }
-                .to_owned(),
-            ));
-        }
-        let (name, value) = match (name, value.as_str()) {
-            // The JDBC way of saying it, which libpq takes too.
-            ("ssl", "true") => ("sslmode", "require".to_owned()),
-            ("ssl", _) => return Err(AddressError::Value("ssl".to_owned())),
-            ("keepalives_count", _) => ("keepalives_retries", value),
-            _ => (name, value),
-        };
-        self.0.retain(|(known, _)| known != name);
-        // An empty value is libpq's way of leaving the default.
-        if !value.is_empty() {
-            self.0.push((name.to_owned(), value));
-        }
-        Ok(())
-    }
-
-    fn take(&mut self, name: &str) -> Option<String> {
-        let index = self.0.iter().position(|(known, _)| known == name)?;
-        Some(self.0.swap_remove(index).1)
-    }
-
-    fn has(&self, name: &str) -> bool {
-        self.0.iter().any(|(known, _)| known == name)
-    }
-
-    /// Reads what follows `postgres://`.
-    fn read_url(&mut self, text: &str) -> Result<(), AddressError> {
-        let mut rest = text;
-        if let Some(end) = credentials_end(text) {
-            let (user, password) = split_once_or_all(&text[..end], ':');
-            self.set("user", decode(user)?)?;
-            self.set("password", decode(password.unwrap_or_default())?)?;
-            rest = &text[end + 1..];
-        }
-        let end = rest.find(['/', '?']).unwrap_or(rest.len());
-        self.read_authority(&rest[..end])?;
-        rest = &rest[end..];
-
-        let (path, query) = split_once_or_all(rest, '?');
-        let database = path.strip_prefix('/').unwrap_or(path);
-        if database.contains('@') {
-            return Err(AddressError::Malformed(
-                "holds a raw @ after the host: percent-encode user, password and database name",
-            ));
-        }
-        self.set("dbname", decode(database)?)?;
-        for pair in query
-            .unwrap_or_default()
-            .split('&')
-            .filter(|pair| !pair.is_empty())
-        {
-            let (name, value) = pair
-                .split_once('=')
-                .ok_or(AddressError::Malformed("holds a query parameter without ="))?;
-            self.set(&decode(name)?, decode(value)?)?;
-        }
-        Ok(())
-    }
-
-    /// Reads `host1:port1,[::1]:port2,…`.
-    fn read_authority(&mut self, text: &str) -> Result<(), AddressError> {
-        const BAD_HOST: AddressError =
-            AddressError::Malformed("holds a host that is not understood");
-        if text.is_empty() {
-            return Ok(());
-        }
-        let (mut hosts, mut ports) = (Vec::new(), Vec::new());
-        for chunk in text.split(',') {
-            let (host, port) = match chunk.strip_prefix('[') {
-                Some(chunk) => {
-                    let (host, rest) = chunk.split_once(']').ok_or(BAD_HOST)?;
-                    match rest.strip_prefix(':') {
-                        None if !rest.is_empty() => return Err(BAD_HOST),
-                        port => (host, port),
-                    }
-                }
-                None => split_once_or_all(chunk, ':'),
-            };
-            hosts.push(decode(host)?);
-            ports.push(decode(port.unwrap_or_default())?);
-        }
-        // `:5433/db` names a port alone.
-        if hosts.iter().any(|host| !host.is_empty()) {
-            self.set("host", hosts.join(","))?;
-        }
-        if ports.iter().any(|port| !port.is_empty()) {
-            self.set("port", ports.join(","))?;
-        }
-        Ok(())
-    }
-
-    /// Reads `name=value name='quoted \' value'`.
-    fn read_pairs(&mut self, text: &str) -> Result<(), AddressError> {
-        let mut rest = text.trim_start();
-        while !rest.is_empty() {
-            let (name, tail) = rest
-                .split_once('=')
-                .ok_or(AddressError::Malformed("holds an option without ="))?;
-            let name = name.trim_end();
-            if name.contains(char::is_whitespace) {
-                return Err(AddressError::Malformed(
-                    "holds an option without =, or a value with a space that is not quoted",
-                ));
-            }
-            let tail = tail.trim_start();
-            let quoted = tail.starts_with('\'');
-            let mut chars = tail.char_indices().skip(usize::from(quoted));
-            let mut value = String::new();
-            let end = loop {
-                match chars.next() {
-                    None if quoted => {
-                        return Err(AddressError::Malformed("holds a quote that is not closed"));
-                    }
-                    None => break tail.len(),
-                    Some((at, '\'')) if quoted => break at + 1,
-                    Some((at, char)) if !quoted && char.is_whitespace() => break at,
-                    Some((_, '\\')) => value.extend(chars.next().map(|(_, char)| char)),
-                    Some((_, char)) => value.push(char),
-                }
-            };
-            self.set(name, value)?;
-            rest = tail[end..].trim_start();
-        }
-        Ok(())
-    }
-
     fn into_address(mut self) -> Result<Address, AddressError> {
         let tls = self.take_tls()?;
         let endpoints = self.take_endpoints()?;
@@ -406,11 +170,11 @@ impl Options {
         }
 
         let mut text = String::new();
-        for (name, value) in &self.0 {
+        for (name, value) in self.iter() {
             let value = value.replace('\\', "\\\\").replace('\'', "\\'");
             let pair = format!("{name}='{value}' ");
             if pair.parse::<Config>().is_err() {
-                return Err(AddressError::Value(name.clone()));
+                return Err(AddressError::Value(name.to_owned()));
             }
             text.push_str(&pair);
         }
@@ -518,22 +282,6 @@ impl Options {
     }
 }
 
-/// Finds the `@` that ends user and password.
-///
-/// As in libpq it is the first one before any `/`, so that a raw `?` may stand in a password; yet
-/// `host?user=me@place` has none.
-fn credentials_end(text: &str) -> Option<usize> {
-    let end = text
-        .find(['@', '/'])
-        .filter(|end| text[*end..].starts_with('@'))?;
-    let query_starts = text[..end].split_once('?').is_some_and(|(_, query)| {
-        query.split_once('=').is_some_and(|(name, _)| {
-            PASSED.contains(&name) || HANDLED.contains(&name) || IGNORED.contains(&name)
-        })
-    });
-    (!query_starts).then_some(end)
-}
-
 /// Tells whether a text can be a host, so that a misread password is never shown as one.
 fn is_host(host: &str) -> bool {
     host.starts_with('/')
@@ -541,32 +289,6 @@ fn is_host(host: &str) -> bool {
             && host
                 .chars()
                 .all(|char| char.is_alphanumeric() || ['.', '-', '_', ':', '%'].contains(&char)))
-}
-
-fn split_once_or_all(text: &str, separator: char) -> (&str, Option<&str>) {
-    match text.split_once(separator) {
-        Some((head, tail)) => (head, Some(tail)),
-        None => (text, None),
-    }
-}
-
-/// Decodes `%41`; a `+` stays one, as in libpq. A lone `%` is refused.
-fn decode(text: &str) -> Result<String, AddressError> {
-    let bytes = text.as_bytes();
-    let lone = |(at, _): (usize, &str)| {
-        !bytes
-            .get(at + 1..at + 3)
-            .is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
-    };
-    if text.match_indices('%').any(lone) {
-        return Err(AddressError::Malformed(
-            "holds a % that is not followed by two hexadecimal digits: write it as %25",
-        ));
-    }
-    match percent_decode_str(text).decode_utf8() {
-        Ok(text) => Ok(text.into_owned()),
-        Err(_) => Err(AddressError::Malformed("is not UTF-8 when percent-decoded")),
-    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,9 @@
 //! Sections 34.1.1.3 (several hosts) and 34.19.1 (`sslmode`) of PostgreSQL's documentation. What
 //! differs: `verify-ca` and `verify-full` without `sslrootcert` take the system's roots instead of
 //! `~/.postgresql/root.crt`; names are looked for in a certificate's subject alternative names
-//! alone, not in its common name; client certificates and revocation lists are not supported.
+//! alone, not in its common name; `verify-full` takes no server certificate that is marked as an
+//! authority, as `verify-ca` does for one that is its own root; client certificates and revocation
+//! lists are not supported.
 
 use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::Once;
@@ -245,5 +247,54 @@ fn warn_if_unverified(address: &Address, endpoint: &Endpoint) {
                  (sslmode={mode}); set sslmode=verify-full and sslrootcert in DATABASE_URL"
             );
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::db::address;
+
+    /// A server that accepts, as the kernel does for it, and never says a word.
+    fn silent() -> (TcpListener, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        (listener, format!("host=127.0.0.1 port={port} user=me"))
+    }
+
+    #[test]
+    fn a_silent_server_is_left_in_time() {
+        let (_listener, text) = silent();
+        for settings in ["sslmode=disable", "sslmode=prefer", "sslmode=require"] {
+            let address = address::parse(&format!("{text} {settings}")).unwrap();
+            let failure = connect(&address, Duration::from_millis(50)).err().unwrap();
+            assert_eq!(failure.reason, Reason::Deadline, "{settings}");
+
+            let address = address::parse(&format!("{text} {settings} connect_timeout=1")).unwrap();
+            let failure = connect(&address, Duration::from_secs(60)).err().unwrap();
+            assert_eq!(failure.reason, Reason::DatabaseUnavailable, "{settings}");
+            assert!(
+                failure.message.contains("no answer within 1 s"),
+                "{}",
+                failure.message
+            );
+        }
+        let address = address::parse(&text).unwrap();
+        let failure = connect(&address, Duration::ZERO).err().unwrap();
+        assert_eq!(failure.reason, Reason::Deadline);
+    }
+
+    #[test]
+    fn unknown_names_are_transient_and_told() {
+        let address = address::parse("host=host.invalid user=me").unwrap();
+        let failure = connect(&address, Duration::from_secs(60)).err().unwrap();
+        assert_eq!(failure.reason, Reason::DatabaseUnavailable);
+        assert!(
+            failure.message.contains("host.invalid:5432"),
+            "{}",
+            failure.message
+        );
     }
 }

@@ -7,6 +7,7 @@ pub mod address;
 mod adopt;
 pub mod connect;
 pub mod migrate;
+mod options;
 pub mod schema;
 pub mod sqlstate;
 mod tables;

@@ -9,3 +9,5 @@ mod harness;
 mod harness_selftest;
 mod migrate;
 mod schedule;
+mod schema;
+mod tls;
