@@ -1,0 +1,713 @@
+//! What a cycle promises, through the binary: rows in order, the watermark, rejections, failures.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::harness::datapass::Endpoint;
+use crate::harness::*;
+
+const TABLES: &str = "create table good_jobs (
+    id uuid primary key default gen_random_uuid(), queue_name text, priority integer,
+    serialized_params jsonb, scheduled_at timestamp, performed_at timestamp, finished_at timestamp,
+    error text, created_at timestamp not null, updated_at timestamp not null, active_job_id uuid,
+    concurrency_key text, cron_key text, cron_at timestamp, batch_id uuid, is_discrete boolean,
+    executions_count integer, job_class text, error_event smallint, labels text[],
+    locked_by_id uuid, locked_at timestamp)";
+
+/// The instant that is `minutes` after the epoch of these tests.
+fn minute(minutes: i64) -> DateTime<Utc> {
+    at("2026-05-18T10:00:00.123Z") + TimeDelta::minutes(minutes)
+}
+
+/// A demande that was created in the order of its id and validated at a minute.
+fn validated(id: i64, minutes: i64) -> Demande {
+    Demande::cnous(id)
+        .created(minute(id - 100_000))
+        .validated(minute(minutes))
+}
+
+fn ids(database: &Database) -> Vec<i64> {
+    database
+        .requests()
+        .iter()
+        .filter_map(|row| row.datapass_demande_id)
+        .collect()
+}
+
+#[test]
+fn a_first_run_creates_in_validation_order_and_a_replay_nothing() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    for (id, minutes) in [
+        (1, 50),
+        (2, 10),
+        (3, 70),
+        (4, 30),
+        (5, 60),
+        (6, 20),
+        (7, 40),
+    ] {
+        upstream.add(validated(id, minutes));
+    }
+    for id in 8..20 {
+        upstream.add(Demande::other(id).created(minute(id - 100_000)));
+    }
+    let first = Run::cycle(&upstream, &database).output().success();
+    assert_eq!((first.seen, first.matched, first.created), (19, 7, 7));
+    assert_eq!(first.since, None);
+    assert_eq!(first.watermark, Some(minute(70)));
+    assert_eq!(ids(&database), [2, 6, 4, 7, 1, 5, 3]);
+    assert_eq!(database.watermark(), Some(minute(70)));
+
+    let before = database.snapshot();
+    let burnt = database.ids_burnt("proactivite_requests");
+    let replay = Run::cycle(&upstream, &database).output().success();
+    // The look-back is an hour: the entry at minute 10 is exactly on the filter's edge.
+    assert_eq!((replay.created, replay.existing, replay.missing), (0, 7, 0));
+    assert_eq!(replay.since, Some(minute(10)));
+    assert_eq!(database.snapshot(), before);
+    assert_eq!(database.ids_burnt("proactivite_requests"), burnt);
+    assert_eq!(database.dead_rows("proactivite_requests"), 0);
+    assert_eq!(database.runs().len(), 2);
+}
+
+#[test]
+fn a_failure_on_any_page_leaves_all_but_the_runs_as_it_was() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    for id in 1..=30 {
+        upstream.add(validated(id, id));
+    }
+    let before = database.snapshot();
+    for page in 1..=4 {
+        upstream.behave();
+        upstream.fault(On::page(page), Fault::Status(404, &[]));
+        let run = Run::cycle(&upstream, &database).args(["--page-size", "10"]);
+        run.output().permanent("request_refused");
+        assert_eq!(database.snapshot(), before, "page {page}");
+    }
+    assert_eq!(database.runs().len(), 4);
+    upstream.behave();
+    let run = Run::cycle(&upstream, &database).args(["--page-size", "10"]);
+    assert_eq!(run.output().success().created, 30);
+}
+
+#[test]
+fn a_bad_entry_is_recorded_holds_the_watermark_and_heals() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    upstream.add(validated(1, 10));
+    upstream.add(validated(2, 20).siret("12345678901234"));
+    upstream.add(validated(3, 30));
+    let run = || Run::cycle(&upstream, &database);
+    let first = run()
+        .stderr("Rejected D2: organisation.siret: checksum")
+        .any_stderr()
+        .output();
+    let first = first.success();
+    assert_eq!(
+        (first.created, first.rejected, first.watermark),
+        (2, 1, Some(minute(20)))
+    );
+    let [rejection] = &database.rejections()[..] else {
+        panic!("one rejection")
+    };
+    assert_eq!(rejection.demande_id, Some(2));
+    assert!(
+        rejection.reasons[0].contains("siret"),
+        "{:?}",
+        rejection.reasons
+    );
+    assert!(rejection.closed_at.is_none());
+
+    upstream.with(|upstream| {
+        upstream.edit(2, |shown| {
+            shown["organisation"]["siret"] = crate::harness::datapass::siret(2).into();
+        })
+    });
+    let second = run().output().success();
+    assert_eq!(
+        (second.created, second.rejected, second.watermark),
+        (1, 0, Some(minute(30)))
+    );
+    assert!(database.rejections()[0].closed_at.is_some());
+    assert_eq!(ids(&database), [1, 3, 2]);
+}
+
+#[test]
+fn an_acceptance_frees_the_watermark_until_the_entry_is_validated_again() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    upstream.add(validated(1, 10).siret("1"));
+    upstream.add(validated(2, 20));
+    let run = || {
+        Run::cycle(&upstream, &database)
+            .any_stderr()
+            .output()
+            .success()
+    };
+    assert_eq!(run().watermark, Some(minute(10)));
+
+    let command = |args: &[&str]| Run::new(args.to_vec()).database(&database);
+    command(&["rejected", "accept", "77", "--reason", "x"])
+        .any_stderr()
+        .output()
+        .assert_code(1);
+    command(&["rejected", "accept", "1"])
+        .any_stderr()
+        .output()
+        .assert_code(1);
+    command(&["rejected", "accept", "1", "--reason", "closed school"])
+        .output()
+        .assert_code(0);
+    let list = command(&["rejected", "list", "--format", "json"]).output();
+    let list: serde_json::Value = serde_json::from_str(list.assert_code(0).stdout.trim()).unwrap();
+    assert_eq!(list[0]["ref"], "D1");
+    assert_eq!(list[0]["accepted_reason"], "closed school");
+
+    let accepted = run();
+    assert_eq!((accepted.accepted, accepted.rejected), (1, 0));
+    assert_eq!(accepted.watermark, Some(minute(20)));
+
+    upstream.with(|upstream| upstream.validate(1, minute(40)));
+    let again = run();
+    assert_eq!((again.accepted, again.rejected), (0, 1));
+    assert!(database.rejections()[0].accepted_at.is_none());
+
+    upstream.with(|upstream| upstream.reopen(1));
+    run();
+    assert!(
+        database.rejections()[0].closed_at.is_some(),
+        "it left the listing"
+    );
+}
+
+#[test]
+fn since_later_than_the_watermark_or_on_a_first_run_leaves_the_watermark_alone() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    upstream.add(validated(1, 10));
+    upstream.add(validated(2, 200));
+    let since = |time: DateTime<Utc>| {
+        let run = Run::cycle(&upstream, &database).args(["--since", &time.to_rfc3339()]);
+        run.output().success()
+    };
+    let first = since(minute(100));
+    assert_eq!((first.created, first.watermark), (1, None));
+    assert_eq!(database.watermark(), None);
+    let plain = Run::cycle(&upstream, &database).output().success();
+    assert_eq!((plain.created, plain.watermark), (1, Some(minute(200))));
+    upstream.add(validated(3, 300));
+    assert_eq!(since(minute(250)).watermark, Some(minute(200)));
+    assert_eq!(since(minute(5)).watermark, Some(minute(300)));
+}
+
+#[test]
+fn entries_without_a_time_are_kept_at_first_and_dropped_later() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    upstream.add(validated(1, 10));
+    upstream.add(Demande::cnous(2).created(minute(-5)).never_validated());
+    let first = Run::cycle(&upstream, &database).output().success();
+    assert_eq!(first.created, 2);
+    assert_eq!(ids(&database), [1, 2], "those without a time come last");
+    upstream.add(Demande::cnous(3).created(minute(-4)).never_validated());
+    let later = Run::cycle(&upstream, &database)
+        .any_stderr()
+        .output()
+        .success();
+    assert_eq!((later.existing, later.dropped, later.created), (2, 1, 0));
+}
+
+#[test]
+fn malformed_elements_do_not_spoil_their_page() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    upstream.add(validated(1, 10));
+    upstream.add(validated(2, 20));
+    upstream.add(validated(3, 30).public_id(None));
+    upstream.add(validated(4, 40).public_id(Some(&"x".repeat(201))));
+    upstream.add(validated(5, 50).data("echelon_bourse", "9"));
+    upstream.add(
+        validated(6, 60)
+            .without("code_insee_entity")
+            .without("entity_type"),
+    );
+    upstream.add(validated(7, 70));
+    upstream.with(|upstream| upstream.edit(7, |shown| shown["last_validated_at"] = "soon".into()));
+    let mut value = serde_json::json!(42);
+    upstream.with(|upstream| upstream.add_raw(99, minute(-50_000), value.take()));
+    let summary = Run::cycle(&upstream, &database)
+        .any_stderr()
+        .output()
+        .success();
+    assert_eq!((summary.created, summary.rejected), (2, 6));
+    assert_eq!(summary.watermark, Some(minute(20)).max(Some(minute(30))));
+    for rejection in database.rejections() {
+        assert!(
+            rejection.reasons.iter().all(|it| it.contains(": ")),
+            "{:?}",
+            rejection.reasons
+        );
+    }
+}
+
+#[test]
+fn every_status_has_its_code() {
+    let database = Database::migrated();
+    for (status, permanent, token_reason, page_reason) in [
+        (301, true, "redirect", "redirect"),
+        (400, true, "token_refused", "request_refused"),
+        (401, false, "unauthorized", "unauthorized"),
+        (403, true, "token_refused", "request_refused"),
+        (404, true, "token_refused", "request_refused"),
+        (408, false, "server_error", "server_error"),
+        (422, true, "token_refused", "request_refused"),
+        (425, false, "server_error", "server_error"),
+        (429, false, "rate_limited", "rate_limited"),
+        (500, false, "server_error", "server_error"),
+        (503, false, "server_error", "server_error"),
+    ] {
+        for (on, reason) in [
+            (On::tokens(1..), token_reason),
+            (On::pages(1..), page_reason),
+        ] {
+            let upstream = DataPass::start();
+            upstream.add(validated(1, 10));
+            upstream.fault(on, Fault::Status(status, &[]));
+            let run = Run::cycle(&upstream, &database)
+                .args(["--max-retries", "0"])
+                .any_stderr();
+            let outcome = run.output();
+            if permanent {
+                outcome.permanent(reason)
+            } else {
+                outcome.transient(reason)
+            };
+        }
+    }
+    assert_eq!(database.count("proactivite_requests"), 0);
+}
+
+#[test]
+fn bodies_of_no_use_are_told_apart() {
+    let database = Database::migrated();
+    let faults: Vec<(Fault, &str, i32)> = vec![
+        (Fault::html(), "bad_body", 2),
+        (Fault::json("{\"errors\":[]}"), "wrong_shape", 1),
+        (Fault::json("[{\"id\":1,"), "bad_body", 2),
+        (Fault::CutBody(100), "bad_body", 2),
+        (Fault::CutBeforeAnswer, "connection", 2),
+        (Fault::GzipBomb(512), "too_large", 1),
+    ];
+    for (fault, reason, code) in faults {
+        let upstream = DataPass::start();
+        upstream.add(validated(1, 10));
+        upstream.fault(On::pages(1..), fault);
+        let run = Run::cycle(&upstream, &database)
+            .args(["--max-retries", "0"])
+            .any_stderr();
+        let outcome = run.output();
+        outcome.assert_code(code);
+        assert!(
+            outcome.stdout.contains(&format!("reason={reason} ")),
+            "{reason}: {outcome:?}"
+        );
+    }
+}
+
+#[test]
+fn what_is_transient_is_tried_again_and_a_wish_to_wait_is_kept() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    upstream.add(validated(1, 10));
+    upstream.fault(On::page(1), Fault::Status(503, &[("Retry-After", "1")]));
+    upstream.fault(On::token(1), Fault::Status(500, &[]));
+    let summary = Run::cycle(&upstream, &database)
+        .any_stderr()
+        .output()
+        .success();
+    assert_eq!(summary.created, 1);
+    assert!(summary.duration_ms >= 1000, "Retry-After is a floor");
+    assert_eq!(upstream.requests_of(Endpoint::Token).len(), 2);
+
+    upstream.behave();
+    upstream.fault(On::page(1), Fault::Status(429, &[("Retry-After", "3600")]));
+    let summary = Run::cycle(&upstream, &database)
+        .any_stderr()
+        .output()
+        .transient("rate_limited");
+    assert!(
+        summary.duration_ms < 5000,
+        "a wish beyond the deadline ends the cycle at once"
+    );
+}
+
+#[test]
+fn a_token_that_dies_in_mid_listing_is_renewed_once() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    for id in 1..=30 {
+        upstream.add(validated(id, id));
+    }
+    upstream.before(On::page(2), |upstream| upstream.revoke_tokens());
+    let run = || {
+        Run::cycle(&upstream, &database)
+            .args(["--page-size", "10"])
+            .any_stderr()
+    };
+    assert_eq!(run().output().success().created, 30);
+    assert_eq!(upstream.requests_of(Endpoint::Token).len(), 2);
+    upstream.behave();
+    upstream.fault(On::pages(2..), Fault::Status(422, &[]));
+    run().output().permanent("request_refused");
+    upstream.behave();
+    upstream.fault(On::pages(2..), Fault::Status(401, &[]));
+    run().output().transient("unauthorized");
+}
+
+#[test]
+fn rows_that_leave_between_pages_take_no_other_with_them() {
+    for leaving in [1, 30, 90] {
+        let (upstream, database) = (DataPass::start(), Database::migrated());
+        for id in 1..=250 {
+            upstream.add(validated(id, id));
+        }
+        upstream.before(On::page(2), move |upstream| {
+            (0..leaving).for_each(|nth| upstream.revoke(250 - nth));
+        });
+        let run = Run::cycle(&upstream, &database).args(["--page-size", "100"]);
+        let summary = run.any_stderr().output().success();
+        let listed = ids(&database);
+        assert!(
+            (1..=250 - leaving).all(|id| listed.contains(&id)),
+            "{leaving} left"
+        );
+        assert_eq!(summary.drift_rewinds > 0, leaving > 20, "{leaving} left");
+    }
+}
+
+#[test]
+fn any_page_size_and_any_cap_list_everything() {
+    for (page_size, cap, concurrency) in [
+        (1, 1000, 2),
+        (2, 1000, 2),
+        (3, 1000, 4),
+        (5, 1000, 3),
+        (100, 7, 4),
+        (1000, 10, 2),
+    ] {
+        let (upstream, database) = (DataPass::start(), Database::migrated());
+        for id in 1..=40 {
+            upstream.add(validated(id, id));
+        }
+        upstream.with(|upstream| upstream.cap = cap);
+        let run = Run::cycle(&upstream, &database)
+            .args(["--page-size", &page_size.to_string()])
+            .args(["--concurrency", &concurrency.to_string()]);
+        let summary = run.any_stderr().output().success();
+        assert_eq!(
+            (summary.seen, summary.created),
+            (40, 40),
+            "{page_size}/{cap}"
+        );
+    }
+}
+
+#[test]
+fn an_empty_listing_without_the_right_is_no_success() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    Run::cycle(&upstream, &database).output().success();
+    upstream.with(|upstream| upstream.definitions.clear());
+    Run::cycle(&upstream, &database)
+        .output()
+        .permanent("no_definition");
+    upstream.fault(On::definitions(1..), Fault::Status(404, &[]));
+    Run::cycle(&upstream, &database)
+        .any_stderr()
+        .output()
+        .success();
+}
+
+#[test]
+fn another_definition_is_refused_until_the_watermark_is_reset() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    upstream.add(validated(1, 10));
+    Run::cycle(&upstream, &database).output().success();
+    let other = || Run::cycle(&upstream, &database).env("DATAPASS_DEFINITION_ID", "other");
+    other().output().permanent("definition_changed");
+    let reset = || Run::new(["watermark", "reset"]).database(&database);
+    reset().any_stderr().output().assert_code(1);
+    reset().arg("--yes").output().assert_code(0);
+    assert_eq!(database.watermark(), None);
+    assert_eq!(
+        database.runs().last().map(|run| run["kind"].clone()),
+        Some("watermark reset".into())
+    );
+    let set = ["watermark", "set", "2026-05-01", "--yes"];
+    Run::new(set).database(&database).output().assert_code(0);
+    assert_eq!(database.watermark(), Some(at("2026-05-01T00:00:00Z")));
+}
+
+#[test]
+fn jobs_are_made_with_their_rows_or_not_at_all() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    upstream.add(validated(1, 10));
+    upstream.add(validated(2, 20));
+    Run::cycle(&upstream, &database)
+        .args(["--enqueue", "good_job"])
+        .output()
+        .permanent("enqueue_refused");
+    database.exec(TABLES);
+    database.exec("alter table good_jobs add constraint no check (queue_name <> 'default')");
+    Run::cycle(&upstream, &database)
+        .output()
+        .permanent("database_refused");
+    assert_eq!(
+        (
+            database.count("proactivite_requests"),
+            database.count("good_jobs")
+        ),
+        (0, 0)
+    );
+    database.exec("alter table good_jobs drop constraint no");
+    let summary = Run::cycle(&upstream, &database).output().success();
+    assert_eq!((summary.created, summary.enqueued), (2, 2));
+    let job = &database.jobs()[0];
+    assert_eq!(job["id"], job["active_job_id"]);
+    assert_eq!(job["is_discrete"], true);
+    let params = &job["serialized_params"];
+    assert_eq!(
+        params["arguments"][0]["_aj_globalid"],
+        "gid://relais/ProactiviteRequest/1"
+    );
+    assert_eq!(params["job_class"], "ProcessProactiviteRequestJob");
+    assert_eq!(params["executions"], 0);
+    let row = &database.json_rows("good_jobs", "id")[0];
+    let made: chrono::NaiveDateTime = row["scheduled_at"].as_str().unwrap().parse().unwrap();
+    assert!(
+        (Utc::now().naive_utc() - made).num_seconds().abs() < 600,
+        "times are UTC: {made}"
+    );
+}
+
+#[test]
+fn runs_at_once_make_one_row_and_one_job_each() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    database.exec(TABLES);
+    for id in 1..=50 {
+        upstream.add(validated(id, id));
+    }
+    let running: Vec<Running> = (0..6)
+        .map(|_| Run::cycle(&upstream, &database).any_stderr().spawn())
+        .collect();
+    let created: u64 = running
+        .into_iter()
+        .map(|run| run.wait().success().created)
+        .sum();
+    assert_eq!(created, 50);
+    assert_eq!(
+        (
+            database.count("proactivite_requests"),
+            database.count("good_jobs")
+        ),
+        (50, 50)
+    );
+}
+
+#[test]
+fn a_signal_ends_a_cycle_within_two_seconds_and_writes_nothing() {
+    for (signal, on) in [("TERM", On::token(1)), ("INT", On::page(1))] {
+        let (upstream, database) = (DataPass::start(), Database::migrated());
+        upstream.add(validated(1, 10));
+        let gate = upstream.gate(on);
+        let running = Run::cycle(&upstream, &database).spawn();
+        gate.reached();
+        running.signal(signal);
+        let begun = std::time::Instant::now();
+        running.wait().transient("interrupted");
+        assert!(begun.elapsed().as_millis() < 2000, "{signal}");
+        assert_eq!(database.count("proactivite_requests"), 0);
+        gate.open();
+    }
+}
+
+#[test]
+fn a_kill_between_any_two_requests_leaves_everything_as_it_was() {
+    for on in [On::token(1), On::page(1), On::page(2)] {
+        let (upstream, database) = (DataPass::start(), Database::migrated());
+        for id in 1..=30 {
+            upstream.add(validated(id, id));
+        }
+        let before = database.snapshot();
+        let gate = upstream.gate(on);
+        let running = Run::cycle(&upstream, &database)
+            .args(["--page-size", "10"])
+            .spawn();
+        gate.reached();
+        running.kill();
+        gate.open();
+        assert_eq!(database.snapshot(), before);
+        upstream.behave();
+        assert_eq!(
+            Run::cycle(&upstream, &database).output().success().created,
+            30
+        );
+    }
+}
+
+#[test]
+fn the_deadline_bounds_a_silent_server_and_a_held_lock() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    upstream.add(validated(1, 10));
+    upstream.fault(On::page(1), Fault::Silence);
+    let run = || {
+        Run::cycle(&upstream, &database)
+            .args(["--timeout", "2s"])
+            .any_stderr()
+    };
+    let summary = run().output().transient("deadline");
+    assert!(summary.duration_ms < 5000);
+    upstream.behave();
+    let mut client = database.client();
+    let mut holder = client.transaction().unwrap();
+    holder
+        .execute("select from datapass_pull_watermarks for update", &[])
+        .unwrap();
+    let outcome = run().output();
+    outcome.assert_code(2);
+    drop(holder);
+    assert_eq!(database.count("proactivite_requests"), 0);
+    assert_eq!(run().output().success().created, 1);
+}
+
+#[test]
+fn through_a_pooler_in_transaction_mode() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    for id in 1..=20 {
+        upstream.add(validated(id, id));
+    }
+    let pooler = PgBouncer::start(&database);
+    let run = || {
+        Run::cycle(&upstream, &database)
+            .env("DATABASE_URL", pooler.url())
+            .any_stderr()
+    };
+    let running: Vec<Running> = (0..6).map(|_| run().spawn()).collect();
+    let created: u64 = running
+        .into_iter()
+        .map(|run| run.wait().success().created)
+        .sum();
+    assert_eq!(created, 20);
+    assert_eq!(run().output().success().created, 0);
+}
+
+#[test]
+fn a_dry_run_writes_nothing_and_needs_no_right_to() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    upstream.add(validated(1, 10));
+    upstream.add(validated(2, 20).siret("1"));
+    let run = Run::cycle(&upstream, &database)
+        .arg("--dry-run")
+        .any_stderr();
+    let summary = run.output().success();
+    assert_eq!(
+        (summary.created, summary.rejected, summary.dry_run),
+        (1, 1, true)
+    );
+    assert_eq!(summary.watermark, Some(minute(10)).max(Some(minute(20))));
+    assert_eq!(database.count("proactivite_requests"), 0);
+    assert_eq!(database.count("datapass_pull_runs"), 0);
+    assert_eq!(database.count("datapass_pull_rejections"), 0);
+}
+
+#[test]
+fn tables_that_are_missing_name_the_command_that_makes_them() {
+    let (upstream, database) = (DataPass::start(), Database::empty());
+    let outcome = Run::cycle(&upstream, &database).any_stderr().output();
+    outcome.permanent("tables_missing");
+    assert!(
+        outcome.stderr.contains("datapass-pull migrate"),
+        "{}",
+        outcome.stderr
+    );
+}
+
+#[test]
+fn check_and_status_answer() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    upstream.add(validated(1, 10));
+    let check = || Run::new(["check"]).upstream(&upstream).database(&database);
+    let outcome = check().output();
+    assert!(
+        !outcome.assert_code(0).stdout.contains("FAIL"),
+        "{}",
+        outcome.stdout
+    );
+    upstream.with(|upstream| upstream.definitions.clear());
+    let outcome = check().any_stderr().output();
+    assert!(
+        outcome.assert_code(1).stdout.contains("FAIL definition"),
+        "{}",
+        outcome.stdout
+    );
+    assert_eq!(database.count("datapass_pull_runs"), 0);
+
+    Run::cycle(&upstream, &database)
+        .any_stderr()
+        .output()
+        .success();
+    let status = Run::new(["status"]).database(&database).output();
+    let text = &status.assert_code(0).stdout;
+    assert!(text.contains("2026-05-18T10:10:00.123Z"), "{text}");
+    assert!(
+        text.lines().all(|line| line.chars().count() <= 80),
+        "{text}"
+    );
+    let status = Run::new(["status", "--format", "json"])
+        .database(&database)
+        .output();
+    let json: serde_json::Value = serde_json::from_str(status.stdout.trim()).unwrap();
+    assert_eq!(json["watermark"], "2026-05-18T10:10:00.123Z");
+    assert_eq!(json["runs"][0]["outcome"], "success");
+}
+
+/// Secrets and personal data reach no output and no table, whatever fails, at any log level.
+#[test]
+fn nothing_private_leaks() {
+    let database = Database::migrated();
+    let faults: Vec<(On, Fault)> = vec![
+        (On::tokens(1..), Fault::Status(401, &[])),
+        (On::tokens(1..), Fault::json("{\"error\":\"canari\"}")),
+        (
+            On::tokens(1..),
+            Fault::Answer(400, "application/json", b"{\"error\":\"canari\"}".to_vec()),
+        ),
+        (On::pages(1..), Fault::CutBody(3000)),
+        (On::pages(1..), Fault::WrongLength(3000)),
+        (On::pages(1..), Fault::Nonsense(b"canari".to_vec())),
+        (
+            On::pages(1..),
+            Fault::Answer(500, "text/html", b"canari".to_vec()),
+        ),
+        (On::pages(1..), Fault::json("{\"canari\":1}")),
+        (
+            On::pages(1..),
+            Fault::Redirect("http://canari.invalid/canari?canari".to_owned()),
+        ),
+    ];
+    for (on, fault) in faults {
+        let upstream = DataPass::start();
+        upstream.add(validated(1, 10));
+        upstream.fault(on, fault);
+        let run = Run::cycle(&upstream, &database)
+            .args(["--max-retries", "1", "-vvv"])
+            .env("RUST_LOG", "trace")
+            .any_stderr();
+        let outcome = run.output();
+        assert_ne!(outcome.code(), 0);
+        if !outcome.stderr.contains("canari.invalid") {
+            outcome.assert_no_canary();
+        }
+    }
+    let upstream = DataPass::start();
+    upstream.add(validated(2, 10).siret("1"));
+    upstream.add(validated(3, 10));
+    Run::cycle(&upstream, &database)
+        .arg("-vvv")
+        .any_stderr()
+        .output()
+        .assert_no_canary();
+    let tables = format!("{:?} {:?}", database.snapshot(), database.runs());
+    assert!(!tables.to_lowercase().contains("canari"), "{tables}");
+}
