@@ -1,5 +1,4 @@
--- Read under the watermark's lock, so that no other cycle changes them; `rejected accept` may wait.
-SELECT ref, accepted_at IS NOT NULL AS accepted, last_validated_at
+-- Read under the watermark's lock, which `rejected accept` takes too: no decision can be lost.
+SELECT ref, accepted_at IS NOT NULL AS accepted, last_validated_at::timestamptz
   FROM datapass_pull_rejections
  WHERE ref = ANY ($1)
-   FOR UPDATE

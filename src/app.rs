@@ -13,8 +13,9 @@ use std::thread;
 use std::time::Duration;
 
 use chrono::Utc;
-use log::{debug, error};
+use log::{debug, error, warn};
 
+use crate::alerts;
 use crate::budget::Budget;
 use crate::check;
 use crate::cli;
@@ -24,6 +25,7 @@ use crate::db::migrate;
 use crate::error::{Failure, Reason, Result, Stage};
 use crate::exit::Exit;
 use crate::logging;
+use crate::metrics;
 use crate::rejected;
 use crate::report::Summary;
 use crate::runs;
@@ -185,13 +187,25 @@ fn pull(config: PullConfig) -> Exit {
         }
     }
     account.summary.duration_ms = account.started.elapsed().as_millis() as u64;
-    if let Err(failure) = &outcome {
+    let exit = outcome
+        .as_ref()
+        .map_or_else(|failure| failure.kind().into(), |()| Exit::Success);
+    if let (Some(path), false) = (&config.metrics_file, config.dry_run)
+        && let Err(error) = metrics::write(path, &account, exit)
+    {
+        warn!("The metrics file cannot be written: {}", error.kind());
+    }
+    let failure = outcome.err();
+    if let Some(failure) = &failure {
         tell(failure);
     }
-    if outcome.is_err() || !config.quiet {
+    if failure.is_some() || !config.quiet {
         print(&format!("{}\n", account.summary.line(config.format)));
     }
-    outcome.map_or_else(|failure| failure.kind().into(), |()| Exit::Success)
+    if let (Some(sentry), false) = (&config.sentry, config.dry_run) {
+        alerts::report_in_time(sentry, account, failure);
+    }
+    exit
 }
 
 /// Leaves a run row of a failed cycle, if that is possible at once; it is a courtesy, and must not

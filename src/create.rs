@@ -205,7 +205,25 @@ pub fn reconcile(
         .filter(|entry| is_existing(entry).is_none())
         .filter(|entry| plan.tracked.get(&entry.reference) != Some(&true))
         .count() as u64;
+    warn_of(&findings, summary);
     Ok(findings)
+}
+
+/// Logs what deserves a person's look, beside the rejections.
+fn warn_of(findings: &Findings, summary: &Summary) {
+    let stage = Stage::Create.as_str();
+    if findings.future > 0 {
+        warn!(stage = stage; "{} entries are dated after DataPass' own clock", findings.future);
+    }
+    for reference in &findings.dropped {
+        warn!(stage = stage;
+            "Dropped {reference}: it has no validation time; only `watermark reset` takes it");
+    }
+    if summary.missing > 0 {
+        warn!(stage = stage;
+            "{} entries from before the look-back are not in the table; `--since` takes them",
+            summary.missing);
+    }
 }
 
 /// Looks the listed entries up: public id, and the validation time that the row was made from.

@@ -1,6 +1,7 @@
 //! `datapass-pull`: one run is one cycle, Authenticate → List → Create → Advance.
 
 pub mod advance;
+pub mod alerts;
 pub mod app;
 pub mod auth;
 pub mod budget;
@@ -16,6 +17,7 @@ pub mod http;
 pub mod jobs;
 pub mod list;
 pub mod logging;
+pub mod metrics;
 pub mod rejected;
 pub mod rejections;
 pub mod report;

@@ -185,7 +185,7 @@ pub enum JobArgument {
 }
 
 /// Where failures are reported.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct SentryConfig {
     /// The DSN, already known to parse. Its key is not printed.
     pub dsn: SecretString,
