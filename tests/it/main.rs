@@ -5,9 +5,12 @@
 // A test may panic, and names nothing that is public outside of this binary.
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
 
+mod alerts;
 mod cycle;
+mod docs;
 mod harness;
 mod harness_selftest;
+mod metrics;
 mod migrate;
 mod schedule;
 mod schema;
