@@ -3,18 +3,24 @@
 //! Every step that may block asks here first and bounds itself by the answer; what it cannot bound
 //! (a name lookup, a silent peer) is ended by the supervisor, which waits on the same budget.
 
-use std::sync::Arc;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::{Failure, Reason, Result, Stage};
 
 /// The deadline of a run on the monotonic clock, so that a jump of the wall clock changes nothing.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Budget {
     end: Instant,
     stop: Arc<AtomicBool>,
+    on_stop: Arc<Mutex<Option<Canceller>>>,
 }
+
+/// Ends what a peer is doing for us right now.
+type Canceller = Box<dyn FnOnce() + Send>;
 
 impl Budget {
     /// Starts a budget that ends after `timeout`.
@@ -26,12 +32,29 @@ impl Budget {
         Self {
             end,
             stop: Arc::new(AtomicBool::new(false)),
+            on_stop: Arc::default(),
         }
     }
 
-    /// Asks every step to stop where it is.
+    /// Asks every step to stop where it is, and ends what a peer is doing for us.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::SeqCst);
+        let canceller = self
+            .on_stop
+            .lock()
+            .ok()
+            .and_then(|mut on_stop| on_stop.take());
+        if let Some(cancel) = canceller {
+            // The peer may be silent, and nobody waits for it.
+            thread::spawn(cancel);
+        }
+    }
+
+    /// Says how to end what a peer is doing, should the run be stopped; replaces what was said.
+    pub fn on_stop(&self, cancel: impl FnOnce() + Send + 'static) {
+        if let Ok(mut on_stop) = self.on_stop.lock() {
+            *on_stop = Some(Box::new(cancel));
+        }
     }
 
     /// Returns what is left, zero when it is over.
@@ -48,6 +71,14 @@ impl Budget {
             Duration::ZERO => Err(deadline(stage)),
             left => Ok(left),
         }
+    }
+}
+
+impl fmt::Debug for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Budget")
+            .field("left", &self.left())
+            .finish_non_exhaustive()
     }
 }
 

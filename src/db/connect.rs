@@ -13,7 +13,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use postgres::config::{LoadBalanceHosts, SslMode, SslNegotiation};
-use postgres::{Client, Config, NoTls};
+use postgres::{CancelToken, Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::db::address::{Address, Endpoint, Roots, Tls};
@@ -102,6 +102,15 @@ fn connector(address: &Address) -> Result<Option<MakeRustlsConnect>, Failure> {
         config.alpn_protocols = vec![b"postgresql".to_vec()];
     }
     Ok(Some(MakeRustlsConnect::new(config)))
+}
+
+/// Asks the server to cancel what a connection is doing. Whether it does is not told.
+pub fn cancel(address: &Address, token: &CancelToken) {
+    // A failure changes nothing: the connection is about to be closed anyway.
+    let _ = match connector(address) {
+        Ok(Some(connector)) => token.cancel_query(connector),
+        _ => token.cancel_query(NoTls),
+    };
 }
 
 /// Returns the addresses to try for an endpoint; `None` for the path of a socket.

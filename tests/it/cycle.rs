@@ -691,3 +691,38 @@ fn nothing_private_leaks() {
     let tables = format!("{:?} {:?}", database.snapshot(), database.runs());
     assert!(!tables.to_lowercase().contains("canari"), "{tables}");
 }
+
+/// A back end that waits for a lock does not notice that its client is gone; it must be told.
+#[test]
+fn a_signal_in_a_lock_wait_rolls_back_at_once() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    upstream.add(validated(1, 10));
+    let mut client = database.client();
+    let mut holder = client.transaction().unwrap();
+    holder
+        .batch_execute("lock table proactivite_requests in access exclusive mode")
+        .unwrap();
+    let running = cycle(&upstream, &database).any_stderr().spawn();
+    let waiting = |client: &mut ::postgres::Client| -> i64 {
+        let sql = "select count(*) from pg_stat_activity
+                    where datname = current_database() and wait_event_type = 'Lock'";
+        client.query_one(sql, &[]).unwrap().get(0)
+    };
+    let mut watcher = database.client();
+    let begun = std::time::Instant::now();
+    while waiting(&mut watcher) == 0 {
+        assert!(
+            begun.elapsed().as_secs() < 20,
+            "it never waited for the lock"
+        );
+    }
+    running.signal("TERM");
+    let stopped = std::time::Instant::now();
+    running.wait().transient("interrupted");
+    assert!(stopped.elapsed().as_millis() < 2000);
+    while waiting(&mut watcher) > 0 {
+        assert!(stopped.elapsed().as_secs() < 5, "the back end still waits");
+    }
+    drop(holder);
+    assert_eq!(database.count("proactivite_requests"), 0);
+}
