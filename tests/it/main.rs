@@ -12,6 +12,7 @@ mod harness;
 mod harness_selftest;
 mod metrics;
 mod migrate;
+mod promises;
 mod schedule;
 mod schema;
 mod tls;
