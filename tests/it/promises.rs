@@ -296,8 +296,9 @@ fn all_missing_settings_are_named_together_and_an_empty_one_is_unset() {
 fn a_closed_output_changes_nothing() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     upstream.add(validated(1, 1));
-    let shell = "exec \"$@\" >&- 2>&-";
-    let run = Run::cycle(&upstream, &database).through(["sh", "-c", shell, "sh"]);
+    // The reader of the pipe is gone before the program starts.
+    let shell = "exec 4> >(exec 0<&-); wait $!; exec \"$@\" >&4 2>&4";
+    let run = Run::cycle(&upstream, &database).through(["bash", "-c", shell, "bash"]);
     assert_eq!(run.output().code(), 0);
     assert_eq!(database.count("proactivite_requests"), 1);
 }
@@ -350,4 +351,111 @@ fn a_job_table_of_an_unknown_shape_is_refused_before_anything_is_written() {
     run("auto").output().permanent("enqueue_refused");
     assert_eq!(database.snapshot(), before);
     assert_eq!(run("none").output().success().created, 1);
+}
+
+#[test]
+fn a_server_that_ignores_the_offset_is_found_out() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    let rows: Vec<Value> = (1..=10)
+        .rev()
+        .map(|id| validated(id, id).to_json())
+        .collect();
+    let rows = Value::from(rows).to_string();
+    upstream.fault(On::pages(..), Fault::json(&rows));
+    let run =
+        |size| Run::cycle(&upstream, &database).args(["--page-size", size, "--max-retries", "0"]);
+    let before = database.snapshot();
+    let full = run("10").any_stderr().output();
+    assert_eq!(full.code(), 1, "{}", full.stderr);
+    assert_eq!(database.snapshot(), before);
+    let short = run("100").any_stderr().output();
+    assert!(short.stderr.contains("WARN"), "{}", short.stderr);
+    assert_eq!(short.success().created, 10);
+}
+
+#[test]
+fn a_bomb_is_permanent_and_a_drip_ends_at_the_deadline() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    upstream.add(validated(1, 1));
+    let before = database.snapshot();
+    let run = || Run::cycle(&upstream, &database).args(["--max-retries", "0"]);
+    upstream.fault(On::pages(..), Fault::GzipBomb(300));
+    assert_eq!(run().any_stderr().output().code(), 1);
+    upstream.behave();
+    let pause = TimeDelta::milliseconds(200).to_std().unwrap();
+    upstream.fault(On::pages(..), Fault::Drip(1, pause));
+    let slow = run()
+        .args(["--timeout", "2s"])
+        .output()
+        .transient("deadline");
+    assert!((1_900..10_000).contains(&slow.duration_ms), "{slow:?}");
+    assert_eq!(database.snapshot(), before);
+}
+
+#[test]
+fn a_column_that_the_cycle_does_not_fill_undoes_it() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    upstream.add(validated(1, 1));
+    database.exec("alter table proactivite_requests add column owner text not null");
+    let before = database.snapshot();
+    let outcome = Run::cycle(&upstream, &database).any_stderr().output();
+    outcome.permanent("database_refused");
+    assert_eq!(database.snapshot(), before);
+    let runs = database.runs();
+    assert_eq!(runs.len(), 1);
+    assert_eq!(runs[0]["outcome"], "permanent");
+    assert_eq!(runs[0]["reason"], "database_refused");
+    assert_eq!(
+        (&runs[0]["seen"], &runs[0]["pages"]),
+        (&json!(1), &json!(1))
+    );
+}
+
+#[test]
+fn old_runs_are_pruned() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    upstream.add(validated(1, 1));
+    database.exec(
+        "insert into datapass_pull_runs (outcome, started_at)
+         values ('success', now() - interval '401 days'),
+                ('success', now() - interval '399 days')",
+    );
+    Run::cycle(&upstream, &database)
+        .any_stderr()
+        .output()
+        .success();
+    assert_eq!(database.count("datapass_pull_runs"), 2);
+}
+
+#[test]
+fn definitions_that_cannot_be_read_are_a_warning() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    upstream.fault(On::definitions(..), Fault::Status(404, &[]));
+    let run = Run::cycle(&upstream, &database).stderr("No entry is listed");
+    assert_eq!(run.output().success().seen, 0);
+}
+
+#[test]
+fn two_definitions_live_in_two_schemas() {
+    let (upstream, database) = (DataPass::start(), Database::empty());
+    upstream.add(validated(1, 1));
+    upstream.add(validated(2, 2).definition("api_particulier"));
+    database.exec("create schema one; create schema two");
+    for (schema, definition, id) in [("one", None, 1), ("two", Some("api_particulier"), 2)] {
+        let url = database.url();
+        let mark = if url.contains('?') { '&' } else { '?' };
+        let url = format!("{url}{mark}options=-csearch_path%3D{schema}");
+        Run::new(["migrate"])
+            .env("DATABASE_URL", &url)
+            .any_stderr()
+            .output()
+            .assert_success();
+        let run = Run::cycle(&upstream, &database)
+            .env("DATABASE_URL", &url)
+            .env("DATAPASS_DEFINITION_ID", definition.unwrap_or(""));
+        assert_eq!(run.any_stderr().output().success().created, 1);
+        let table = format!("{schema}.proactivite_requests");
+        let rows = database.json_rows(&table, "id");
+        assert_eq!(rows[0]["datapass_demande_id"], json!(id));
+    }
 }
