@@ -8,6 +8,7 @@
 mod alerts;
 mod cycle;
 mod docs;
+mod environment;
 mod harness;
 mod harness_selftest;
 mod metrics;
