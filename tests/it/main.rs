@@ -8,10 +8,12 @@
 mod alerts;
 mod cycle;
 mod docs;
+mod environment;
 mod harness;
 mod harness_selftest;
 mod metrics;
 mod migrate;
+mod promises;
 mod schedule;
 mod schema;
 mod tls;
