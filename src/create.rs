@@ -44,9 +44,12 @@ pub fn tracked(tx: &mut Tx<'_>) -> Result<Tracked, TxError> {
 /// An entry, and what its rejection is filed under.
 #[derive(Debug)]
 pub struct Listed {
-    key: Key,
-    reference: String,
-    entry: Entry,
+    /// What tells it apart.
+    pub key: Key,
+    /// The key's text.
+    pub reference: String,
+    /// What it says.
+    pub entry: Entry,
 }
 
 impl Listed {
