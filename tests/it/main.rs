@@ -13,6 +13,7 @@ mod harness;
 mod harness_selftest;
 mod metrics;
 mod migrate;
+mod model;
 mod promises;
 mod schedule;
 mod schema;
