@@ -3,7 +3,7 @@
 //! All of it is one transaction under an advisory lock: it is done, or nothing is changed, and two
 //! at once do it once. The numbered files of `sql/migrations` are applied by refinery and recorded
 //! in `datapass_pull_migrations`. Before that, tables that exist get what they lack
-//! ([`adopt`]); to rename or retype a column there needs `yes`, since a table
+//! (`adopt`); to rename or retype a column there needs `yes`, since a table
 //! that does not have our shape was made or changed by others.
 //!
 //! # Beside a running Rails application
