@@ -140,7 +140,7 @@ template:
           # activeDeadlineSeconds follows from it: change both
           - name: DATAPASS_TIMEOUT
             value: "{cycle}"
-        # Measured; no CPU limit, which would only slow the cycle down
+        # Ample for a cycle; no CPU limit, which would only slow the cycle down
         resources:
           requests:
             cpu: 50m
