@@ -110,16 +110,17 @@ fn check_database(config: &PullConfig, budget: &Budget, findings: &mut Findings<
     let shown =
         |stored: &watermark::Watermark| stored.time.map_or_else(|| "none yet".to_owned(), rfc3339);
     findings.take("watermark", shown, stored);
-    let queue = store.transaction(Stage::Prepare, Access::ReadOnly, |tx| {
-        jobs::choose(tx, &config.job)
+    let handoff = store.transaction(Stage::Prepare, Access::ReadOnly, |tx| {
+        let queue = jobs::choose(tx, &config.job)?;
+        let job = match queue.enqueues() {
+            true => Some(jobs::preview(tx, &config.job, queue, 1)?),
+            false => None,
+        };
+        Ok((queue, job))
     });
-    if let Some(queue) = findings.take("jobs", |queue| queue.describe().to_owned(), queue)
-        && queue.enqueues()
-    {
-        findings.ok(
-            "job",
-            &format!("for row 1: {}", jobs::preview(&config.job, 1)),
-        );
+    let handoff = findings.take("jobs", |(queue, _)| queue.describe().to_owned(), handoff);
+    if let Some((_, Some(job))) = handoff {
+        findings.ok("job", &format!("for the record of id 1: {job}"));
     }
 }
 

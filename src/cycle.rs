@@ -164,7 +164,7 @@ fn prepare(store: &mut Store, config: &PullConfig, account: &SharedAccount) -> R
         let tracked = create::tracked(tx)?;
         let queue = jobs::choose(tx, &config.job)?;
         let last_success = runs::last_success(tx)?;
-        info!(stage = Stage::Prepare.as_str(); "Jobs go to: {}", queue.as_str());
+        info!(stage = Stage::Prepare.as_str(); "Jobs go to {}", queue.describe());
         let mut account = account.lock();
         account.queue = Some(queue);
         account.last_success = last_success;

@@ -5,16 +5,14 @@
 
 use log::warn;
 use postgres::types::Type;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::config::{Enqueue, JobArgument, JobConfig};
 use crate::error::{Failure, Reason, Result, Stage};
 use crate::store::{Tx, TxError};
 
 const GOOD_JOBS_COLUMNS: &str = include_str!("../sql/good_jobs_columns.sql");
-const GOOD_JOBS_RIGHT: &str = include_str!("../sql/good_jobs_right.sql");
-const ENQUEUE_JOBS: &str = include_str!("../sql/enqueue_jobs.sql");
-const ENQUEUE_DISCRETE_JOBS: &str = include_str!("../sql/enqueue_discrete_jobs.sql");
+const JOBS: &str = include_str!("../sql/jobs.sql");
 const NOTIFY_JOBS: &str = include_str!("../sql/notify_jobs.sql");
 
 /// The model whose records the jobs are about.
@@ -32,8 +30,11 @@ const FILLED: [&str; 9] = [
     "created_at",
     "updated_at",
 ];
-/// The columns of discrete executions, filled where both are there.
+/// The columns that GoodJob 3.99 fills besides, and without which it keeps no executions.
 const DISCRETE: [&str; 2] = ["is_discrete", "executions_count"];
+/// A column that came with GoodJob 4.15. From then on it leaves those of [`DISCRETE`] null; before,
+/// they do no harm.
+const LOCK_TYPE: &str = "lock_type";
 
 /// Where the jobs of created rows go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,11 +55,11 @@ impl Queue {
         matches!(self, Self::DiscreteGoodJob | Self::GoodJob)
     }
 
-    /// Tells a person where jobs go.
+    /// Tells a person where jobs go, and why.
     pub fn describe(self) -> &'static str {
         match self {
-            Self::DiscreteGoodJob => "good_jobs, with the columns of discrete executions",
-            Self::GoodJob => "good_jobs",
+            Self::DiscreteGoodJob => "good_jobs, as GoodJob 3.99 writes it",
+            Self::GoodJob => "good_jobs, as GoodJob 4 writes it",
             Self::Nowhere => "nowhere, as asked: rows wait as pending",
             Self::NoTable => "nowhere, there is no good_jobs: rows wait as pending",
         }
@@ -71,6 +72,28 @@ impl Queue {
             Self::Nowhere | Self::NoTable => "none",
         }
     }
+
+    /// Selects the rows that the queue's table gets, its columns in the order of [`Self::columns`].
+    fn rows(self) -> String {
+        format!("SELECT {} FROM ({JOBS}) AS job", self.columns())
+    }
+
+    fn columns(self) -> String {
+        let discrete: &[&str] = match self {
+            Self::DiscreteGoodJob => &DISCRETE,
+            _ => &[],
+        };
+        [&FILLED, discrete].concat().join(", ")
+    }
+}
+
+/// A column of `good_jobs`, and what matters of it to one who inserts.
+struct Column {
+    name: String,
+    must_be_filled: bool,
+    may_be_filled: bool,
+    /// Whether the table takes inserts at all; a view may not.
+    takes_inserts: bool,
 }
 
 /// Chooses the queue by what the settings ask and the table is like.
@@ -78,10 +101,15 @@ pub fn choose(tx: &mut Tx<'_>, config: &JobConfig) -> Result<Queue, TxError> {
     if config.enqueue == Enqueue::None {
         return Ok(Queue::Nowhere);
     }
-    let columns: Vec<(String, bool)> = tx
+    let columns: Vec<Column> = tx
         .rows("look at good_jobs", GOOD_JOBS_COLUMNS, &[])?
         .iter()
-        .map(|row| (row.get(0), row.get(1)))
+        .map(|row| Column {
+            name: row.get(0),
+            must_be_filled: row.get(1),
+            may_be_filled: row.get(2),
+            takes_inserts: row.get(3),
+        })
         .collect();
     if columns.is_empty() {
         return match config.enqueue {
@@ -92,42 +120,51 @@ pub fn choose(tx: &mut Tx<'_>, config: &JobConfig) -> Result<Queue, TxError> {
             _ => Ok(Queue::NoTable),
         };
     }
-    let queue = shape(&columns).map_err(TxError::Failed)?;
-    let rows = tx.rows("look at the rights on good_jobs", GOOD_JOBS_RIGHT, &[])?;
-    if !rows
-        .first()
-        .and_then(|row| row.get::<_, Option<bool>>(0))
-        .unwrap_or(false)
-    {
-        return Err(refused(
-            "The role may not insert into good_jobs; GRANT INSERT ON good_jobs, or set --enqueue none",
-        )
-        .into());
-    }
-    Ok(queue)
+    Ok(recognize(&columns)?)
 }
 
-/// Recognizes the table by its columns: each a name, and whether an insert must fill it.
-fn shape(columns: &[(String, bool)]) -> Result<Queue> {
-    let has = |name: &&str| columns.iter().any(|(column, _)| column == name);
-    let discrete = DISCRETE.iter().all(has);
+/// Recognizes the table by its columns, and refuses one that jobs cannot be written to.
+fn recognize(columns: &[Column]) -> Result<Queue> {
+    let find = |name: &str| columns.iter().find(|column| column.name == name);
+    let has = |name: &str| find(name).is_some();
+    let discrete = DISCRETE.into_iter().all(has) && !has(LOCK_TYPE);
+    let filled: Vec<&str> = if discrete {
+        [&FILLED[..], &DISCRETE].concat()
+    } else {
+        FILLED.to_vec()
+    };
+    let names = |columns: Vec<&str>| columns.join(", ");
     let lacks: Vec<&str> = FILLED.into_iter().filter(|name| !has(name)).collect();
-    let unknown: Vec<&str> = columns
+    let demands: Vec<&str> = columns
         .iter()
-        .filter(|(_, must_be_filled)| *must_be_filled)
-        .map(|(name, _)| name.as_str())
-        .filter(|name| !(FILLED.contains(name) || discrete && DISCRETE.contains(name)))
+        .filter(|column| column.must_be_filled)
+        .map(|column| column.name.as_str())
+        .filter(|name| !filled.contains(name))
         .collect();
-    if !lacks.is_empty() || !unknown.is_empty() {
+    if !lacks.is_empty() || !demands.is_empty() {
         let mut message = "The table good_jobs has an unknown shape".to_owned();
         if !lacks.is_empty() {
-            message.push_str(&format!("; it lacks {}", lacks.join(", ")));
+            message.push_str(&format!("; it lacks {}", names(lacks)));
         }
-        if !unknown.is_empty() {
-            message.push_str(&format!("; it demands {}", unknown.join(", ")));
+        if !demands.is_empty() {
+            message.push_str(&format!("; it demands {}", names(demands)));
         }
         message.push_str("; GoodJob 3.99 and 4 are known; else set --enqueue none");
         return Err(refused(&message));
+    }
+    if !columns.iter().all(|column| column.takes_inserts) {
+        return Err(refused(
+            "good_jobs is no table but something that takes no inserts; let the search path lead \
+             to GoodJob's own table, or set --enqueue none",
+        ));
+    }
+    if filled
+        .iter()
+        .any(|name| find(name).is_some_and(|column| !column.may_be_filled))
+    {
+        return Err(refused(
+            "The role may not insert into good_jobs; GRANT INSERT ON good_jobs, or set --enqueue none",
+        ));
     }
     Ok(if discrete {
         Queue::DiscreteGoodJob
@@ -136,36 +173,34 @@ fn shape(columns: &[(String, bool)]) -> Result<Queue> {
     })
 }
 
-/// Enqueues a job for each id, in their order, and wakes a waiting worker at commit.
+/// Enqueues a job for each id, and wakes a waiting worker at commit.
 pub fn enqueue(
     tx: &mut Tx<'_>,
     config: &JobConfig,
     queue: Queue,
     ids: &[i64],
 ) -> Result<u64, TxError> {
-    let sql = match queue {
-        Queue::DiscreteGoodJob => ENQUEUE_DISCRETE_JOBS,
-        Queue::GoodJob => ENQUEUE_JOBS,
-        Queue::Nowhere | Queue::NoTable => {
-            if queue == Queue::NoTable && !ids.is_empty() {
-                warn!(stage = Stage::Create.as_str();
-                    "There is no table good_jobs: {} rows are created without a job, and wait as pending",
-                    ids.len());
-            }
-            return Ok(0);
-        }
-    };
-    if ids.is_empty() {
+    if queue == Queue::NoTable && !ids.is_empty() {
+        warn!(stage = Stage::Create.as_str();
+            "There is no table good_jobs: {} rows are created without a job, and wait as pending",
+            ids.len());
+    }
+    if ids.is_empty() || !queue.enqueues() {
         return Ok(0);
     }
-    let arguments = Value::Array(ids.iter().map(|id| argument(config, *id)).collect());
+    let insert = format!(
+        "INSERT INTO good_jobs ({}) {}",
+        queue.columns(),
+        queue.rows()
+    );
     let enqueued = tx.execute(
         "enqueue the jobs",
-        sql,
+        &insert,
         &[
-            (&arguments, Type::JSONB),
+            (&ids, Type::INT8_ARRAY),
             (&config.class, Type::TEXT),
             (&config.queue, Type::TEXT),
+            (&global_id(config), Type::TEXT),
         ],
     )?;
     if enqueued != ids.len() as u64 {
@@ -179,22 +214,32 @@ pub fn enqueue(
     Ok(enqueued)
 }
 
-/// Returns the parameters of the job that a row would get, for a person to compare.
-pub fn preview(config: &JobConfig, id: i64) -> Value {
-    json!({
-        "job_class": config.class,
-        "queue_name": config.queue,
-        "arguments": [argument(config, id)],
-    })
+/// Returns the row that the record of this id would get, as the same statement makes it, for a
+/// person to compare.
+pub fn preview(
+    tx: &mut Tx<'_>,
+    config: &JobConfig,
+    queue: Queue,
+    id: i64,
+) -> Result<Value, TxError> {
+    let rows = tx.rows(
+        "make a job",
+        &format!("SELECT to_json(job) FROM ({}) AS job", queue.rows()),
+        &[
+            (&vec![id], Type::INT8_ARRAY),
+            (&config.class, Type::TEXT),
+            (&config.queue, Type::TEXT),
+            (&global_id(config), Type::TEXT),
+        ],
+    )?;
+    Ok(rows.first().map_or(Value::Null, |row| row.get(0)))
 }
 
-/// Returns the one argument of a job, as Active Job serializes it.
-pub fn argument(config: &JobConfig, id: i64) -> Value {
+/// Returns how the argument begins, as Active Job serializes a record; none for a bare id.
+fn global_id(config: &JobConfig) -> Option<String> {
     match config.argument {
-        JobArgument::Record => {
-            json!({ "_aj_globalid": format!("gid://{}/{MODEL}/{id}", config.app) })
-        }
-        JobArgument::Id => json!(id),
+        JobArgument::Record => Some(format!("gid://{}/{MODEL}/", config.app)),
+        JobArgument::Id => None,
     }
 }
 
@@ -206,10 +251,15 @@ fn refused(message: &str) -> Failure {
 mod tests {
     use super::*;
 
-    fn columns(names: &[&str], must_be_filled: &[&str]) -> Vec<(String, bool)> {
+    fn columns(names: &[&str], must_be_filled: &[&str]) -> Vec<Column> {
         names
             .iter()
-            .map(|name| (name.to_string(), must_be_filled.contains(name)))
+            .map(|name| Column {
+                name: name.to_string(),
+                must_be_filled: must_be_filled.contains(name),
+                may_be_filled: true,
+                takes_inserts: true,
+            })
             .collect()
     }
 
@@ -217,32 +267,28 @@ mod tests {
     fn shapes() {
         let must = ["id", "created_at", "updated_at"];
         let with = |more: &[&'static str]| [&FILLED[..], more].concat();
-        let shape_of = |names: &[&str], must: &[&str]| shape(&columns(names, must));
-        assert_eq!(
-            shape_of(&with(&DISCRETE), &must).unwrap(),
-            Queue::DiscreteGoodJob
-        );
-        assert_eq!(
-            shape_of(&with(&["lock_type"]), &must).unwrap(),
-            Queue::GoodJob
-        );
-        // With only one of the two, neither is filled, so it must not be demanded.
-        assert_eq!(
-            shape_of(&with(&["is_discrete"]), &must).unwrap(),
-            Queue::GoodJob
-        );
-        let error = shape_of(&with(&["is_discrete"]), &["is_discrete"]).unwrap_err();
-        assert!(
-            error.message.contains("demands is_discrete"),
-            "{}",
-            error.message
-        );
-        let error = shape_of(&["id", "priority"], &must).unwrap_err();
-        assert!(
-            error.message.contains("lacks active_job_id, job_class"),
-            "{}",
-            error.message
-        );
-        assert_eq!(error.reason, Reason::EnqueueRefused);
+        let shape_of = |names: &[&str], must: &[&str]| recognize(&columns(names, must));
+        let both = [&DISCRETE[..], &[LOCK_TYPE]].concat();
+        for (more, queue) in [
+            (&DISCRETE[..], Queue::DiscreteGoodJob),
+            (&both, Queue::GoodJob),
+            (&[], Queue::GoodJob),
+            // With only one of the two, neither is filled, so it must not be demanded.
+            (&DISCRETE[..1], Queue::GoodJob),
+        ] {
+            assert_eq!(shape_of(&with(more), &must).unwrap(), queue, "{more:?}");
+        }
+        for (names, must, told) in [
+            (with(&DISCRETE[..1]), &DISCRETE[..1], "demands is_discrete"),
+            (
+                vec!["id", "priority"],
+                &must,
+                "lacks active_job_id, job_class",
+            ),
+        ] {
+            let error = shape_of(&names, must).unwrap_err();
+            assert!(error.message.contains(told), "{}", error.message);
+            assert_eq!(error.reason, Reason::EnqueueRefused);
+        }
     }
 }

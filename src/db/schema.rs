@@ -7,16 +7,14 @@ use postgres::GenericClient;
 use postgres::types::Type;
 
 use crate::db::sqlstate;
-use crate::db::tables::{Column, GOOD_JOBS, Kind, OLD_ID, REQUESTS, TABLES, Table};
+use crate::db::tables::{Column, Kind, OLD_ID, REQUESTS, TABLES, Table};
 use crate::error::{Failure, Stage};
 
-/// What was found of our tables and of GoodJob's.
+/// What was found of our tables.
 #[derive(Debug)]
 pub struct Schema {
     /// Our tables that exist.
     pub tables: Vec<FoundTable>,
-    /// The job table's rights, when it exists.
-    pub good_jobs: Option<FoundTable>,
     /// The role that asked, quoted as an identifier.
     pub role: String,
 }
@@ -71,8 +69,7 @@ pub fn inspect(client: &mut impl GenericClient) -> Result<Schema, Failure> {
 
 fn read(client: &mut impl GenericClient) -> Result<Schema, postgres::Error> {
     let role = client.query_typed_one(include_str!("../../sql/schema/role.sql"), &[])?;
-    let mut names: Vec<&str> = TABLES.iter().map(|table| table.name).collect();
-    names.push(GOOD_JOBS);
+    let names: Vec<&str> = TABLES.iter().map(|table| table.name).collect();
     let rows = client.query_typed(
         include_str!("../../sql/schema/tables.sql"),
         &[(&names, Type::TEXT_ARRAY)],
@@ -118,18 +115,15 @@ fn read(client: &mut impl GenericClient) -> Result<Schema, postgres::Error> {
         }
     }
 
-    let mut tables: Vec<FoundTable> = tables.into_iter().map(|(_, table)| table).collect();
-    let good_jobs = tables.iter().position(|table| table.name == GOOD_JOBS);
     Ok(Schema {
-        good_jobs: good_jobs.map(|index| tables.swap_remove(index)),
-        tables,
+        tables: tables.into_iter().map(|(_, table)| table).collect(),
         role: role.try_get(0)?,
     })
 }
 
 /// Returns what would make a cycle fail and what to do about it, a sentence each; none is well.
 ///
-/// The job table is judged by [`enqueue_problem`], since a cycle can do without it.
+/// The job table is judged where jobs are written, since a cycle can do without it.
 pub fn problems(schema: &Schema) -> Vec<String> {
     let mut problems = Vec::new();
     for table in TABLES {
@@ -156,11 +150,6 @@ pub fn problems(schema: &Schema) -> Vec<String> {
         }
     }
     problems
-}
-
-/// Returns why jobs cannot be written to an existing `good_jobs`, as far as rights go.
-pub fn enqueue_problem(schema: &Schema) -> Option<String> {
-    missing_rights(schema, schema.good_jobs.as_ref()?, &["INSERT"]).pop()
 }
 
 fn column_problem(table: &Table, column: &Column, found: &FoundTable) -> Option<String> {

@@ -5,14 +5,6 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::harness::datapass::Endpoint;
 use crate::harness::*;
 
-const TABLES: &str = "create table good_jobs (
-    id uuid primary key default gen_random_uuid(), queue_name text, priority integer,
-    serialized_params jsonb, scheduled_at timestamp, performed_at timestamp, finished_at timestamp,
-    error text, created_at timestamp not null, updated_at timestamp not null, active_job_id uuid,
-    concurrency_key text, cron_key text, cron_at timestamp, batch_id uuid, is_discrete boolean,
-    executions_count integer, job_class text, error_event smallint, labels text[],
-    locked_by_id uuid, locked_at timestamp)";
-
 /// The instant that is `minutes` after the epoch of these tests.
 fn minute(minutes: i64) -> DateTime<Utc> {
     at("2026-05-18T10:00:00.123Z") + TimeDelta::minutes(minutes)
@@ -425,54 +417,9 @@ fn another_definition_is_refused_until_the_watermark_is_reset() {
 }
 
 #[test]
-fn jobs_are_made_with_their_rows_or_not_at_all() {
-    let (upstream, database) = (DataPass::start(), Database::migrated());
-    upstream.add(validated(1, 10));
-    upstream.add(validated(2, 20));
-    Run::cycle(&upstream, &database)
-        .args(["--enqueue", "good_job"])
-        .output()
-        .permanent("enqueue_refused");
-    database.exec(TABLES);
-    database.exec("alter table good_jobs add constraint no check (queue_name <> 'default')");
-    Run::cycle(&upstream, &database)
-        .output()
-        .permanent("database_refused");
-    assert_eq!(
-        (
-            database.count("proactivite_requests"),
-            database.count("good_jobs")
-        ),
-        (0, 0)
-    );
-    database.exec("alter table good_jobs drop constraint no");
-    let summary = Run::cycle(&upstream, &database).output().success();
-    assert_eq!((summary.created, summary.enqueued), (2, 2));
-    let jobs = database.jobs();
-    let last = database.requests().pop().unwrap();
-    let expected = format!("gid://relais/ProactiviteRequest/{}", last.id);
-    let for_last = |job: &&serde_json::Value| {
-        job["serialized_params"]["arguments"][0]["_aj_globalid"] == expected
-    };
-    let job = jobs.iter().find(for_last).expect("a job for the last row");
-    assert_eq!(job["id"], job["active_job_id"]);
-    assert_eq!(job["is_discrete"], true);
-    let params = &job["serialized_params"];
-    assert_eq!(params["arguments"][0]["_aj_globalid"], expected);
-    assert_eq!(params["job_class"], "ProcessProactiviteRequestJob");
-    assert_eq!(params["executions"], 0);
-    let row = &database.json_rows("good_jobs", "id")[0];
-    let made: chrono::NaiveDateTime = row["scheduled_at"].as_str().unwrap().parse().unwrap();
-    assert!(
-        (Utc::now().naive_utc() - made).num_seconds().abs() < 600,
-        "times are UTC: {made}"
-    );
-}
-
-#[test]
 fn runs_at_once_make_one_row_and_one_job_each() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
-    database.exec(TABLES);
+    database.exec(GOOD_JOBS_3_99);
     for id in 1..=50 {
         upstream.add(validated(id, id));
     }

@@ -9,6 +9,7 @@ mod alerts;
 mod cycle;
 mod docs;
 mod environment;
+mod handoff;
 mod harness;
 mod harness_selftest;
 mod metrics;

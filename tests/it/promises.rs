@@ -1,18 +1,11 @@
 //! Details that a cycle promises: what a row holds, what is rejected and why, what the clock, the
-//! filter, the requests and the hand-off are like.
+//! filter and the requests are like.
 
-use ::postgres::fallible_iterator::FallibleIterator;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 
 use crate::harness::datapass::{Clock, Endpoint};
 use crate::harness::*;
-
-/// The columns of GoodJob 4 that a job needs, without those of discrete executions.
-const GOOD_JOBS: &str = "create table good_jobs (
-    id uuid primary key default gen_random_uuid(), queue_name text, priority integer,
-    serialized_params jsonb, scheduled_at timestamp, created_at timestamp not null,
-    updated_at timestamp not null, active_job_id uuid, job_class text)";
 
 fn minute(minutes: i64) -> DateTime<Utc> {
     at("2026-05-18T10:00:00.123Z") + TimeDelta::minutes(minutes)
@@ -301,56 +294,6 @@ fn a_closed_output_changes_nothing() {
     let run = Run::cycle(&upstream, &database).through(["bash", "-c", shell, "bash"]);
     assert_eq!(run.output().code(), 0);
     assert_eq!(database.count("proactivite_requests"), 1);
-}
-
-#[test]
-fn a_listening_worker_is_woken_with_the_row_that_good_job_writes() {
-    let (upstream, database) = (DataPass::start(), Database::migrated());
-    database.exec(GOOD_JOBS);
-    let mut worker = database.client();
-    worker.batch_execute("listen good_job").unwrap();
-    upstream.add(validated(1, 1));
-    let run = Run::cycle(&upstream, &database)
-        .env("DATAPASS_JOB_CLASS", "OtherJob")
-        .env("DATAPASS_JOB_QUEUE", "slow")
-        .env("DATAPASS_JOB_APP", "app");
-    assert_eq!(run.output().success().enqueued, 1);
-    let mut notifications = worker.notifications();
-    let waited = TimeDelta::seconds(10).to_std().unwrap();
-    let notice = notifications.timeout_iter(waited).next().unwrap().unwrap();
-    let payload: Value = serde_json::from_str(notice.payload()).unwrap();
-    assert_eq!(payload["queue_name"], "slow");
-    let jobs = database.jobs();
-    let [job] = &jobs[..] else {
-        panic!("one job, not {jobs:?}")
-    };
-    let id = database.requests()[0].id;
-    assert_eq!(job["id"], job["active_job_id"]);
-    assert_eq!(job["serialized_params"]["job_id"], job["id"]);
-    assert_eq!(
-        (&job["job_class"], &job["queue_name"]),
-        (&json!("OtherJob"), &json!("slow"))
-    );
-    assert_eq!(
-        job["serialized_params"]["arguments"],
-        json!([{"_aj_globalid": format!("gid://app/ProactiviteRequest/{id}")}])
-    );
-}
-
-#[test]
-fn a_job_table_of_an_unknown_shape_is_refused_before_anything_is_written() {
-    let (upstream, database) = (DataPass::start(), Database::migrated());
-    upstream.add(validated(1, 1));
-    let before = database.snapshot();
-    let run = |mode| Run::cycle(&upstream, &database).args(["--enqueue", mode]);
-    run("good_job").output().permanent("enqueue_refused");
-    assert_eq!(database.snapshot(), before);
-    database.exec(GOOD_JOBS);
-    database.exec("alter table good_jobs add column tenant text not null");
-    let before = database.snapshot();
-    run("auto").output().permanent("enqueue_refused");
-    assert_eq!(database.snapshot(), before);
-    assert_eq!(run("none").output().success().created, 1);
 }
 
 #[test]

@@ -24,3 +24,4 @@ pub use pgbouncer::PgBouncer;
 pub use postgres::{Cluster, Database};
 pub use run::{Outcome, Run, Running};
 pub use summary::Summary;
+pub use tables::{GOOD_JOBS_3_99, GOOD_JOBS_4};

@@ -7,6 +7,11 @@ use serde_json::Value;
 
 use super::postgres::Database;
 
+/// Makes the job table of GoodJob 3.99, with its indexes.
+pub const GOOD_JOBS_3_99: &str = include_str!("../fixtures/good_jobs_3_99.sql");
+/// Makes the job table of GoodJob 4.19, with its indexes.
+pub const GOOD_JOBS_4: &str = include_str!("../fixtures/good_jobs_4.sql");
+
 /// A row of `proactivite_requests`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RequestRow {

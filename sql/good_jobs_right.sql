@@ -1,1 +1,0 @@
-SELECT has_table_privilege(to_regclass('good_jobs'), 'INSERT')

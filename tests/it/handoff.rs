@@ -1,0 +1,418 @@
+//! The hand-off: what a job row holds, where it goes, what is refused, and rows that wait.
+
+use ::postgres::fallible_iterator::FallibleIterator;
+use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
+use serde_json::{Value, json};
+
+use crate::harness::*;
+
+const VERSIONS: [(&str, &str); 2] = [("3.99", GOOD_JOBS_3_99), ("4", GOOD_JOBS_4)];
+
+fn minute(minutes: i64) -> DateTime<Utc> {
+    at("2026-05-18T10:00:00.123Z") + TimeDelta::minutes(minutes)
+}
+
+fn validated(id: i64, minutes: i64) -> Demande {
+    Demande::cnous(id).validated(minute(minutes))
+}
+
+/// Returns the URL of a database with another search path.
+fn with_search_path(url: &str, path: &str) -> String {
+    let mark = if url.contains('?') { '&' } else { '?' };
+    format!("{url}{mark}options=-csearch_path%3D{path}")
+}
+
+/// Lets a role write to every table in the schema `public`.
+fn grants(role: &str) -> String {
+    format!(
+        "grant select, insert, update, delete on all tables in schema public to {role};
+         grant usage on all sequences in schema public to {role}"
+    )
+}
+
+/// Takes out of a job what differs from one to the next, and holds it against the rest: its ids are
+/// one new UUID, and its times one instant of now, in UTC.
+fn without_variables(mut job: Value) -> Value {
+    let id: uuid::Uuid = job["id"].as_str().unwrap().parse().unwrap();
+    assert_eq!(id.get_version_num(), 4, "{job}");
+    assert_eq!(job["active_job_id"], job["id"]);
+    assert_eq!(job["serialized_params"]["job_id"], job["id"]);
+    let made = job["created_at"].as_str().unwrap();
+    assert_eq!(
+        (&job["scheduled_at"], &job["updated_at"]),
+        (&json!(made), &json!(made))
+    );
+    let time: NaiveDateTime = made.trim_end_matches("+00:00").parse().unwrap();
+    let age = Utc::now().naive_utc() - time;
+    assert!(age.num_seconds().abs() < 600, "times are UTC: {made}");
+    let enqueued = job["serialized_params"]["enqueued_at"].as_str().unwrap();
+    assert!(
+        enqueued.ends_with('Z') && enqueued.len() == 27,
+        "{enqueued}"
+    );
+    assert_eq!(enqueued.trim_end_matches('Z').parse(), Ok(time));
+    for name in [
+        "id",
+        "active_job_id",
+        "created_at",
+        "scheduled_at",
+        "updated_at",
+    ] {
+        job.as_object_mut().unwrap().remove(name);
+    }
+    let params = job["serialized_params"].as_object_mut().unwrap();
+    params.remove("job_id");
+    params.remove("enqueued_at");
+    job
+}
+
+/// What GoodJob itself writes for `perform_later(record)`, but for ids, times and the locale.
+fn expected(version: &str, record: i64) -> Value {
+    let discrete = version == "3.99";
+    let mut job = json!({
+        "job_class": "ProcessProactiviteRequestJob",
+        "queue_name": "default",
+        "priority": 0,
+        "serialized_params": {
+            "job_class": "ProcessProactiviteRequestJob",
+            "provider_job_id": null,
+            "queue_name": "default",
+            "priority": null,
+            "arguments": [{"_aj_globalid": format!("gid://relais/ProactiviteRequest/{record}")}],
+            "executions": 0,
+            "exception_executions": {},
+            "locale": null,
+            "timezone": "UTC",
+        },
+        "is_discrete": discrete.then_some(true),
+        "executions_count": discrete.then_some(0),
+    });
+    for untouched in [
+        "performed_at",
+        "finished_at",
+        "error",
+        "concurrency_key",
+        "cron_key",
+        "cron_at",
+        "retried_good_job_id",
+        "batch_id",
+        "batch_callback_id",
+        "error_event",
+        "labels",
+        "locked_by_id",
+        "locked_at",
+    ] {
+        job[untouched] = Value::Null;
+    }
+    if version == "4" {
+        job["lock_type"] = Value::Null;
+    }
+    job
+}
+
+/// Returns the row that `check` says it would write.
+fn job_of_check(upstream: &DataPass, database: &Database) -> Value {
+    let run = Run::new(["check"]).upstream(upstream).database(database);
+    let outcome = run.output();
+    let text = &outcome.assert_success().stdout;
+    let line = text.lines().find(|line| line.starts_with("ok   job: "));
+    let line = line.unwrap_or_else(|| panic!("{text}"));
+    serde_json::from_str(&line[line.find('{').unwrap()..]).unwrap()
+}
+
+#[test]
+fn a_job_is_the_row_that_good_job_writes_and_wakes_a_worker() {
+    for (version, table) in VERSIONS {
+        let (upstream, database) = (DataPass::start(), Database::migrated());
+        database.exec(table);
+        database.exec(&format!(
+            "alter database {} set timezone = 'Europe/Paris'",
+            database.name()
+        ));
+        let mut worker = database.client();
+        worker.batch_execute("listen good_job").unwrap();
+        upstream.add(validated(1, 1));
+        upstream.add(validated(2, 2));
+        let told = job_of_check(&upstream, &database);
+        assert_eq!(database.count("good_jobs"), 0, "check writes nothing");
+
+        let summary = Run::cycle(&upstream, &database).output().success();
+        assert_eq!((summary.created, summary.enqueued), (2, 2));
+        let mut jobs: Vec<Value> = database.jobs().into_iter().map(without_variables).collect();
+        jobs.sort_by_key(|job| job["serialized_params"]["arguments"].to_string());
+        assert_eq!(
+            jobs,
+            [expected(version, 1), expected(version, 2)],
+            "{version}"
+        );
+
+        // `check` tells the columns that are written; the others stay null.
+        let mut told = without_variables(told);
+        let written = expected(version, 1);
+        for (name, value) in written.as_object().unwrap() {
+            if value.is_null() {
+                told[name] = Value::Null;
+            }
+        }
+        assert_eq!(told, written, "{version}");
+
+        let mut notifications = worker.notifications();
+        let waited = TimeDelta::seconds(10).to_std().unwrap();
+        let notice = notifications.timeout_iter(waited).next().unwrap().unwrap();
+        let payload: Value = serde_json::from_str(notice.payload()).unwrap();
+        assert_eq!(payload, json!({"queue_name": "default"}));
+        assert_eq!(database.runs()[0]["enqueue"], "good_job");
+    }
+}
+
+#[test]
+fn class_queue_application_and_argument_are_settings() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    database.exec(GOOD_JOBS_4);
+    let mut worker = database.client();
+    worker.batch_execute("listen good_job").unwrap();
+    for (argument, expected) in [
+        (
+            "record",
+            json!([{"_aj_globalid": "gid://other/ProactiviteRequest/1"}]),
+        ),
+        ("id", json!([2])),
+    ] {
+        let nth = if argument == "id" { 2 } else { 1 };
+        upstream.add(validated(nth, nth));
+        let run = Run::cycle(&upstream, &database)
+            .env("DATAPASS_JOB_CLASS", "Other::Job")
+            .env("DATAPASS_JOB_QUEUE", "slow \"queue\"")
+            .env("DATAPASS_JOB_APP", "other")
+            .env("DATAPASS_JOB_ARGUMENT", argument);
+        assert_eq!(run.output().success().enqueued, 1);
+        let jobs = database.jobs();
+        let job = jobs.last().unwrap();
+        let params = &job["serialized_params"];
+        assert_eq!(params["arguments"], expected);
+        for class in [&job["job_class"], &params["job_class"]] {
+            assert_eq!(class, "Other::Job");
+        }
+        for queue in [&job["queue_name"], &params["queue_name"]] {
+            assert_eq!(queue, "slow \"queue\"");
+        }
+        let mut notifications = worker.notifications();
+        let waited = TimeDelta::seconds(10).to_std().unwrap();
+        let notice = notifications.timeout_iter(waited).next().unwrap().unwrap();
+        let payload: Value = serde_json::from_str(notice.payload()).unwrap();
+        assert_eq!(payload["queue_name"], "slow \"queue\"");
+    }
+}
+
+#[test]
+fn times_with_a_zone_and_a_schema_of_its_own_are_taken_as_they_are() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    database.exec(&format!(
+        "create schema jobs; set search_path = jobs; {GOOD_JOBS_4}"
+    ));
+    for column in ["scheduled_at", "created_at", "updated_at"] {
+        database.exec(&format!(
+            "alter table jobs.good_jobs alter {column} type timestamptz"
+        ));
+    }
+    upstream.add(validated(1, 1));
+    // Out of the search path it is not there.
+    let outcome = Run::cycle(&upstream, &database).arg("--dry-run").output();
+    assert_eq!(outcome.success().enqueued, 0);
+    let run = Run::cycle(&upstream, &database).env(
+        "DATABASE_URL",
+        with_search_path(&database.url(), "public,jobs"),
+    );
+    assert_eq!(run.output().success().enqueued, 1);
+    let mut client = database.client();
+    client.batch_execute("set timezone = 'UTC'").unwrap();
+    let row = client.query_one("select to_jsonb(t) from jobs.good_jobs t", &[]);
+    assert_eq!(without_variables(row.unwrap().get(0)), expected("4", 1));
+}
+
+#[test]
+fn a_job_table_that_cannot_be_written_is_refused_before_anything_is() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    upstream.add(validated(1, 1));
+    let role = database.role(None);
+    database.exec(&grants(&role));
+    let shapes = [
+        ("", "demands it"),
+        ("create table good_jobs (id uuid)", "it lacks active_job_id"),
+        ("create sequence good_jobs", "unknown shape"),
+        (&format!("{GOOD_JOBS_4}; alter table good_jobs add tenant text not null"), "demands tenant"),
+        (&format!("{GOOD_JOBS_4}; alter table good_jobs rename to jobs;
+                   create view good_jobs as select distinct * from jobs"), "takes no inserts"),
+        (&format!("{GOOD_JOBS_4}; alter table good_jobs rename to jobs;
+                   create materialized view good_jobs as select * from jobs"), "takes no inserts"),
+        (GOOD_JOBS_4, "GRANT INSERT ON good_jobs"),
+        (&format!("{GOOD_JOBS_3_99};
+                   grant insert (id, active_job_id, job_class, queue_name, priority, serialized_params,
+                       scheduled_at, created_at, updated_at, executions_count) on good_jobs to {role}"),
+         "GRANT INSERT ON good_jobs"),
+    ];
+    for (table, told) in shapes {
+        database.exec(&format!(
+            "create schema jobs; set search_path = jobs; {table}; reset search_path;
+                                grant usage on schema jobs to {role}"
+        ));
+        let url = with_search_path(&database.url_as(&role, ""), "public,jobs");
+        let before = database.snapshot();
+        let modes = if table.is_empty() {
+            &["good_job"][..]
+        } else {
+            &["good_job", "auto"]
+        };
+        for mode in modes {
+            let set = |run: Run| run.env("DATABASE_URL", &url).env("DATAPASS_ENQUEUE", mode);
+            let outcome = set(Run::cycle(&upstream, &database)).output();
+            outcome.permanent("enqueue_refused");
+            assert!(outcome.stderr.contains(told), "{}", outcome.stderr);
+            assert_eq!(database.snapshot(), before, "{table}");
+            let run = database.runs().pop().unwrap();
+            assert_eq!(run["reason"], "enqueue_refused");
+            let check = set(Run::new(["check"]).upstream(&upstream))
+                .any_stderr()
+                .output();
+            assert!(
+                check.assert_code(1).stdout.contains("FAIL jobs: "),
+                "{}",
+                check.stdout
+            );
+        }
+        let dry = Run::cycle(&upstream, &database).args(["--enqueue", "none", "--dry-run"]);
+        let dry = dry.env("DATABASE_URL", &url).output().success();
+        assert_eq!((dry.created, dry.enqueued), (1, 0));
+        database.exec("drop schema jobs cascade");
+    }
+}
+
+#[test]
+fn a_job_table_that_refuses_a_job_undoes_its_row() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    upstream.add(validated(1, 1));
+    upstream.add(validated(2, 2));
+    let role = database.role(None);
+    database.exec(GOOD_JOBS_3_99);
+    database.exec(&grants(&role));
+    let before = database.snapshot();
+    for (refusal, reason, consent) in [
+        (
+            "alter table good_jobs add constraint no check (queue_name <> 'default')",
+            "database_refused",
+            "alter table good_jobs drop constraint no",
+        ),
+        (
+            "create unique index no on good_jobs (queue_name)",
+            "database_refused",
+            "drop index no",
+        ),
+        (
+            "alter table good_jobs enable row level security",
+            "database_refused",
+            "alter table good_jobs disable row level security",
+        ),
+        // It does not even say so.
+        (
+            "create rule no as on insert to good_jobs do instead nothing",
+            "enqueue_refused",
+            "drop rule no on good_jobs",
+        ),
+        (
+            "create function no() returns trigger language plpgsql as 'begin return null; end';
+             create trigger no before insert on good_jobs for each row execute function no()",
+            "enqueue_refused",
+            "drop function no cascade",
+        ),
+    ] {
+        database.exec(refusal);
+        let run = Run::cycle(&upstream, &database).env("DATABASE_URL", database.url_as(&role, ""));
+        run.output().permanent(reason);
+        assert_eq!(database.snapshot(), before, "{refusal}");
+        database.exec(consent);
+    }
+    // The right to insert what is written is enough.
+    database.exec(&format!(
+        "revoke all on good_jobs from {role};
+         grant insert (id, active_job_id, job_class, queue_name, priority, serialized_params,
+             scheduled_at, created_at, updated_at, is_discrete, executions_count) on good_jobs to {role}"
+    ));
+    let run = Run::cycle(&upstream, &database).env("DATABASE_URL", database.url_as(&role, ""));
+    assert_eq!(run.output().success().enqueued, 2);
+    assert_eq!(database.count("good_jobs"), 2);
+}
+
+#[test]
+fn without_a_job_table_rows_wait_and_each_cycle_that_made_some_warns() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    let run = |mode| Run::cycle(&upstream, &database).args(["--enqueue", mode]);
+    for nth in [1, 2] {
+        upstream.add(validated(nth, nth));
+        let warned = run("auto")
+            .stderr("no table good_jobs: 1 rows")
+            .output()
+            .success();
+        assert_eq!((warned.created, warned.enqueued), (1, 0));
+    }
+    assert_eq!(run("auto").output().success().created, 0);
+    upstream.add(validated(3, 3));
+    assert_eq!(run("none").output().success().created, 1);
+    for row in database.requests() {
+        assert_eq!(row.status, "pending");
+    }
+    for run in database.runs() {
+        assert_eq!(run["enqueue"], "none");
+    }
+    let log = run("auto").arg("-v").any_stderr().output();
+    log.success();
+    assert!(
+        log.stderr.contains("there is no good_jobs"),
+        "{}",
+        log.stderr
+    );
+}
+
+/// The statement of the README that enqueues the rows that wait.
+fn documented_statement() -> String {
+    let readme = include_str!("../../README.md");
+    let section = readme.split("### Rows without a job").nth(1).unwrap();
+    let block = section.split("```sql\n").nth(1).unwrap();
+    block.split("```").next().unwrap().to_owned()
+}
+
+#[test]
+fn the_documented_statement_enqueues_the_rows_that_wait_once() {
+    for (version, table) in VERSIONS {
+        let (upstream, database) = (DataPass::start(), Database::migrated());
+        for nth in 1..=3 {
+            upstream.add(validated(nth, nth));
+        }
+        let run = |mode| Run::cycle(&upstream, &database).args(["--enqueue", mode]);
+        run("none").output().success();
+        // One is done with, and one more has its job from the cycle.
+        database.exec("update proactivite_requests set status = 'done' where id = 2");
+        database.exec(table);
+        upstream.add(validated(4, 4));
+        assert_eq!(run("auto").output().success().enqueued, 1);
+
+        let mut worker = database.client();
+        worker.batch_execute("listen good_job").unwrap();
+        let statement = documented_statement();
+        let mut client = database.client();
+        client
+            .batch_execute("set timezone = 'Europe/Paris'")
+            .unwrap();
+        client.batch_execute(&statement).unwrap();
+        let mut jobs: Vec<Value> = database.jobs().into_iter().map(without_variables).collect();
+        jobs.sort_by_key(|job| job["serialized_params"]["arguments"].to_string());
+        let expected: Vec<Value> = [1, 3, 4].map(|record| expected(version, record)).into();
+        assert_eq!(jobs, expected, "{version}");
+        let waited = TimeDelta::seconds(10).to_std().unwrap();
+        let mut notifications = worker.notifications();
+        let notice = notifications.timeout_iter(waited).next().unwrap().unwrap();
+        let payload: Value = serde_json::from_str(notice.payload()).unwrap();
+        assert_eq!(payload, json!({"queue_name": "default"}));
+        client.batch_execute(&statement).unwrap();
+        assert_eq!(database.count("good_jobs"), 3, "{version}");
+    }
+}
