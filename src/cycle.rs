@@ -18,6 +18,7 @@ use crate::create::{self, Findings, Plan, Tracked};
 use crate::error::{Reason, Result, Stage};
 use crate::http::Http;
 use crate::jobs::{self, Queue};
+use crate::list::decode::Element;
 use crate::list::{self, Progress, Right};
 use crate::report::Summary;
 use crate::runs::{self, LastSuccess};
@@ -102,7 +103,8 @@ pub fn run(config: &PullConfig, budget: &Budget, account: &SharedAccount) -> Res
     let source = Arc::clone(&session);
     let page_size = config.page_size as usize;
     let listing = list::list(source, page_size, config.concurrency, &mut progress)?;
-    if listing.elements.is_empty() {
+    let is_ours = |element: &Element| element.entry.as_ref().is_some_and(|it| it.of_definition);
+    if !listing.elements.iter().any(is_ours) {
         demand_right(&session)?;
     }
     let plan = Plan::new(

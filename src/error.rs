@@ -96,7 +96,7 @@ reasons! {
     Certificate = "certificate", Permanent;
     /// One request took longer than its own limit.
     Timeout = "timeout", Transient;
-    /// The whole cycle's `--timeout` is over, or a server asked to wait beyond it.
+    /// The whole cycle's `--timeout` is over.
     Deadline = "deadline", Transient;
     /// 401 with a fresh token or at the token endpoint.
     Unauthorized = "unauthorized", Transient;

@@ -1,0 +1,148 @@
+//! What a cycle makes of what DataPass answers: the right to the definition, tries again, tokens.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::harness::datapass::{DEFINITION, Endpoint};
+use crate::harness::*;
+
+/// A demande that was created in the order of its id.
+fn demande(id: i64) -> Demande {
+    let start: DateTime<Utc> = at("2026-05-18T10:00:00.123Z");
+    Demande::cnous(id)
+        .created(start + TimeDelta::minutes(id - 100_000))
+        .validated(start + TimeDelta::minutes(id))
+}
+
+/// A DataPass with so many demandes.
+fn datapass(demandes: i64) -> DataPass {
+    let upstream = DataPass::start();
+    (1..=demandes).for_each(|id| upstream.add(demande(id)));
+    upstream
+}
+
+fn cycle(upstream: &DataPass, database: &Database) -> Run {
+    Run::cycle(upstream, database).env("DATAPASS_ENQUEUE", "none")
+}
+
+fn count(upstream: &DataPass, kind: Endpoint) -> usize {
+    upstream.requests_of(kind).len()
+}
+
+#[test]
+fn only_a_demande_of_the_definition_proves_the_right_to_it() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    let without_it = Fault::json(r#"[{"id":"api_particulier","name":"canari"}]"#);
+    let run = || cycle(&upstream, &database).any_stderr().output();
+    let before = database.snapshot();
+    upstream.fault(On::definitions(..), without_it.clone());
+
+    upstream.add(Demande::other(1));
+    run().permanent("no_definition");
+    upstream.add(demande(2));
+    upstream.with(|upstream| upstream.edit(2, |shown| shown["definition_id"] = 7.into()));
+    assert_eq!(run().permanent("no_definition").seen, 2);
+    assert_eq!(database.snapshot(), before);
+    assert_eq!(count(&upstream, Endpoint::Definitions), 2);
+
+    upstream.with(|upstream| upstream.edit(2, |shown| shown["definition_id"] = DEFINITION.into()));
+    assert_eq!(run().success().created, 1);
+    assert_eq!(count(&upstream, Endpoint::Definitions), 2, "it is listed");
+}
+
+#[test]
+fn each_request_is_tried_again_so_often_and_no_more() {
+    let database = Database::migrated();
+    for (on, kind, reason) in [
+        (On::tokens(..), Endpoint::Token, "server_error"),
+        (On::pages(2..), Endpoint::Listing, "server_error"),
+    ] {
+        let upstream = datapass(30);
+        upstream.fault(on, Fault::Status(502, &[]));
+        let run = cycle(&upstream, &database)
+            .args(["--max-retries", "2", "--page-size", "25"])
+            .args(["--concurrency", "1"]);
+        run.any_stderr().output().transient(reason);
+        // The first page has no fault.
+        let expected = if kind == Endpoint::Token { 3 } else { 4 };
+        assert_eq!(count(&upstream, kind), expected, "{kind:?}");
+    }
+}
+
+#[test]
+fn a_token_endpoint_that_refuses_is_asked_once() {
+    let database = Database::migrated();
+    for (status, code) in [(401, 2), (400, 1), (403, 1), (422, 1)] {
+        let upstream = datapass(1);
+        upstream.fault(On::tokens(..), Fault::Status(status, &[]));
+        let outcome = cycle(&upstream, &database).any_stderr().output();
+        outcome.assert_code(code);
+        assert_eq!(upstream.requests().len(), 1, "{status}");
+    }
+}
+
+#[test]
+fn a_wish_to_wait_may_be_a_date_and_counts_on_429_and_503_only() {
+    let database = Database::migrated();
+    for (status, wish, least_ms, most_ms) in [
+        (429, "Mon, 18 May 2026 10:00:02 GMT", 2000, 4000),
+        (503, "Mon, 18 May 2026 10:00:02 GMT", 2000, 4000),
+        // Already over.
+        (503, "Mon, 18 May 2026 09:00:00 GMT", 0, 2000),
+        (500, "3600", 0, 2000),
+        (408, "3600", 0, 2000),
+    ] {
+        let upstream = datapass(1);
+        upstream.fault(
+            On::page(1),
+            Fault::edit(move |answer| {
+                answer.status = status;
+                // The wish is taken against the clock of the one who wishes.
+                answer.set_header("Date", "Mon, 18 May 2026 10:00:00 GMT");
+                answer.set_header("Retry-After", wish);
+            }),
+        );
+        let summary = cycle(&upstream, &database).any_stderr().output().success();
+        let took = summary.duration_ms;
+        assert!(
+            (least_ms..most_ms).contains(&took),
+            "{status} {wish}: {took} ms"
+        );
+    }
+}
+
+#[test]
+fn a_token_that_died_before_the_first_page_is_renewed_once() {
+    let (upstream, database) = (datapass(3), Database::migrated());
+    upstream.before(On::page(1), |upstream| upstream.expire_tokens());
+    let run = || cycle(&upstream, &database).any_stderr().output();
+    assert_eq!(run().success().created, 3);
+    assert_eq!(count(&upstream, Endpoint::Token), 2);
+
+    // Before anything was listed a 422 says that the scope is missing.
+    upstream.behave();
+    upstream.take_requests();
+    upstream.before(On::page(1), |upstream| upstream.revoke_tokens());
+    run().permanent("request_refused");
+    assert_eq!(count(&upstream, Endpoint::Token), 1);
+    assert_eq!(count(&upstream, Endpoint::Listing), 1);
+}
+
+#[test]
+fn pages_in_flight_share_one_fresh_token() {
+    let (upstream, database) = (datapass(200), Database::migrated());
+    let run = || {
+        let run = cycle(&upstream, &database).args(["--page-size", "10"]);
+        run.args(["--concurrency", "4"]).any_stderr().output()
+    };
+    upstream.before(On::page(5), |upstream| upstream.expire_tokens());
+    assert_eq!(run().success().created, 200);
+    assert_eq!(count(&upstream, Endpoint::Token), 2);
+
+    // The fresh one dies too: no third is fetched.
+    upstream.behave();
+    upstream.take_requests();
+    upstream.before(On::page(5), |upstream| upstream.expire_tokens());
+    upstream.before(On::page(20), |upstream| upstream.expire_tokens());
+    run().transient("unauthorized");
+    assert_eq!(count(&upstream, Endpoint::Token), 2);
+}
