@@ -1,5 +1,6 @@
 //! Tests of the decoder: named cases here, random pages against a naive decoder beside.
 
+mod bounds;
 mod model;
 
 use std::io::{self, Read};

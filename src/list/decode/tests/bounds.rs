@@ -1,0 +1,212 @@
+//! Tests of the bounds: what a hostile body may cost in memory and time, and what it may break.
+
+use std::io::{self, Read};
+
+use super::*;
+
+/// Repeats a text for ever, and keeps account of the buffer that it is read into.
+struct Endless {
+    text: Vec<u8>,
+    at: usize,
+    /// The most room that was offered at once.
+    largest_room_bytes: usize,
+    read_bytes: usize,
+}
+
+impl Endless {
+    fn new(text: &str) -> Self {
+        Self {
+            text: text.into(),
+            at: 0,
+            largest_room_bytes: 0,
+            read_bytes: 0,
+        }
+    }
+}
+
+impl Read for Endless {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        self.largest_room_bytes = self.largest_room_bytes.max(room.len());
+        for byte in room.iter_mut() {
+            *byte = self.text[self.at % self.text.len()];
+            self.at += 1;
+        }
+        self.read_bytes += room.len();
+        Ok(room.len())
+    }
+}
+
+/// Decodes what begins like `head` and goes on with `text` for ever.
+fn endless(head: &str, text: &str, ceiling_bytes: u64) -> (Endless, usize, DecodeError) {
+    let mut tail = Endless::new(text);
+    let mut elements = 0;
+    let body = head.as_bytes().chain(&mut tail);
+    let error = decode(body, ceiling_bytes, WANTED, &mut |_| elements += 1).unwrap_err();
+    (tail, elements, error)
+}
+
+/// Twice what one element may have.
+const CEILING_BYTES: u64 = 8 << 20;
+
+#[test]
+fn an_endless_body_ends_at_a_bound_in_a_bounded_buffer() {
+    let demande = format!("{},", demande("", None));
+    let long = format!("{{\"a\":\"{}\"}},", "x".repeat(300_000));
+    for (head, text) in [
+        ("", " "),
+        ("", "["),
+        ("", "{\"a\":"),
+        ("", "1"),
+        ("[", " "),
+        ("[", "[],"),
+        ("[", "1,"),
+        ("[", demande.as_str()),
+        ("[", long.as_str()),
+        ("[\"", "x"),
+        ("[\"", "\\u0000"),
+        ("[\"", "é"),
+        ("[{\"", "x"),
+        ("[{\"id\":", "9"),
+        ("[{\"data\":[", "[[[["),
+        ("[{\"data\":{", "\"a\":{"),
+        ("[{\"habilitations\":[", "1,"),
+        ("[{\"x\":", "[{\"a\":"),
+        ("[{", "\"id\":1,"),
+    ] {
+        let (tail, elements, error) = endless(head, text, CEILING_BYTES);
+        let what = format!("{head:?} {:?}: {error:?}", &text[..text.len().min(20)]);
+        assert!(
+            matches!(error, DecodeError::TooLarge | DecodeError::NotJson),
+            "{what}"
+        );
+        assert!(tail.largest_room_bytes <= MAX_ELEMENT_BYTES, "{what}");
+        assert!(
+            tail.read_bytes <= CEILING_BYTES as usize + MAX_ELEMENT_BYTES,
+            "{what}"
+        );
+        assert!(elements <= MAX_ELEMENTS, "{what}");
+    }
+}
+
+#[test]
+fn a_usual_page_is_read_through_the_first_buffer_whatever_its_length() {
+    let text = format!("{},", demande("", None));
+    let (tail, elements, error) = endless("[", &text, 3 << 20);
+    assert!(matches!(error, DecodeError::TooLarge), "{error:?}");
+    assert!(elements > 3000, "{elements} elements");
+    assert!(tail.largest_room_bytes <= buffer::FIRST_BYTES);
+}
+
+#[test]
+fn a_million_tiny_elements_end_at_the_ten_thousandth() {
+    let (tail, elements, error) = endless("[", "1,", 64 << 20);
+    assert!(matches!(error, DecodeError::TooLarge), "{error:?}");
+    assert_eq!(elements, MAX_ELEMENTS);
+    assert!(tail.read_bytes <= 2 * buffer::FIRST_BYTES, "it read on");
+}
+
+/// Returns a valid demande with one more member, of any name and value.
+fn with(name: &str, value: &str) -> String {
+    let valid = demande("", None);
+    format!("{{\"{name}\":{value},{}", &valid[1..])
+}
+
+#[test]
+fn what_is_skipped_may_hold_anything_that_is_json() {
+    let deep = |open: &str, inner: &str, close: &str| {
+        format!("{}{inner}{}", open.repeat(100_000), close.repeat(100_000))
+    };
+    let valid = only(&demande("", None));
+    assert!(valid.entry.as_ref().unwrap().body.is_ok());
+    for (name, value) in [
+        ("x", deep("[", "1", "]")),
+        ("x", deep("{\"a\":", "null", "}")),
+        ("x", deep("[{\"a\":", "0", "}]")),
+        ("x", format!("[{}1]", "1,".repeat(1_000_000))),
+        ("x", format!("[{}{{}}]", "{},".repeat(500_000))),
+        ("x", "9".repeat(1_000_000)),
+        (
+            "x",
+            format!("-1.{}e+{}", "0".repeat(1000), "9".repeat(1000)),
+        ),
+        ("x", r#""\ud800 \udc00 \u0000 \ud83d""#.to_owned()),
+        ("\\u0000", "1".to_owned()),
+        ("\\u0000id", "\"no id\"".to_owned()),
+        ("", "1".to_owned()),
+        // The last of two members with one name counts, and the good one is the last.
+        ("id", "\"first\"".to_owned()),
+        ("\\u0069d", "\"first\"".to_owned()),
+        ("data", deep("[", "", "]")),
+        ("created_at", deep("{\"a\":", "1", "}")),
+    ] {
+        let element = only(&with(name, &value));
+        let shown = &value[..value.len().min(20)];
+        assert_eq!(element, valid, "{name:?}: {shown}");
+    }
+}
+
+#[test]
+fn what_is_kept_may_hold_anything_that_is_json_and_is_a_fault() {
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    let deep_object = format!("{}1{}", "{\"siret\":".repeat(100_000), "}".repeat(100_000));
+    let many = format!("[{}1]", "1,".repeat(1_000_000));
+    let digits = "9".repeat(1_000_000);
+    for (name, _) in FIELDS {
+        for value in [&deep, &deep_object, &many, &digits] {
+            let shown = &value[..12];
+            let entry = only(&demande(name, Some(value))).entry.unwrap();
+            let faults = entry.body.unwrap_err().faults;
+            assert!(
+                faults.iter().any(|fault| !fault.rule.is_empty()),
+                "{name}: {shown}"
+            );
+        }
+    }
+    // One level down, where the level, the perimeter and the communes are.
+    for member in [
+        "echelon_bourse",
+        "entity_type",
+        "manual_code_insee_communes",
+    ] {
+        for value in [&deep, &many, &digits] {
+            let data = format!("{{\"{member}\":{value}}}");
+            let entry = only(&demande("data", Some(&data))).entry.unwrap();
+            assert!(entry.body.is_err(), "{member}: {}", &value[..12]);
+        }
+    }
+    // A list of communes that is only long is no fault of its own, and its text is read too.
+    let list = format!("[{}\"69123\"]", "\"\",".repeat(1_000_000));
+    let data = format!("{{\"echelon_bourse\":\"1\",\"manual_code_insee_communes\":{list}}}");
+    let entry = only(&demande("data", Some(&data))).entry.unwrap();
+    assert_eq!(entry.body.unwrap().perimeter.communes().len(), 1);
+    let text = format!("\"{}\"", deep.replace('"', "\\\""));
+    let data = format!("{{\"echelon_bourse\":\"1\",\"manual_code_insee_communes\":{text}}}");
+    assert!(
+        only(&demande("data", Some(&data)))
+            .entry
+            .unwrap()
+            .body
+            .is_err()
+    );
+}
+
+#[test]
+fn time_is_linear_in_the_length_of_an_element() {
+    // One element as long as may be, through a reader that gives a byte at a time at its start:
+    // were each look at the buffer to begin anew for each read, this would take hours.
+    struct Slow<R>(R, usize);
+    impl<R: Read> Read for Slow<R> {
+        fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+            self.1 += 1;
+            let room_bytes = if self.1 < 200_000 { 1 } else { room.len() };
+            self.0.read(&mut room[..room_bytes])
+        }
+    }
+    let element = with(
+        "x",
+        &format!("\"{}\"", "x".repeat(MAX_ELEMENT_BYTES - 2000)),
+    );
+    let body = format!("[{element}]");
+    let elements = decode_all(Slow(body.as_bytes(), 0)).unwrap();
+    assert!(elements[0].entry.as_ref().unwrap().body.is_ok());
+}
