@@ -1,0 +1,140 @@
+//! Running whole processes in pairs, and the stand-in they all talk to.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::harness::Database;
+
+/// How many pairs a median is taken of.
+const PAIRS: usize = 7;
+
+/// The stand-in's process.
+pub struct Upstream {
+    child: Child,
+    base: String,
+    count: usize,
+}
+
+impl Upstream {
+    /// Starts one that lists `count` demandes and takes `delay` for each page.
+    pub fn start(count: usize, delay: Duration, gzip: bool) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["serve", &count.to_string(), &delay.as_millis().to_string()])
+            .arg(if gzip { "gzip" } else { "plain" })
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut port = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut port)
+            .unwrap();
+        Self {
+            child,
+            base: format!("http://127.0.0.1:{}", port.trim()),
+            count,
+        }
+    }
+
+    /// Returns the floor of reading: one `curl`, one connection, every page once.
+    pub fn curl(&self) -> Command {
+        let mut command = Command::new("curl");
+        command.args([
+            "-s",
+            "-S",
+            "-f",
+            "-g",
+            "--compressed",
+            "-H",
+            "Authorization: Bearer t",
+        ]);
+        for offset in (0..self.count.max(1)).step_by(1000) {
+            let url = format!(
+                "{}/api/demandes?state[]=validated&limit=1000&offset={offset}",
+                self.base
+            );
+            command.args(["-o", "/dev/null", &url]);
+        }
+        command
+    }
+
+    /// Returns a cycle against a database.
+    pub fn cycle(&self, database: &Database) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_datapass-pull"));
+        command
+            .env_clear()
+            .env("DATAPASS_AUTH_URL", format!("{}/token", self.base))
+            .env("DATAPASS_API_BASE_URL", format!("{}/api", self.base))
+            .env("DATAPASS_CLIENT_ID", "bench")
+            .env("DATAPASS_CLIENT_SECRET", "bench")
+            .env("DATABASE_URL", database.url());
+        command
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs a command to its end and returns the wall time; it must succeed.
+pub fn run(command: &mut Command) -> Duration {
+    let begun = Instant::now();
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let spent = begun.elapsed();
+    assert!(output.status.success(), "{command:?}: {output:?}");
+    spent
+}
+
+/// Runs a command and returns its largest resident set in bytes.
+///
+/// `time` stands between: the kernel counts what the parent had before `exec` as the child's.
+pub fn peak_bytes(command: &Command) -> u64 {
+    let mut timed = Command::new("time");
+    timed.args(["-q", "-f", "%M"]).arg(command.get_program());
+    timed.args(command.get_args()).env_clear();
+    for (name, value) in command.get_envs() {
+        timed.env(name, value.unwrap_or_default());
+    }
+    timed.env("PATH", "/usr/bin:/bin");
+    let output = timed.stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{timed:?}: {output:?}");
+    let text = String::from_utf8(output.stderr).unwrap();
+    let kibibytes: u64 = text.trim().lines().last().unwrap().parse().unwrap();
+    kibibytes * 1024
+}
+
+/// The medians of some pairs.
+#[derive(Debug, Clone, Copy)]
+pub struct Pair {
+    pub floor: Duration,
+    pub tool: Duration,
+    /// The median of each pair's own ratio.
+    pub ratio: f64,
+}
+
+/// Runs floor and tool one after the other, several times.
+pub fn pairs(mut floor: impl FnMut() -> Duration, mut tool: impl FnMut() -> Duration) -> Pair {
+    let mut spent: Vec<(Duration, Duration)> = Vec::new();
+    for _ in 0..PAIRS {
+        let floor = floor();
+        spent.push((floor, tool()));
+    }
+    let ratios = spent
+        .iter()
+        .map(|(floor, tool)| tool.as_secs_f64() / floor.as_secs_f64());
+    Pair {
+        floor: median(spent.iter().map(|(floor, _)| *floor).collect()),
+        tool: median(spent.iter().map(|(_, tool)| *tool).collect()),
+        ratio: median(ratios.collect()),
+    }
+}
+
+/// Returns the median of an odd number of values.
+pub fn median<T: PartialOrd + Copy>(mut values: Vec<T>) -> T {
+    values.sort_by(|one, other| one.partial_cmp(other).unwrap());
+    values[values.len() / 2]
+}
