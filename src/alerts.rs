@@ -15,6 +15,7 @@ use sentry::protocol::{Event, Level, Value};
 use sentry::types::Dsn;
 use sentry::{ClientOptions, Hub, Scope};
 
+use crate::budget::Budget;
 use crate::config::SentryConfig;
 use crate::cycle::Account;
 use crate::error::{Failure, Kind, Reason};
@@ -36,14 +37,27 @@ struct Alert {
 
 /// Reports a cycle that ended, and gives up when that takes too long: Sentry must never change how
 /// long a cycle takes, nor how it ends.
-pub fn report_in_time(config: &SentryConfig, account: Account, failure: Option<Failure>) {
+pub fn report_in_time(
+    config: &SentryConfig,
+    account: Account,
+    failure: Option<Failure>,
+    budget: &Budget,
+) {
     let (done, ended) = mpsc::channel();
+    // A signal that comes now ends the wait.
+    let signalled = done.clone();
+    budget.on_stop(move || {
+        let _ = signalled.send(());
+    });
     let config = config.clone();
     thread::spawn(move || {
         report(&config, &account, failure.as_ref());
         let _ = done.send(());
     });
-    if ended.recv_timeout(FLUSH_TIMEOUT).is_err() {
+    if ended
+        .recv_timeout(budget.afterwards(FLUSH_TIMEOUT))
+        .is_err()
+    {
         debug!("The report to Sentry was not sent in time");
     }
 }

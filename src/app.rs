@@ -35,8 +35,7 @@ use crate::store::{Access, Store};
 use crate::supervise::supervise;
 use crate::watermark;
 
-/// How long the run row of a failed cycle may take: with the supervisor's grace, a signal is
-/// answered within two seconds.
+/// How long the run row of a failed cycle may take.
 const FAILED_RUN_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a command other than a cycle may take.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
@@ -183,7 +182,7 @@ fn pull(config: PullConfig) -> Exit {
     if let Err(failure) = &outcome {
         account.summary.reason = Some(failure.reason);
         if account.reached_database && !config.dry_run {
-            record_failure(&config, &account, failure);
+            record_failure(&config, &account, failure, &budget);
         }
     }
     account.summary.duration_ms = account.started.elapsed().as_millis() as u64;
@@ -203,27 +202,27 @@ fn pull(config: PullConfig) -> Exit {
         print(&format!("{}\n", account.summary.line(config.format)));
     }
     if let (Some(sentry), false) = (&config.sentry, config.dry_run) {
-        alerts::report_in_time(sentry, account, failure);
+        alerts::report_in_time(sentry, account, failure, &budget);
     }
     exit
 }
 
 /// Leaves a run row of a failed cycle, if that is possible at once; it is a courtesy, and must not
 /// change how the cycle ended.
-fn record_failure(config: &Arc<PullConfig>, account: &Account, failure: &Failure) {
+fn record_failure(config: &Arc<PullConfig>, account: &Account, failure: &Failure, budget: &Budget) {
+    let limit = budget.afterwards(FAILED_RUN_TIMEOUT);
     let (done, ended) = mpsc::channel();
     let (config, account) = (Arc::clone(config), account.clone());
     let failure = Failure::new(failure.stage, failure.reason, "");
     thread::spawn(move || {
-        let recorded =
-            Store::new(&config.database, Budget::new(FAILED_RUN_TIMEOUT)).and_then(|mut store| {
-                store.transaction(failure.stage, Access::ReadWrite, |tx| {
-                    runs::record(tx, "cycle", &account, Some(&failure))
-                })
-            });
+        let recorded = Store::new(&config.database, Budget::new(limit)).and_then(|mut store| {
+            store.transaction(failure.stage, Access::ReadWrite, |tx| {
+                runs::record(tx, "cycle", &account, Some(&failure))
+            })
+        });
         let _ = done.send(recorded);
     });
-    match ended.recv_timeout(FAILED_RUN_TIMEOUT) {
+    match ended.recv_timeout(limit) {
         Ok(Ok(())) => {}
         Ok(Err(error)) => debug!("The failed run is not recorded: {}", error.story()),
         Err(_) => debug!("The failed run is not recorded in time"),

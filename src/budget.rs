@@ -1,21 +1,28 @@
 //! The time that a run has left, and whether somebody asked it to stop.
 //!
 //! Every step that may block asks here first and bounds itself by the answer; what it cannot bound
-//! (a name lookup, a silent peer) is ended by the supervisor, which waits on the same budget.
+//! (a name lookup, a silent peer) is ended by the supervisor, which waits on the same budget. What
+//! follows a run that a signal ended shares one more bound: the instant at which the process must
+//! be gone.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::{Failure, Reason, Result, Stage};
+
+/// How long after a signal the process must be gone: the two seconds that are promised, less what a
+/// busy machine needs to end it.
+const ANSWER_TIME: Duration = Duration::from_millis(1_600);
 
 /// The deadline of a run on the monotonic clock, so that a jump of the wall clock changes nothing.
 #[derive(Clone)]
 pub struct Budget {
     end: Instant,
     stop: Arc<AtomicBool>,
+    signalled: Arc<OnceLock<Instant>>,
     on_stop: Arc<Mutex<Option<Canceller>>>,
 }
 
@@ -32,8 +39,22 @@ impl Budget {
         Self {
             end,
             stop: Arc::new(AtomicBool::new(false)),
+            signalled: Arc::default(),
             on_stop: Arc::default(),
         }
+    }
+
+    /// Stops the run because of a signal.
+    pub fn interrupt(&self) {
+        let _ = self.signalled.set(Instant::now());
+        self.stop();
+    }
+
+    /// Returns how long a step that follows the run may take: `usual`, or what a signal leaves.
+    pub fn afterwards(&self, usual: Duration) -> Duration {
+        self.signalled.get().map_or(usual, |signal| {
+            usual.min(ANSWER_TIME.saturating_sub(signal.elapsed()))
+        })
     }
 
     /// Asks every step to stop where it is, and ends what a peer is doing for us.
@@ -87,7 +108,7 @@ pub fn interrupted(stage: Stage) -> Failure {
     Failure::new(
         stage,
         Reason::Interrupted,
-        "Stopped by a signal; nothing was written",
+        "Stopped by a signal; what it had to write is written as a whole or not at all",
     )
 }
 

@@ -20,8 +20,7 @@ use crate::budget::{self, Budget};
 use crate::error::{Failure, Reason, Result, Stage};
 use crate::exit::Exit;
 
-/// How long a run that was told to stop, or whose time is over, may take to end by itself. With
-/// the report that follows, a signal is answered within two seconds.
+/// How long a run that was told to stop, or whose time is over, may take to end by itself.
 const GRACE: Duration = Duration::from_millis(500);
 
 enum Event<T> {
@@ -37,9 +36,11 @@ pub fn supervise<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     let (sender, events) = mpsc::channel();
-    let signals = sender.clone();
+    let (signals, signalled) = (sender.clone(), budget.clone());
     watch_signals(move || {
+        // First the event: what the run then says of its end is the signal's doing.
         let _ = signals.send(Event::Signal);
+        signalled.interrupt();
     })
     .map_err(no_thread)?;
     thread::Builder::new()

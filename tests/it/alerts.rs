@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::sync::mpsc;
 use std::thread;
+use std::time::Instant;
 
 use serde_json::Value;
 
@@ -94,6 +95,47 @@ fn an_ingest_that_is_silent_or_away_changes_nothing() {
         let run = Run::cycle(&upstream, &database).env("SENTRY_DSN", dsn);
         run.any_stderr().output().success();
     }
+}
+
+/// Everything that follows a signal shares two seconds: grace, run row and report.
+#[test]
+fn a_signal_is_answered_in_time_with_a_silent_ingest_and_a_stuck_database() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    upstream.add(Demande::cnous(1).siret("1"));
+    // Any failure is worth a report after a success that is days old.
+    database.exec(
+        "insert into datapass_pull_runs (outcome, kind, started_at)
+         values ('success', 'cycle', now() - interval '9 days')",
+    );
+    let gate = upstream.gate(On::page(1));
+    let run = || {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let dsn = format!("http://public@{}/42", silent.local_addr().unwrap());
+        let run = Run::cycle(&upstream, &database).env("SENTRY_DSN", dsn);
+        (silent, run.any_stderr().spawn())
+    };
+    let (_silent, running) = run();
+    gate.reached();
+    let mut client = database.client();
+    let mut holder = client.transaction().unwrap();
+    holder
+        .batch_execute("lock table datapass_pull_runs")
+        .unwrap();
+    running.signal("TERM");
+    let begun = Instant::now();
+    running.wait().transient("interrupted");
+    assert!(begun.elapsed().as_millis() < 2000, "{:?}", begun.elapsed());
+    drop(holder);
+    gate.open();
+    upstream.behave();
+
+    // One that comes while a report is on its way changes nothing but the wait.
+    let (silent, running) = run();
+    let _report = silent.accept().unwrap();
+    running.signal("TERM");
+    let begun = Instant::now();
+    running.wait().success();
+    assert!(begun.elapsed().as_millis() < 1000, "{:?}", begun.elapsed());
 }
 
 #[test]
