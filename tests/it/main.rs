@@ -10,6 +10,7 @@ mod answers;
 mod cycle;
 mod docs;
 mod environment;
+mod faults;
 mod handoff;
 mod harness;
 mod harness_selftest;

@@ -1,0 +1,407 @@
+//! What may go wrong × where: a cycle is hit at every request and at every statement, and each time
+//! the tables are as before or as after, and a plain next run makes them right.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::harness::*;
+
+/// What a cycle leaves: demandes with a row, in order; jobs; rejections; the watermark.
+type State = (Vec<i64>, i64, i64, Option<DateTime<Utc>>);
+
+/// How a cell ended, for the table: by action and place.
+type Covered = BTreeMap<(String, String), String>;
+
+const ROWS: i64 = 25;
+
+fn fill(upstream: &DataPass, rows: i64) {
+    for id in 1..=rows {
+        let demande =
+            Demande::cnous(id).validated(at("2026-05-18T10:00:00Z") + TimeDelta::minutes(id));
+        // The last one is rejected, and holds the watermark.
+        upstream.add(if id == rows {
+            demande.siret("1")
+        } else {
+            demande
+        });
+    }
+}
+
+fn clear(database: &Database) {
+    database.exec(
+        "truncate proactivite_requests, good_jobs, datapass_pull_rejections, datapass_pull_runs;
+         update datapass_pull_watermarks set last_validated_at = null, definition_id = null",
+    );
+}
+
+fn state(database: &Database) -> State {
+    let rows = database.requests();
+    let rows = rows.iter().filter_map(|row| row.datapass_demande_id);
+    (
+        rows.collect(),
+        database.count("good_jobs"),
+        database.count("datapass_pull_rejections"),
+        database.watermark(),
+    )
+}
+
+/// Waits until every other session of the database has ended.
+fn settle(database: &Database) {
+    let mut client = database.client();
+    let begun = Instant::now();
+    let others = "select count(*) from pg_stat_activity
+                   where datname = current_database() and pid <> pg_backend_pid()";
+    while client.query_one(others, &[]).unwrap().get::<_, i64>(0) > 0 {
+        assert!(begun.elapsed().as_secs() < 20, "a session does not end");
+    }
+}
+
+/// A stage for all cells: one upstream, one database, and what a clean cycle leaves.
+struct Bench<'a> {
+    upstream: DataPass,
+    database: Database,
+    cluster: &'a Cluster,
+    proxy: Proxy,
+    before: State,
+    after: State,
+    covered: Covered,
+}
+
+impl<'a> Bench<'a> {
+    fn new(cluster: &'a Cluster) -> Self {
+        let (upstream, database) = (DataPass::start(), cluster.migrated());
+        fill(&upstream, ROWS);
+        database.exec(GOOD_JOBS_3_99);
+        let before = state(&database);
+        let proxy = Proxy::start(&database);
+        let mut bench = Self {
+            upstream,
+            database,
+            cluster,
+            proxy,
+            after: before.clone(),
+            before,
+            covered: Covered::new(),
+        };
+        bench.run().output().success();
+        bench.after = state(&bench.database);
+        assert_eq!(
+            (bench.after.0.len(), bench.after.1, bench.after.2),
+            (24, 24, 1)
+        );
+        bench
+    }
+
+    fn run(&self) -> Run {
+        Run::cycle(&self.upstream, &self.database)
+            .env("DATABASE_URL", self.proxy.url(&self.database))
+            .args([
+                "--page-size",
+                "10",
+                "--concurrency",
+                "1",
+                "--max-retries",
+                "0",
+            ])
+            .any_stderr()
+    }
+
+    /// Begins a cell on tables that no cycle has touched.
+    fn begin(&self) {
+        clear(&self.database);
+        self.upstream.behave();
+        self.upstream.take_requests();
+        self.proxy.reset();
+    }
+
+    /// Ends a cell: all or nothing, and the next run repairs.
+    fn end(&mut self, action: &str, place: &str, how: &str) -> bool {
+        settle(&self.database);
+        let found = state(&self.database);
+        assert!(
+            found == self.before || found == self.after,
+            "{action} at {place}: neither before nor after: {found:?}"
+        );
+        self.upstream.behave();
+        self.proxy.reset();
+        self.run().output().success();
+        assert_eq!(
+            state(&self.database),
+            self.after,
+            "{action} at {place}: repaired"
+        );
+        let written = found == self.after;
+        let words = if written { "all" } else { "nothing" };
+        let cell = (action.to_owned(), place.to_owned());
+        self.covered.insert(cell, format!("{how}, {words} written"));
+        written
+    }
+
+    /// Ends a cell whose run lived to tell.
+    fn judge(&mut self, action: &str, place: &str, outcome: &Outcome, allowed: &[(i32, &str)]) {
+        outcome.assert_no_canary();
+        let word = outcome
+            .stdout
+            .split(' ')
+            .find_map(|word| word.strip_prefix("reason="));
+        let how = (outcome.code(), word.unwrap_or("success"));
+        assert!(
+            allowed.contains(&how),
+            "{action} at {place}: {how:?} {}",
+            outcome.stderr
+        );
+        let written = self.end(action, place, &format!("{} {}", how.0, how.1));
+        assert!(
+            written || how.0 != 0,
+            "{action} at {place}: a success that wrote nothing"
+        );
+    }
+}
+
+/// The exchanges of a clean run: `connect`, then one text a statement.
+fn statements(bench: &Bench<'_>) -> Vec<String> {
+    bench.begin();
+    bench.run().output().success();
+    let statements = bench.proxy.reset();
+    for expected in [
+        "connect",
+        "SELECT",
+        "INSERT INTO proactivite_requests",
+        "INSERT INTO good_jobs",
+    ] {
+        let found = statements.iter().any(|text| text.starts_with(expected));
+        assert!(found, "no `{expected}` in {statements:?}");
+    }
+    let commits = statements
+        .iter()
+        .filter(|text| text.as_str() == "COMMIT")
+        .count();
+    assert!(commits == 2 && statements.len() >= 15, "{statements:?}");
+    statements
+}
+
+fn at_statements(bench: &mut Bench<'_>) {
+    let statements = statements(bench);
+    let places = (0..statements.len()).flat_map(|nth| [Place::Before(nth), Place::After(nth)]);
+    for place in places {
+        let (Place::Before(nth) | Place::After(nth)) = place;
+        let text: String = statements[nth].chars().take(36).collect();
+        let named = format!("{place:?} {text}");
+        for action in ["kill", "term", "cut", "terminate"] {
+            bench.begin();
+            let hold = bench.proxy.hold(place);
+            let running = bench.run().spawn();
+            let held = hold.reached();
+            match action {
+                "kill" => {
+                    running.kill();
+                    held.go_on();
+                    bench.end(action, &named, "killed");
+                    continue;
+                }
+                "term" => {
+                    running.signal("TERM");
+                    let begun = Instant::now();
+                    let outcome = running.wait();
+                    assert!(begun.elapsed().as_millis() < 2000, "{named}: too late");
+                    held.go_on();
+                    bench.judge(action, &named, &outcome, &[(2, "interrupted")]);
+                    continue;
+                }
+                "cut" => held.cut(),
+                _ => {
+                    bench.database.terminate_others();
+                    held.go_on();
+                }
+            }
+            // A connection that was lost while it was idle is replaced, and the run succeeds.
+            let allowed = [(2, "database_unavailable"), (0, "success")];
+            bench.judge(action, &named, &running.wait(), &allowed);
+        }
+        let refusable = nth > 0 && statements[nth] != "COMMIT" && !statements[nth].is_empty();
+        if matches!(place, Place::After(_)) || !refusable {
+            continue;
+        }
+        for (code, allowed) in [
+            ("40001", [(0, "success")]),
+            ("53100", [(2, "database_busy")]),
+            ("42501", [(1, "database_refused")]),
+        ] {
+            bench.begin();
+            let hold = bench.proxy.hold(place);
+            let running = bench.run().spawn();
+            hold.reached().refuse(code, "refused by the test");
+            bench.judge(code, &named, &running.wait(), &allowed);
+        }
+    }
+}
+
+fn at_requests(bench: &mut Bench<'_>) {
+    bench.begin();
+    bench.run().output().success();
+    let requests = bench.upstream.take_requests();
+    assert!(requests.len() >= 4, "a token and some pages");
+    for number in 1..=requests.len() as u64 {
+        let named = format!(
+            "request {number} {:?}",
+            requests[number as usize - 1].endpoint
+        );
+        for action in ["kill", "term"] {
+            bench.begin();
+            let gate = bench.upstream.gate(On::request(number));
+            let running = bench.run().spawn();
+            gate.reached();
+            if action == "kill" {
+                running.kill();
+                gate.open();
+                assert!(
+                    !bench.end(action, &named, "killed"),
+                    "{named}: nothing is written"
+                );
+                continue;
+            }
+            running.signal("TERM");
+            let outcome = running.wait();
+            gate.open();
+            bench.judge(action, &named, &outcome, &[(2, "interrupted")]);
+        }
+        let faults: [(&str, Fault, &[(i32, &str)]); 7] = [
+            ("cut", Fault::CutBeforeAnswer, &[(2, "connection")]),
+            ("cut body", Fault::CutBody(20), &[(2, "bad_body")]),
+            (
+                "nonsense",
+                Fault::Nonsense(b"canari\r\n\r\n".to_vec()),
+                &[(2, "connection")],
+            ),
+            ("html", Fault::html(), &[(2, "bad_body")]),
+            ("bomb", Fault::GzipBomb(200), &[(1, "too_large")]),
+            ("500", Fault::Status(500, &[]), &[(2, "server_error")]),
+            (
+                "404",
+                Fault::Status(404, &[]),
+                &[(1, "request_refused"), (1, "token_refused")],
+            ),
+        ];
+        for (action, fault, allowed) in faults {
+            bench.begin();
+            bench.upstream.fault(On::request(number), fault);
+            let outcome = bench.run().output();
+            bench.judge(action, &named, &outcome, allowed);
+        }
+        bench.begin();
+        bench
+            .upstream
+            .before(On::request(number), |upstream| upstream.expire_tokens());
+        let outcome = bench.run().output();
+        bench.judge("token expires", &named, &outcome, &[(0, "success")]);
+    }
+}
+
+/// The server goes down in the midst of it, as after a loss of power.
+fn at_stops(bench: &mut Bench<'_>) {
+    let statements = statements(bench);
+    let last = statements.len() - 1;
+    let row = statements
+        .iter()
+        .position(|text| text.starts_with("INSERT INTO proactivite_requests"));
+    for place in [
+        Place::Before(0),
+        Place::After(row.unwrap()),
+        Place::Before(last),
+        Place::After(last),
+    ] {
+        bench.begin();
+        let hold = bench.proxy.hold(place);
+        let running = bench.run().args(["--timeout", "20s"]).spawn();
+        let held = hold.reached();
+        bench.cluster.stop("immediate");
+        held.go_on();
+        let outcome = running.wait();
+        bench.cluster.start_again();
+        let allowed = [(2, "database_unavailable"), (0, "success")];
+        bench.judge("server stopped", &format!("{place:?}"), &outcome, &allowed);
+    }
+}
+
+/// Nobody answers any more: the deadline ends it, whatever it waits for.
+fn at_deadlines(bench: &mut Bench<'_>) {
+    let statements = statements(bench);
+    let last = statements.len() - 1;
+    for place in [
+        Place::Before(0),
+        Place::Before(last / 2),
+        Place::Before(last),
+        Place::After(last),
+    ] {
+        bench.begin();
+        let hold = bench.proxy.hold(place);
+        let running = bench.run().args(["--timeout", "1s"]).spawn();
+        let held = hold.reached();
+        let begun = Instant::now();
+        let outcome = running.wait();
+        assert!(
+            begun.elapsed() < Duration::from_secs(6),
+            "{place:?}: too late"
+        );
+        held.cut();
+        bench.judge(
+            "deadline",
+            &format!("{place:?}"),
+            &outcome,
+            &[(2, "deadline")],
+        );
+    }
+}
+
+#[test]
+fn every_fault_at_every_place_leaves_all_or_nothing() {
+    let cluster = Cluster::disposable();
+    let mut bench = Bench::new(&cluster);
+    at_requests(&mut bench);
+    at_statements(&mut bench);
+    at_deadlines(&mut bench);
+    at_stops(&mut bench);
+    for ((action, place), how) in &bench.covered {
+        println!("{action:<15}{place:<52}{how}");
+    }
+    println!("{} cells", bench.covered.len());
+    assert!(bench.covered.len() > 200, "{} cells", bench.covered.len());
+}
+
+#[test]
+fn sixty_random_kills_leave_all_or_nothing() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    fill(&upstream, 1501);
+    database.exec(GOOD_JOBS_3_99);
+    let run = || Run::cycle(&upstream, &database).any_stderr();
+    let begun = Instant::now();
+    assert_eq!(run().output().success().created, 1500);
+    let usual = begun.elapsed();
+    let after = state(&database);
+    let (mut all, mut nothing) = (0, 0);
+    for nth in 0..60 {
+        clear(&database);
+        // Half of them late, where the transaction is.
+        let from = if nth % 2 == 0 { 0.0 } else { 0.5 };
+        let instant = usual.mul_f64(from + (1.1 - from) * fastrand::f64());
+        let running = run().spawn();
+        // The instant itself is what is drawn: there is no event to wait for.
+        std::thread::sleep(instant);
+        running.kill();
+        settle(&database);
+        match state(&database) {
+            found if found == after => all += 1,
+            (rows, 0, 0, None) if rows.is_empty() => nothing += 1,
+            found => panic!(
+                "neither all nor nothing: {} rows, {} jobs",
+                found.0.len(),
+                found.1
+            ),
+        }
+    }
+    println!("60 kills: {all} left all, {nothing} nothing");
+    run().output().success();
+    assert_eq!(state(&database), after);
+}

@@ -1,0 +1,293 @@
+//! A proxy before PostgreSQL that knows where one statement ends and the next one begins.
+//!
+//! It speaks the plain protocol (`sslmode=disable`) and counts what the client waits for: the
+//! start of a connection, then each simple query and each extended one up to its `Sync`. At the
+//! place that a test names it holds still, until the test lets it go on, cuts the connection, or
+//! gives an error in the server's stead.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use super::postgres::Database;
+
+/// Where to hold: at the exchange with this number, counted from 0 since the last reset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Before it goes to the server.
+    Before(usize),
+    /// After the server answered, before the client hears of it.
+    After(usize),
+}
+
+/// What to do with a held exchange.
+#[derive(Debug, Clone)]
+enum Then {
+    GoOn,
+    Cut,
+    Refuse { code: String, message: String },
+}
+
+/// A running proxy; it ends with the test's process.
+#[derive(Clone)]
+pub struct Proxy {
+    address: SocketAddr,
+    shared: Arc<Mutex<Shared>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// What was sent to the server, one text an exchange.
+    exchanges: Vec<String>,
+    /// Where to hold, and how to reach the test.
+    hold: Option<(Place, Sender<Sender<Then>>)>,
+}
+
+/// A hold that a test has asked for.
+pub struct Hold {
+    arrivals: Receiver<Sender<Then>>,
+}
+
+/// An exchange that stands still; it goes on when dropped.
+pub struct Held(Sender<Then>);
+
+impl Hold {
+    /// Waits until the exchange is there; panics after half a minute.
+    pub fn reached(&self) -> Held {
+        let arrival = self.arrivals.recv_timeout(Duration::from_secs(30));
+        Held(arrival.expect("the exchange never came"))
+    }
+}
+
+impl Held {
+    /// Lets it go on.
+    pub fn go_on(&self) {
+        let _ = self.0.send(Then::GoOn);
+    }
+
+    /// Cuts the connection towards either end.
+    pub fn cut(&self) {
+        let _ = self.0.send(Then::Cut);
+    }
+
+    /// Answers with an error in the server's stead; only before it went to the server.
+    pub fn refuse(&self, code: &str, message: &str) {
+        let (code, message) = (code.to_owned(), message.to_owned());
+        let _ = self.0.send(Then::Refuse { code, message });
+    }
+}
+
+impl Proxy {
+    /// Starts one before the server of a database.
+    pub fn start(database: &Database) -> Self {
+        let (host, port) = database.host_and_port();
+        let target = (host.as_str(), port).to_socket_addrs();
+        let target = target.unwrap().next().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let proxy = Self {
+            address: listener.local_addr().unwrap(),
+            shared: Arc::default(),
+        };
+        let shared = Arc::clone(&proxy.shared);
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || relay(client, target, &shared));
+            }
+        });
+        proxy
+    }
+
+    /// Returns the URL of a database through the proxy.
+    pub fn url(&self, database: &Database) -> String {
+        let mut url = url::Url::parse(&database.url()).unwrap();
+        url.set_ip_host(self.address.ip()).unwrap();
+        url.set_port(Some(self.address.port())).unwrap();
+        url.query_pairs_mut().append_pair("sslmode", "disable");
+        url.to_string()
+    }
+
+    /// Counts from 0 again, forgets what was asked for, and returns what was exchanged.
+    pub fn reset(&self) -> Vec<String> {
+        std::mem::take(&mut *self.shared.lock().unwrap()).exchanges
+    }
+
+    /// Holds at a place, once.
+    pub fn hold(&self, place: Place) -> Hold {
+        let (sender, arrivals) = mpsc::channel();
+        self.shared.lock().unwrap().hold = Some((place, sender));
+        Hold { arrivals }
+    }
+}
+
+impl Shared {
+    /// Waits at a place when a test asked for that.
+    fn pass(shared: &Mutex<Self>, place: Place) -> Then {
+        let mut locked = shared.lock().unwrap();
+        let Some((_, sender)) = locked.hold.take_if(|(asked, _)| *asked == place) else {
+            return Then::GoOn;
+        };
+        drop(locked);
+        let (then, decided) = mpsc::channel();
+        if sender.send(then).is_err() {
+            return Then::GoOn;
+        }
+        // A test that lets go of it without a word lets it go on.
+        decided.recv().unwrap_or(Then::GoOn)
+    }
+}
+
+/// Which exchanges of a connection wait for their answer, as numbers.
+type Waiting = Sender<usize>;
+
+fn relay(mut client: TcpStream, target: SocketAddr, shared: &Arc<Mutex<Shared>>) {
+    let Ok(startup) = message(&mut client, false) else {
+        return;
+    };
+    let Ok(mut server) = TcpStream::connect(target) else {
+        return;
+    };
+    let _ = (client.set_nodelay(true), server.set_nodelay(true));
+    // A request to cancel is its own connection, and has no answer.
+    if startup[4..8] == 80_877_102_u32.to_be_bytes() {
+        let _ = server.write_all(&startup);
+        let _ = server.read(&mut [0]);
+        return;
+    }
+    let (waiting, answered) = mpsc::channel();
+    let ends = (client.try_clone().unwrap(), server.try_clone().unwrap());
+    let answers = Arc::clone(shared);
+    let back = thread::spawn(move || {
+        let _ = to_client(ends.1, ends.0, &answered, &answers);
+    });
+    let _ = to_server(&mut client, &mut server, startup, &waiting, shared);
+    // The server must hear that its client is gone, and its last words still come through.
+    let _ = server.shutdown(Shutdown::Write);
+    drop(waiting);
+    let _ = back.join();
+}
+
+fn to_server(
+    client: &mut TcpStream,
+    server: &mut TcpStream,
+    startup: Vec<u8>,
+    waiting: &Waiting,
+    shared: &Mutex<Shared>,
+) -> io::Result<()> {
+    let mut pending = startup;
+    let mut text = "connect".to_owned();
+    loop {
+        let number = {
+            let mut locked = shared.lock().unwrap();
+            locked.exchanges.push(std::mem::take(&mut text));
+            locked.exchanges.len() - 1
+        };
+        match Shared::pass(shared, Place::Before(number)) {
+            Then::GoOn => {
+                let _ = waiting.send(number);
+                server.write_all(&pending)?;
+            }
+            Then::Cut => return cut(client, server),
+            Then::Refuse { code, message } => {
+                let mut fields = Vec::new();
+                for (kind, value) in [
+                    (b'S', "ERROR"),
+                    (b'V', "ERROR"),
+                    (b'C', &*code),
+                    (b'M', &*message),
+                ] {
+                    fields.push(kind);
+                    fields.extend(value.as_bytes());
+                    fields.push(0);
+                }
+                fields.push(0);
+                let mut answer = vec![b'E'];
+                answer.extend((fields.len() as u32 + 4).to_be_bytes());
+                answer.extend(fields);
+                if number > 0 {
+                    answer.extend([b'Z', 0, 0, 0, 5, b'E']);
+                }
+                client.write_all(&answer)?;
+            }
+        }
+        pending = Vec::new();
+        loop {
+            let message = message(client, true)?;
+            pending.extend(&message);
+            match message[0] {
+                b'Q' => text = words(&message[5..]),
+                // The statement's name comes first; it has none.
+                b'P' => text = words(&message[6..]),
+                b'X' => return server.write_all(&pending),
+                _ => {}
+            }
+            if matches!(message[0], b'Q' | b'S') {
+                break;
+            }
+        }
+    }
+}
+
+fn to_client(
+    mut server: TcpStream,
+    mut client: TcpStream,
+    answered: &Receiver<usize>,
+    shared: &Mutex<Shared>,
+) -> io::Result<()> {
+    let mut pending = Vec::new();
+    loop {
+        match message(&mut server, true) {
+            Ok(message) => {
+                pending.extend(&message);
+                if message[0] != b'Z' {
+                    continue;
+                }
+            }
+            Err(error) => {
+                // A server's last words have no end of their own.
+                let _ = client.write_all(&pending);
+                let _ = client.shutdown(Shutdown::Both);
+                return Err(error);
+            }
+        }
+        let number = answered.recv().map_err(io::Error::other)?;
+        if let Then::Cut = Shared::pass(shared, Place::After(number)) {
+            return cut(&client, &server);
+        }
+        client.write_all(&pending)?;
+        pending.clear();
+    }
+}
+
+/// Ends both connections; the other direction's thread notices.
+fn cut(client: &TcpStream, server: &TcpStream) -> io::Result<()> {
+    let _ = (
+        client.shutdown(Shutdown::Both),
+        server.shutdown(Shutdown::Both),
+    );
+    Err(io::ErrorKind::ConnectionReset.into())
+}
+
+/// Reads one message: a type unless it is the first one, a length that includes itself, the rest.
+fn message(stream: &mut TcpStream, typed: bool) -> io::Result<Vec<u8>> {
+    let head = if typed { 5 } else { 4 };
+    let mut message = vec![0; head];
+    stream.read_exact(&mut message)?;
+    let length: [u8; 4] = message[head - 4..].try_into().map_err(io::Error::other)?;
+    let rest = (u32::from_be_bytes(length) as usize).saturating_sub(4);
+    message.resize(head + rest, 0);
+    stream.read_exact(&mut message[head..])?;
+    Ok(message)
+}
+
+/// Returns a statement's text on one line, without comments.
+fn words(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|byte| *byte == 0);
+    let text = String::from_utf8_lossy(&bytes[..end.unwrap_or(bytes.len())]).into_owned();
+    let lines = text.lines().filter(|line| !line.starts_with("--"));
+    let words: Vec<&str> = lines.flat_map(str::split_whitespace).collect();
+    words.join(" ")
+}
