@@ -20,9 +20,15 @@ use crate::config::{Format, LogConfig};
 const OWN_TARGET: &str = "datapass_pull";
 
 /// Returns the id of this run: a random UUID, the same in log, reports and tables.
+///
+/// It tells runs apart and guards nothing, so that it needs no `/dev/urandom`, which a static
+/// binary in an empty root would look for.
 pub fn run_id() -> Uuid {
     static RUN_ID: OnceLock<Uuid> = OnceLock::new();
-    *RUN_ID.get_or_init(Uuid::new_v4)
+    *RUN_ID.get_or_init(|| {
+        let random = fastrand::u128(..).to_ne_bytes();
+        uuid::Builder::from_random_bytes(random).into_uuid()
+    })
 }
 
 /// Sets up the log of the process; a second call does nothing.

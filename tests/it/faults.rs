@@ -1,6 +1,9 @@
 //! What may go wrong × where: a cycle is hit at every request and at every statement, and each time
 //! the tables are as before or as after, and a plain next run makes them right.
 
+// What was covered is for a person to read.
+#![allow(clippy::print_stdout)]
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -13,6 +16,9 @@ type State = (Vec<i64>, i64, i64, Option<DateTime<Utc>>);
 
 /// How a cell ended, for the table: by action and place.
 type Covered = BTreeMap<(String, String), String>;
+
+/// An action on a request: its name, what the upstream does, and how the run may end.
+type Spoiled = (&'static str, Fault, &'static [(i32, &'static str)]);
 
 const ROWS: i64 = 25;
 
@@ -267,7 +273,7 @@ fn at_requests(bench: &mut Bench<'_>) {
             gate.open();
             bench.judge(action, &named, &outcome, &[(2, "interrupted")]);
         }
-        let faults: [(&str, Fault, &[(i32, &str)]); 7] = [
+        let faults: [Spoiled; 7] = [
             ("cut", Fault::CutBeforeAnswer, &[(2, "connection")]),
             ("cut body", Fault::CutBody(20), &[(2, "bad_body")]),
             (
