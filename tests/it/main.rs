@@ -7,6 +7,7 @@
 
 mod alerts;
 mod answers;
+mod bare;
 mod cycle;
 mod docs;
 mod environment;

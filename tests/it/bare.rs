@@ -1,0 +1,152 @@
+//! The static binary as process 1 of a bare container: the root that `Containerfile` makes, read
+//! only, as a user without a name or a home, without `/tmp`, `/dev` and `/proc`.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Instant;
+
+use crate::harness::*;
+
+/// The most bytes that the release binary may have.
+const MAX_BINARY_BYTES: u64 = 10_000_000;
+
+/// Enters new namespaces and an empty root: `sh -c … sh ROOT USER ENTRY (our own path) ARGUMENT…`.
+const ENTER: &str = r#"
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+root=$1 user=$2 entry=$3
+shift 4
+exec unshare --pid --fork --kill-child --mount sh -c '
+    root=$1 user=$2 entry=$3
+    shift 3
+    mount --bind "$root" "$root" && mount -o remount,bind,ro "$root" &&
+        exec chroot --userspec="$user" "$root" "$entry" "$@"' sh "$root" "$user" "$entry" "$@""#;
+
+fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/static");
+        let built = Command::new(script).output().unwrap();
+        assert!(
+            built.status.success(),
+            "{}",
+            String::from_utf8_lossy(&built.stderr)
+        );
+        String::from_utf8(built.stdout).unwrap().trim().into()
+    })
+}
+
+/// What the last stage of `Containerfile` says.
+struct Image {
+    root: tempfile::TempDir,
+    user: String,
+    entry: String,
+}
+
+impl Image {
+    /// Assembles the root by the `COPY` lines; `keep` picks among what is copied.
+    fn assemble(keep: impl Fn(&str) -> bool) -> Self {
+        let file =
+            fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Containerfile")).unwrap();
+        let (_, stage) = file.split_once("FROM scratch\n").unwrap();
+        let mut image = Self {
+            root: tempfile::tempdir().unwrap(),
+            user: String::new(),
+            entry: String::new(),
+        };
+        let root = image.root.path().to_owned();
+        fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).unwrap();
+        for line in stage.lines() {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            match words[..] {
+                ["COPY", "--from=build", from, to] if keep(to) => {
+                    let from = match from.ends_with("/release/datapass-pull") {
+                        true => binary(),
+                        false => Path::new(from),
+                    };
+                    let to = root.join(to.trim_start_matches('/'));
+                    fs::create_dir_all(to.parent().unwrap()).unwrap();
+                    fs::copy(from, to).unwrap();
+                }
+                ["COPY", ..] => {}
+                ["USER", user] => user.clone_into(&mut image.user),
+                ["ENTRYPOINT", words] => {
+                    let [entry]: [String; 1] = serde_json::from_str(words).unwrap();
+                    image.entry = entry;
+                }
+                _ => panic!("not understood: {line}"),
+            }
+        }
+        let (user, group) = image.user.split_once(':').unwrap();
+        assert!(user.parse::<u32>().unwrap() > 0 && group.parse::<u32>().unwrap() > 0);
+        image
+    }
+
+    /// Puts a run into the image, as process 1.
+    fn run(&self, run: Run, user: &str) -> Run {
+        let root = self.root.path().to_str().unwrap();
+        run.through(["sh", "-c", ENTER, "sh", root, user, &self.entry])
+    }
+}
+
+#[test]
+fn the_release_binary_is_small() {
+    let bytes = fs::metadata(binary()).unwrap().len();
+    assert!(bytes <= MAX_BINARY_BYTES, "{bytes} bytes");
+}
+
+#[test]
+fn a_whole_cycle_in_a_bare_container() {
+    let image = Image::assemble(|_| true);
+    for (user, zone) in [
+        (&*image.user, None),
+        ("12345:12345", Some(":Nowhere/Else")),
+        ("0:0", Some("")),
+    ] {
+        let (upstream, database) = (DataPass::start(), Database::migrated());
+        upstream.add(Demande::cnous(1));
+        let mut run = Run::cycle(&upstream, &database).args(["--enqueue", "none"]);
+        if let Some(zone) = zone {
+            run = run.env("TZ", zone);
+        }
+        assert_eq!(image.run(run, user).output().success().created, 1, "{user}");
+    }
+}
+
+#[test]
+fn https_without_a_root_certificate_is_a_clear_error() {
+    let image = Image::assemble(|to| to.ends_with("/datapass-pull"));
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    let run = Run::cycle(&upstream, &database)
+        .env("DATAPASS_AUTH_URL", "https://datapass.invalid/token")
+        .env("DATAPASS_API_BASE_URL", "https://datapass.invalid/api");
+    let outcome = image.run(run, &image.user).output();
+    outcome.permanent("configuration");
+    assert!(
+        outcome.stderr.contains("No root certificate"),
+        "{}",
+        outcome.stderr
+    );
+}
+
+#[test]
+fn process_one_answers_a_signal_within_two_seconds() {
+    let image = Image::assemble(|_| true);
+    for signal in ["TERM", "INT"] {
+        let (upstream, database) = (DataPass::start(), Database::migrated());
+        let gate = upstream.gate(On::page(1));
+        let run = Run::cycle(&upstream, &database).args(["--enqueue", "none"]);
+        let running = image.run(run, &image.user).spawn();
+        gate.reached();
+        let pid = running.pid();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        let kill = ["-c", "kill -s \"$0\" \"$1\"", signal, children.trim()];
+        let begun = Instant::now();
+        assert!(Command::new("sh").args(kill).status().unwrap().success());
+        running.wait().transient("interrupted");
+        assert!(begun.elapsed().as_millis() < 2000, "{signal}");
+        gate.open();
+    }
+}
