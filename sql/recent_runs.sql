@@ -1,4 +1,5 @@
-SELECT started_at::timestamptz, outcome, reason, created, rejected, missing, dropped, duration_ms, enqueue
+SELECT started_at::timestamptz, outcome, reason, stage, created, rejected, missing, dropped,
+       duration_ms
   FROM datapass_pull_runs
  WHERE kind = 'cycle'
  ORDER BY started_at DESC, id DESC

@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use log::{info, warn};
+use postgres::Row;
 use postgres::types::Type;
 use serde_json::json;
 
@@ -31,14 +32,42 @@ const CLOSE_REJECTIONS: &str = include_str!("../sql/close_rejections.sql");
 /// without a pause.
 const BATCH_ROWS: usize = 2_000;
 
-/// The rejections that were neither closed nor seen since, when the cycle began: by reference,
-/// whether a person accepted them.
-pub type Tracked = HashMap<String, bool>;
+/// The rejections that a cycle begins with, by reference.
+pub type Tracked = HashMap<String, Known>;
 
-/// Reads the rejections to try again.
+/// A rejection that is not closed, or one that a person decided about.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// The decision.
+    pub acceptance: Option<Acceptance>,
+    /// Whether the entry passed or left the listing.
+    pub closed: bool,
+}
+
+impl Known {
+    /// Returns the state of the entry, should it fail again.
+    fn state(self, entry: &Listed) -> State {
+        rejections::next(self.acceptance, Observed::Failed(entry.time()))
+    }
+
+    fn is_open(self, entry: &Listed) -> bool {
+        !self.closed && self.state(entry) == State::Open
+    }
+}
+
+/// Reads the rejections to try again, and the decisions.
 pub fn tracked(tx: &mut Tx<'_>) -> Result<Tracked, TxError> {
     let rows = tx.rows("read the rejections", TRACKED_REJECTIONS, &[])?;
-    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    Ok(rows.iter().map(known).collect())
+}
+
+fn known(row: &Row) -> (String, Known) {
+    let accepted: bool = row.get(1);
+    let known = Known {
+        acceptance: accepted.then(|| Acceptance(row.get(2))),
+        closed: row.get(3),
+    };
+    (row.get(0), known)
 }
 
 /// An entry, and what its rejection is filed under.
@@ -104,15 +133,18 @@ impl Plan {
         let future = times().filter(|time| *time > clock).count() as u64;
         let listed: HashSet<&str> = entries.iter().map(|entry| &*entry.reference).collect();
         let left = tracked
-            .keys()
-            .filter(|known| !listed.contains(known.as_str()));
-        let left = left.cloned().collect();
+            .iter()
+            .filter(|(known, it)| !it.closed && !listed.contains(known.as_str()));
+        let left = left.map(|(known, _)| known.clone()).collect();
         let is_matched = |entry: &Listed| {
             let in_time = match (entry.time(), since) {
                 (Some(time), Some(since)) => time >= since,
                 _ => true,
             };
-            in_time || tracked.get(&entry.reference) == Some(&false)
+            in_time
+                || tracked
+                    .get(&entry.reference)
+                    .is_some_and(|known| known.is_open(entry))
         };
         let (mut matched, earlier): (Vec<Listed>, Vec<Listed>) =
             entries.into_iter().partition(is_matched);
@@ -181,7 +213,12 @@ pub fn reconcile(
             passed.push(&entry.reference);
             continue;
         }
-        if never_validated && !plan.first_run && !plan.tracked.contains_key(&entry.reference) {
+        let tracked = || {
+            plan.tracked
+                .get(&entry.reference)
+                .is_some_and(|it| !it.closed)
+        };
+        if never_validated && !plan.first_run && !tracked() {
             summary.dropped += 1;
             findings.dropped.push(entry.reference.clone());
             continue;
@@ -206,7 +243,10 @@ pub fn reconcile(
         .earlier
         .iter()
         .filter(|entry| is_existing(entry).is_none())
-        .filter(|entry| plan.tracked.get(&entry.reference) != Some(&true))
+        .filter(|entry| {
+            let known = plan.tracked.get(&entry.reference);
+            known.is_none_or(|known| known.state(entry) != State::Accepted)
+        })
         .count() as u64;
     warn_of(&findings, summary);
     Ok(findings)
@@ -343,19 +383,15 @@ fn reject(
         READ_REJECTIONS,
         &[(&references, Type::TEXT_ARRAY)],
     )?;
-    let acceptances: HashMap<String, Acceptance> = rows
-        .iter()
-        .filter(|row| row.get(1))
-        .map(|row| (row.get(0), Acceptance(row.get(2))))
-        .collect();
+    let stored: Tracked = rows.iter().map(known).collect();
     let mut accepted: Vec<&str> = Vec::new();
     let mut records = HashMap::new();
     for (entry, rejected) in failed {
         let reference = &*entry.reference;
         let time = entry.time();
         let reasons: Vec<String> = rejected.faults.iter().map(ToString::to_string).collect();
-        let observed = Observed::Failed(time);
-        if rejections::next(acceptances.get(reference).copied(), observed) == State::Accepted {
+        let known = stored.get(reference).copied().unwrap_or_default();
+        if known.state(entry) == State::Accepted {
             summary.accepted += 1;
             accepted.push(reference);
         } else {

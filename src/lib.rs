@@ -15,7 +15,8 @@
 //!   [`advance`] for the arithmetic of the [`watermark`].
 //! - [`store`] runs transactions; [`db`] connects, classifies errors, migrates; [`tls`] is for both.
 //! - [`report`], [`runs`], [`metrics`] and [`alerts`] tell how it ended.
-//! - [`check`], [`status`], [`rejected`] and [`schedule`] are the other commands.
+//! - [`check`], [`status`], [`rejected`] and [`schedule`] are the other commands; [`columns`] fits
+//!   what they say to a terminal.
 
 pub mod advance;
 pub mod alerts;
@@ -24,6 +25,7 @@ pub mod auth;
 pub mod budget;
 pub mod check;
 pub mod cli;
+pub mod columns;
 pub mod config;
 pub mod create;
 pub mod cycle;

@@ -1,11 +1,10 @@
 //! `rejected list` and `rejected accept`: what failed validation, and a person's decision about it.
 
-use std::fmt::Write;
-
 use chrono::{DateTime, Utc};
 use postgres::types::Type;
 use serde::Serialize;
 
+use crate::columns;
 use crate::config::Format;
 use crate::error::{Failure, Reason, Result, Stage};
 use crate::logging::escape;
@@ -76,7 +75,8 @@ pub fn read(tx: &mut Tx<'_>) -> Result<Vec<Rejection>, TxError> {
     Ok(rejections.collect())
 }
 
-/// Lists the rejections, the id first; text fits 80 columns as far as the reasons do.
+/// Lists the rejections, the id first. The text fits 80 columns, but for an id that is longer: it is
+/// never broken, so that it can be copied.
 pub fn list(store: &mut Store, format: Format) -> Result<String> {
     let rejections = store.transaction(Stage::Prepare, Access::ReadOnly, read)?;
     if format == Format::Json {
@@ -84,24 +84,27 @@ pub fn list(store: &mut Store, format: Format) -> Result<String> {
     }
     let mut text = String::new();
     for it in &rejections {
-        let state = match &it.accepted_reason {
-            Some(reason) => format!("accepted: {}", escape(reason)),
-            None => "open".to_owned(),
+        let state = match (&it.accepted_at, &it.accepted_reason) {
+            (None, _) => "open".to_owned(),
+            (Some(at), reason) => format!(
+                "accepted {}: {}",
+                at.format("%F"),
+                reason.as_deref().unwrap_or("no reason")
+            ),
         };
-        // Writing to a string cannot fail.
-        let _ = writeln!(
-            text,
-            "{}  {}",
-            escape(&it.reference),
-            escape(&it.reasons.join(", "))
-        );
-        let _ = writeln!(
-            text,
-            "    first {}, last {}, seen {} times, {state}",
+        let times = match it.times_seen {
+            1 => "once".to_owned(),
+            times => format!("{times} times"),
+        };
+        let seen = format!(
+            "seen {times}, first {}, last {} (UTC); {state}",
             it.first_seen_at.format("%F %R"),
             it.last_seen_at.format("%F %R"),
-            it.times_seen,
         );
+        text.push_str(&escape(&it.reference));
+        text.push('\n');
+        text.push_str(&columns::entry("    ", &it.reasons.join(", ")));
+        text.push_str(&columns::entry("    ", &seen));
     }
     Ok(text)
 }
@@ -113,9 +116,9 @@ pub fn list(store: &mut Store, format: Format) -> Result<String> {
 pub fn accept(store: &mut Store, id: &str, reason: &str) -> Result<String> {
     let refused = |reason, message: &str| Failure::new(Stage::Prepare, reason, message);
     // The number alone means the demande of that number.
-    let reference = match id.parse::<u64>() {
-        Ok(number) => format!("D{number}"),
-        Err(_) => id.to_owned(),
+    let reference = match id.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => format!("D{id}"),
+        false => id.to_owned(),
     };
     store.transaction(Stage::Prepare, Access::ReadWrite, |tx| {
         watermark::lock(tx, false)?;

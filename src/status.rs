@@ -1,27 +1,40 @@
 //! `status`: where the pull stands, for a person at three in the morning, or as JSON.
 
-use std::fmt::Write;
-
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 
+use crate::columns;
 use crate::config::{Format, JobConfig};
-use crate::error::{Result, Stage};
-use crate::jobs;
-use crate::logging::escape;
-use crate::rejected;
+use crate::error::{Reason, Result, Stage};
+use crate::jobs::{self, Queue};
+use crate::rejected::{self, Rejection};
 use crate::report::rfc3339;
-use crate::runs;
-use crate::store::{Access, Store};
-use crate::watermark;
+use crate::runs::{self, LastSuccess};
+use crate::store::{Access, Store, Tx, TxError};
+use crate::watermark::{self, Watermark};
 
 const RECENT_RUNS: &str = include_str!("../sql/recent_runs.sql");
+
+/// What there is to tell.
+struct State {
+    now: DateTime<Utc>,
+    watermark: Watermark,
+    /// The entry that holds the watermark, and since when.
+    held: Option<(Rejection, DateTime<Utc>)>,
+    open: usize,
+    accepted: usize,
+    last_success: Option<LastSuccess>,
+    /// The queue that a cycle would choose, or why it would fail.
+    queue: std::result::Result<Queue, String>,
+    runs: Vec<Run>,
+}
 
 /// One of the last cycles.
 struct Run {
     started_at: DateTime<Utc>,
     outcome: Option<String>,
     reason: Option<String>,
+    stage: Option<String>,
     created: i64,
     rejected: i64,
     missing: i64,
@@ -31,118 +44,152 @@ struct Run {
 
 /// Reads the state and writes it down; the text fits 80 columns.
 pub fn status(store: &mut Store, job: &JobConfig, format: Format) -> Result<String> {
-    store.transaction(Stage::Prepare, Access::ReadOnly, |tx| {
-        let watermark = watermark::read(tx)?;
-        let rejections = rejected::read(tx)?;
-        let last_success = runs::last_success(tx)?;
-        let queue = jobs::choose(tx, job)?;
-        let rows = tx.rows("read the last runs", RECENT_RUNS, &[])?;
-        let runs: Vec<Run> = rows
-            .iter()
-            .map(|row| Run {
-                started_at: row.get(0),
-                outcome: row.get(1),
-                reason: row.get(2),
-                created: row.get(3),
-                rejected: row.get(4),
-                missing: row.get(5),
-                dropped: row.get(6),
-                duration_ms: row.get(7),
+    let state = store.transaction(Stage::Prepare, Access::ReadOnly, |tx| read(tx, job))?;
+    Ok(match format {
+        Format::Json => format!("{}\n", state.json()),
+        Format::Text => state.text(),
+    })
+}
+
+fn read(tx: &mut Tx<'_>, job: &JobConfig) -> Result<State, TxError> {
+    let watermark = watermark::read(tx)?;
+    let rejections = rejected::read(tx)?;
+    let accepted = rejections.iter().filter(|it| it.accepted_at.is_some());
+    let accepted = accepted.count();
+    let open = rejections.len() - accepted;
+    // The list is by validation time, so the first open one is what holds, unless it is dated
+    // after what the watermark has reached.
+    let holder = rejections
+        .into_iter()
+        .find(|it| it.accepted_at.is_none() && it.last_validated_at.is_some())
+        .filter(|it| it.last_validated_at <= watermark.time);
+    let held = match holder {
+        Some(it) => {
+            let moved = watermark::moved_at(tx)?;
+            let since = moved.map_or(it.first_seen_at, |moved| moved.max(it.first_seen_at));
+            Some((it, since))
+        }
+        None => None,
+    };
+    let queue = match jobs::choose(tx, job) {
+        Ok(queue) => Ok(queue),
+        Err(TxError::Failed(failure)) if failure.reason == Reason::EnqueueRefused => {
+            Err(failure.story())
+        }
+        Err(error) => return Err(error),
+    };
+    let runs = tx.rows("read the last runs", RECENT_RUNS, &[])?;
+    let runs = runs.iter().map(|row| Run {
+        started_at: row.get(0),
+        outcome: row.get(1),
+        reason: row.get(2),
+        stage: row.get(3),
+        created: row.get(4),
+        rejected: row.get(5),
+        missing: row.get(6),
+        dropped: row.get(7),
+        duration_ms: row.get(8),
+    });
+    Ok(State {
+        now: Utc::now(),
+        watermark,
+        held,
+        open,
+        accepted,
+        last_success: runs::last_success(tx)?,
+        queue,
+        runs: runs.collect(),
+    })
+}
+
+impl State {
+    fn json(&self) -> Value {
+        let run = |run: &Run| {
+            json!({
+                "started_at": rfc3339(run.started_at),
+                "outcome": run.outcome,
+                "reason": run.reason,
+                "stage": run.stage,
+                "created": run.created,
+                "rejected": run.rejected,
+                "missing": run.missing,
+                "dropped": run.dropped,
+                "duration_ms": run.duration_ms,
             })
-            .collect();
-        let accepted = rejections
-            .iter()
-            .filter(|it| it.accepted_at.is_some())
-            .count();
-        let open = rejections.len() - accepted;
-        // The list is by validation time, so the first open one with a time is what holds.
-        let holder = rejections
-            .iter()
-            .find(|it| it.accepted_at.is_none() && it.last_validated_at.is_some());
-        let now = Utc::now();
-        if format == Format::Json {
-            let recent: Vec<Value> = runs
-                .iter()
-                .map(|run| {
-                    json!({
-                        "started_at": rfc3339(run.started_at), "outcome": run.outcome,
-                        "reason": run.reason, "created": run.created, "rejected": run.rejected,
-                        "missing": run.missing, "dropped": run.dropped,
-                        "duration_ms": run.duration_ms,
-                    })
-                })
-                .collect();
-            let answer = json!({
-                "definition_id": watermark.definition_id,
-                "watermark": watermark.time.map(rfc3339),
-                "watermark_age_seconds": watermark.time.map(|time| (now - time).num_seconds()),
-                "held_by": holder,
-                "last_success": last_success.map(|last| rfc3339(last.started_at)),
-                "missing": last_success.map(|last| last.missing),
-                "rejected": open,
-                "accepted": accepted,
-                "enqueue": queue.as_str(),
-                "runs": recent,
-            });
-            return Ok(format!("{answer}\n"));
-        }
-        let since = |time: DateTime<Utc>| format!("{} ({} ago)", rfc3339(time), age(now - time));
-        let none = || "none".to_owned();
-        let mut text = String::new();
-        let mut line = |name: &str, value: String| {
-            // Writing to a string cannot fail.
-            let _ = writeln!(text, "{name:<14}{value}");
         };
-        line(
-            "definition",
-            watermark
-                .definition_id
-                .as_deref()
-                .map_or_else(none, |it| escape(it).into()),
-        );
-        line("watermark", watermark.time.map_or_else(none, since));
-        if let Some(it) = holder {
-            line(
-                "held by",
-                format!(
-                    "{}: {}",
-                    escape(&it.reference),
-                    escape(&it.reasons.join(", "))
-                ),
-            );
-            line("held since", since(it.first_seen_at));
+        let watermark = self.watermark.time;
+        json!({
+            "definition_id": self.watermark.definition_id,
+            "watermark": watermark.map(rfc3339),
+            "watermark_age_seconds": watermark.map(|time| (self.now - time).num_seconds()),
+            "held_by": self.held.as_ref().map(|(holder, _)| holder),
+            "held_since": self.held.as_ref().map(|(_, since)| rfc3339(*since)),
+            "last_success": self.last_success.map(|last| rfc3339(last.started_at)),
+            "missing": self.last_success.map(|last| last.missing),
+            "rejected": self.open,
+            "accepted": self.accepted,
+            "enqueue": self.queue.as_ref().map_or("refused", |queue| queue.as_str()),
+            "enqueue_detail": self.jobs(),
+            "runs": self.runs.iter().map(run).collect::<Vec<_>>(),
+        })
+    }
+
+    fn text(&self) -> String {
+        let since =
+            |time: DateTime<Utc>| format!("{} ({} ago)", rfc3339(time), age(self.now - time));
+        let or_none = |text: Option<String>| text.unwrap_or_else(|| "none".to_owned());
+        let mut lines = vec![
+            ("definition", or_none(self.watermark.definition_id.clone())),
+            ("watermark", or_none(self.watermark.time.map(since))),
+        ];
+        if let Some((holder, held_since)) = &self.held {
+            let reasons = holder.reasons.join(", ");
+            lines.push(("held by", format!("{}: {reasons}", holder.reference)));
+            lines.push(("held since", since(*held_since)));
         }
-        line(
+        let last = self.last_success;
+        let missing = last.map(|last| last.missing.to_string());
+        lines.push((
             "last success",
-            last_success.map_or_else(none, |last| since(last.started_at)),
-        );
-        line("rejected", format!("{open} open, {accepted} accepted"));
-        line(
-            "missing",
-            last_success.map_or_else(none, |last| last.missing.to_string()),
-        );
-        line("jobs go to", queue.describe().to_owned());
-        if !runs.is_empty() {
-            let _ = writeln!(
-                text,
-                "\n{:<17}{:<11}{:<22}{:>8}{:>9}{:>8}",
+            or_none(last.map(|last| since(last.started_at))),
+        ));
+        lines.push((
+            "rejected",
+            format!("{} open, {} accepted", self.open, self.accepted),
+        ));
+        lines.push(("missing", or_none(missing)));
+        lines.push(("jobs go to", self.jobs()));
+        let mut text: String = lines
+            .iter()
+            .map(|(name, value)| columns::entry(&format!("{name:<14}"), value))
+            .collect();
+        if !self.runs.is_empty() {
+            text.push_str(&format!(
+                "\n{:<17}{:<11}{:<21}{:>9}{:>10}{:>9}\n",
                 "started (UTC)", "outcome", "reason", "created", "rejected", "ms"
-            );
+            ));
         }
-        for run in &runs {
-            let _ = writeln!(
-                text,
-                "{:<17}{:<11}{:<22}{:>8}{:>9}{:>8}",
+        for run in &self.runs {
+            text.push_str(&format!(
+                "{:<17}{:<11}{:<21}{:>9}{:>10}{:>9}\n",
                 run.started_at.format("%F %R").to_string(),
                 run.outcome.as_deref().unwrap_or("-"),
                 run.reason.as_deref().unwrap_or("-"),
                 run.created,
                 run.rejected,
                 run.duration_ms,
-            );
+            ));
         }
-        Ok(text)
-    })
+        text
+    }
+
+    /// Tells where jobs go, or why a cycle would be refused.
+    fn jobs(&self) -> String {
+        match &self.queue {
+            Ok(queue) => queue.describe().to_owned(),
+            Err(refusal) => format!("nowhere, a cycle would fail: {refusal}"),
+        }
+    }
 }
 
 /// Writes an age in its two greatest units.

@@ -15,6 +15,7 @@ use crate::runs;
 use crate::store::{Access, Store, Tx, TxError};
 
 const READ_WATERMARK: &str = include_str!("../sql/read_watermark.sql");
+const WATERMARK_MOVED: &str = include_str!("../sql/watermark_moved.sql");
 const LOCK_WATERMARK: &str = include_str!("../sql/lock_watermark.sql");
 const INSERT_WATERMARK: &str = include_str!("../sql/insert_watermark.sql");
 const MOVE_WATERMARK: &str = include_str!("../sql/move_watermark.sql");
@@ -51,6 +52,12 @@ impl Watermark {
 /// Reads the watermark without a lock.
 pub fn read(tx: &mut Tx<'_>) -> Result<Watermark, TxError> {
     Ok(select(tx, READ_WATERMARK)?.unwrap_or_default())
+}
+
+/// Returns when the watermark moved last.
+pub fn moved_at(tx: &mut Tx<'_>) -> Result<Option<DateTime<Utc>>, TxError> {
+    let rows = tx.rows("read when the watermark moved", WATERMARK_MOVED, &[])?;
+    Ok(rows.first().map(|row| row.get(0)))
 }
 
 /// Takes the lock under which cycles take turns; with `dry_run` only reads.

@@ -21,4 +21,5 @@ mod model;
 mod promises;
 mod schedule;
 mod schema;
+mod status;
 mod tls;

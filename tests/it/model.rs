@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use datapass_pull::advance::{self, Covered};
-use datapass_pull::create::{Plan, Tracked};
+use datapass_pull::create::{Known, Plan, Tracked};
 use datapass_pull::list::decode::{Element, Entry, Fault, Key, Rejected, Valid, ValidatedAt};
 use datapass_pull::list::paging::{Paging, Unproved};
 use datapass_pull::types::{Entity, EntityType, Perimeter};
@@ -278,7 +278,11 @@ fn cycle(upstream: &mut Upstream, tables: &mut Tables, moving: bool, nested: boo
     let since = tables
         .watermark
         .map(|watermark| advance::since(watermark, LOOKBACK));
-    let tracked: Tracked = tables.open.iter().map(|it| (it.clone(), false)).collect();
+    let tracked: Tracked = tables
+        .open
+        .iter()
+        .map(|it| (it.clone(), Known::default()))
+        .collect();
     let clock = instant(upstream.now / 1000 * 1000);
     let (before, from) = (upstream.listed(), upstream.changes.len());
     let Ok(listed) = list(upstream, limit, concurrency, moving) else {
