@@ -128,7 +128,7 @@ fn reading(count: usize, delay: Duration, gzip: bool) {
 fn creating() {
     let upstream = Upstream::start(10_000, Duration::ZERO, false);
     let database = Database::migrated();
-    database.exec(GOOD_JOBS);
+    database.exec(harness::GOOD_JOBS_3_99);
     run(&mut upstream.cycle(&database));
     let file = tempfile::NamedTempFile::new().unwrap();
     let path = file.path().display().to_string();
@@ -156,12 +156,3 @@ fn creating() {
         more.as_secs_f64() / create.floor.as_secs_f64()
     );
 }
-
-/// The columns of GoodJob 3.99, without its indexes: the floor has no jobs at all.
-const GOOD_JOBS: &str = "create table good_jobs (
-    id uuid primary key default gen_random_uuid(), queue_name text, priority integer,
-    serialized_params jsonb, scheduled_at timestamp, performed_at timestamp, finished_at timestamp,
-    error text, created_at timestamp not null, updated_at timestamp not null, active_job_id uuid,
-    concurrency_key text, cron_key text, cron_at timestamp, batch_id uuid, is_discrete boolean,
-    executions_count integer, job_class text, error_event smallint, labels text[],
-    locked_by_id uuid, locked_at timestamp)";

@@ -411,3 +411,64 @@ fn sixty_random_kills_leave_all_or_nothing() {
     run().output().success();
     assert_eq!(state(&database), after);
 }
+
+#[test]
+fn an_overtaken_run_does_not_rewind_the_watermark() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    let run = || Run::cycle(&upstream, &database).args(["--enqueue", "none"]);
+    let minute = |minutes| at("2026-05-18T10:00:00Z") + TimeDelta::minutes(minutes);
+    upstream.add(Demande::cnous(1).validated(minute(1)));
+    let proxy = Proxy::start(&database);
+    let through = || run().env("DATABASE_URL", proxy.url(&database));
+    through().args(["--dry-run"]).output().success();
+    let begun = proxy.reset();
+    let second = begun
+        .iter()
+        .rposition(|text| text.starts_with("START TRANSACTION"));
+    let hold = proxy.hold(Place::Before(second.unwrap()));
+    let overtaken = through().spawn();
+    let held = hold.reached();
+    upstream.add(Demande::cnous(2).validated(minute(90)));
+    let faster = run().output().success();
+    assert_eq!((faster.created, faster.watermark), (2, Some(minute(90))));
+    held.go_on();
+    let overtaken = overtaken.wait().success();
+    assert_eq!((overtaken.created, overtaken.existing), (0, 1));
+    assert_eq!(overtaken.watermark, Some(minute(90)));
+    assert_eq!(database.watermark(), Some(minute(90)));
+    assert_eq!(database.count("proactivite_requests"), 2);
+}
+
+#[test]
+fn a_full_disk_is_transient_and_undoes_everything() {
+    let cluster = Cluster::with().small("16m").start();
+    let (upstream, database) = (DataPass::start(), cluster.migrated());
+    fill(&upstream, 200);
+    database.exec(GOOD_JOBS_3_99);
+    let small = cluster.small();
+    let mut client = database.client();
+    let sql = format!("create tablespace small location '{}'", small.display());
+    client.batch_execute(&sql).unwrap();
+    client
+        .batch_execute("alter table good_jobs set tablespace small")
+        .unwrap();
+    client
+        .batch_execute("create table filler (text text) tablespace small")
+        .unwrap();
+    client
+        .batch_execute("alter table filler alter text set storage plain")
+        .unwrap();
+    // Ever smaller pieces, until not one more page fits.
+    for rows in [1000, 100, 10, 1] {
+        let sql =
+            format!("insert into filler select repeat('x', 7000) from generate_series(1, {rows})");
+        while client.batch_execute(&sql).is_ok() {}
+    }
+    let before = state(&database);
+    let run = || Run::cycle(&upstream, &database).any_stderr();
+    run().output().transient("database_busy");
+    assert_eq!(state(&database), before);
+    client.batch_execute("drop table filler").unwrap();
+    let summary = run().output().success();
+    assert_eq!((summary.created, summary.enqueued), (199, 199));
+}
