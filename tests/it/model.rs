@@ -5,7 +5,11 @@
 //! one by one and in bursts, and a validation becomes visible later than the time it carries. Pages
 //! in flight are answered in any order, each from a snapshot of its own.
 
+// What was tried is for a person to read.
+#![allow(clippy::print_stdout)]
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -17,6 +21,29 @@ use datapass_pull::types::{Entity, EntityType, Perimeter};
 use proptest::prelude::*;
 
 const LOOKBACK: Duration = Duration::from_secs(60);
+/// How many histories are driven.
+const HISTORIES: u32 = 1_000;
+
+/// What the histories did together.
+#[derive(Debug)]
+struct Counts {
+    histories: u32,
+    listings_proved: u64,
+    listings_given_up: u64,
+    requests: u64,
+    drift_rewinds: u64,
+    rows: usize,
+}
+
+static COUNTS: Mutex<Counts> = Mutex::new(Counts {
+    histories: 0,
+    listings_proved: 0,
+    listings_given_up: 0,
+    requests: 0,
+    drift_rewinds: 0,
+    rows: 0,
+});
+
 /// How late a validation becomes visible at most, in milliseconds: less than the look-back.
 const COMMIT_DELAY_MS: i64 = 20_000;
 
@@ -226,6 +253,7 @@ impl Upstream {
 struct Listed {
     elements: HashMap<Key, Element>,
     requests: u64,
+    drift_rewinds: u64,
 }
 
 /// Drives the real judgement as its driver does, with answers in any order.
@@ -267,7 +295,12 @@ fn list(
         }
         assert!(requests < 10_000, "bounded");
     }
-    Ok(Listed { elements, requests })
+    let drift_rewinds = paging.drift_rewinds();
+    Ok(Listed {
+        elements,
+        requests,
+        drift_rewinds,
+    })
 }
 
 #[derive(Default)]
@@ -295,8 +328,15 @@ fn cycle(upstream: &mut Upstream, tables: &mut Tables, moving: bool, nested: boo
             moving,
             "a list that stands still is always proved ({limit}, {concurrency})"
         );
+        COUNTS.lock().unwrap().listings_given_up += 1;
         return false;
     };
+    {
+        let mut counts = COUNTS.lock().unwrap();
+        counts.listings_proved += 1;
+        counts.requests += listed.requests;
+        counts.drift_rewinds += listed.drift_rewinds;
+    }
     let changed: BTreeSet<i64> = upstream.changes[from..].iter().copied().collect();
     // As they were when the listing ended: another cycle may take its time from here on.
     let still: Vec<(i64, Demande)> = before
@@ -362,7 +402,7 @@ fn cycle(upstream: &mut Upstream, tables: &mut Tables, moving: bool, nested: boo
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: HISTORIES, ..ProptestConfig::default() })]
 
     /// Nothing is lost and nothing happens twice, whatever moves.
     #[test]
@@ -385,6 +425,12 @@ proptest! {
             }
         }
         prop_assert!(tables.rows.values().all(|rows| *rows == 1));
+        let mut counts = COUNTS.lock().unwrap();
+        counts.histories += 1;
+        counts.rows += tables.rows.len();
+        if counts.histories == HISTORIES {
+            println!("{counts:?}");
+        }
     }
 }
 
