@@ -1,5 +1,5 @@
--- What alerts compare with: when a cycle last succeeded, and how many entries it then missed.
-SELECT started_at, missing
+-- The last cycle that succeeded: when it began, what it listed, and what it missed.
+SELECT started_at, seen, missing
   FROM datapass_pull_runs
  WHERE outcome = 'success' AND kind = 'cycle'
  ORDER BY started_at DESC

@@ -79,6 +79,8 @@ struct Before {
     since: Option<DateTime<Utc>>,
     tracked: Tracked,
     queue: Queue,
+    /// How many demandes the last complete listing had.
+    expected_rows: Option<u64>,
 }
 
 /// Runs one cycle.
@@ -102,7 +104,13 @@ pub fn run(config: &PullConfig, budget: &Budget, account: &SharedAccount) -> Res
     };
     let source = Arc::clone(&session);
     let page_size = config.page_size as usize;
-    let listing = list::list(source, page_size, config.concurrency, &mut progress)?;
+    let listing = list::list(
+        source,
+        page_size,
+        config.concurrency,
+        before.expected_rows,
+        &mut progress,
+    )?;
     let is_ours = |element: &Element| element.entry.as_ref().is_some_and(|it| it.of_definition);
     if !listing.elements.iter().any(is_ours) {
         demand_right(&session)?;
@@ -174,6 +182,7 @@ fn prepare(store: &mut Store, config: &PullConfig, account: &SharedAccount) -> R
             since,
             tracked,
             queue,
+            expected_rows: last_success.and_then(|last| u64::try_from(last.seen).ok()),
         })
     })
 }

@@ -18,6 +18,8 @@ const LAST_SUCCESS: &str = include_str!("../sql/last_success.sql");
 pub struct LastSuccess {
     /// When it began.
     pub started_at: DateTime<Utc>,
+    /// How many demandes it listed.
+    pub seen: i64,
     /// How many entries it missed.
     pub missing: i64,
 }
@@ -27,7 +29,8 @@ pub fn last_success(tx: &mut Tx<'_>) -> Result<Option<LastSuccess>, TxError> {
     let rows = tx.rows("read the last run", LAST_SUCCESS, &[])?;
     Ok(rows.first().map(|row| LastSuccess {
         started_at: row.get(0),
-        missing: row.get(1),
+        seen: row.get(1),
+        missing: row.get(2),
     }))
 }
 

@@ -8,6 +8,7 @@ pub mod decode;
 pub mod paging;
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -57,13 +58,16 @@ pub struct Progress {
 }
 
 /// Reads the whole listing, or fails without one.
+///
+/// `expected_rows` is how many rows it had last time, if that is known.
 pub fn list(
     source: Arc<dyn Source>,
     limit: usize,
     concurrency: usize,
+    expected_rows: Option<u64>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Listing> {
-    let mut paging = Paging::new(limit, concurrency);
+    let mut paging = Paging::new(limit, concurrency, expected_rows);
     let mut fetcher = Fetcher::start(source, limit, concurrency);
     let mut elements: HashMap<Key, Element> = HashMap::new();
     let mut clock = None;
@@ -146,15 +150,19 @@ fn unproved(error: Unproved) -> Failure {
 
 /// Fetches pages on threads of its own and hands them out in the order they were asked for.
 ///
-/// The threads are not waited for when a run ends early: they hold nothing that must be put back.
+/// There is a thread for each page that may be in flight; what is asked for beyond that waits. The
+/// threads are not waited for when a run ends early: they hold nothing that must be put back.
 struct Fetcher {
     jobs: mpsc::Sender<Job>,
     awaited: VecDeque<mpsc::Receiver<Result<Page>>>,
+    /// Set when nobody waits for the pages asked for until now.
+    forgotten: Arc<AtomicBool>,
 }
 
 struct Job {
     offset: u64,
     listed: bool,
+    forgotten: Arc<AtomicBool>,
     reply: mpsc::Sender<Result<Page>>,
 }
 
@@ -168,6 +176,9 @@ impl Fetcher {
                 loop {
                     let job = queue.lock().map(|queue| queue.recv());
                     let Ok(Ok(job)) = job else { break };
+                    if job.forgotten.load(Ordering::Relaxed) {
+                        continue;
+                    }
                     // A page that nobody waits for any more is not worth a word.
                     let _ = job.reply.send(source.page(job.offset, limit, job.listed));
                 }
@@ -176,6 +187,7 @@ impl Fetcher {
         Self {
             jobs,
             awaited: VecDeque::new(),
+            forgotten: Arc::default(),
         }
     }
 
@@ -185,6 +197,7 @@ impl Fetcher {
         let _ = self.jobs.send(Job {
             offset,
             listed,
+            forgotten: Arc::clone(&self.forgotten),
             reply,
         });
         self.awaited.push_back(page);
@@ -203,6 +216,7 @@ impl Fetcher {
 
     fn forget(&mut self) {
         self.awaited.clear();
+        std::mem::take(&mut self.forgotten).store(true, Ordering::Relaxed);
     }
 }
 

@@ -100,6 +100,8 @@ pub enum Remark {
 pub struct Paging {
     limit: usize,
     concurrency: usize,
+    /// How many rows the list had last time, until it shows itself longer.
+    expected_rows: Option<u64>,
     mode: Mode,
     /// Offsets whose pages are judged next, in this order.
     planned: VecDeque<u64>,
@@ -135,10 +137,14 @@ enum Mode {
 
 impl Paging {
     /// Starts a listing that asks for `limit` rows a page, `concurrency` pages at once.
-    pub fn new(limit: usize, concurrency: usize) -> Self {
+    ///
+    /// `expected_rows` is how many rows the list had last time. It tells how far to look ahead and
+    /// proves nothing: a list of another length costs a few requests more.
+    pub fn new(limit: usize, concurrency: usize, expected_rows: Option<u64>) -> Self {
         Self {
             limit,
             concurrency,
+            expected_rows,
             mode: Mode::Overlap {
                 frontier: None,
                 step_back: 0,
@@ -244,7 +250,7 @@ impl Paging {
         if ends {
             return true;
         }
-        let Some(step) = overlapping_step(page) else {
+        let Some(steps) = overlapping_steps(page) else {
             self.begin_twice();
             return true;
         };
@@ -258,25 +264,49 @@ impl Paging {
             frontier,
             step_back: 0,
         };
-        let next_offset = offset + step as u64;
+        let next_offset = offset + steps.wanted as u64;
         if offset > 0 && same {
             self.begin_probe(mode, offset, next_offset);
             return true;
         }
         self.mode = mode;
-        self.plan(next_offset);
+        // A page that was asked for ahead will do when it begins within this one.
+        let within = offset + 1..=offset + steps.furthest as u64;
+        if !self
+            .planned
+            .front()
+            .is_some_and(|next| within.contains(next))
+        {
+            self.plan(next_offset);
+        }
         // Only a page size that was seen to hold tells where the pages after the next one begin.
         if page.len() >= self.limit || page.len() == length_before {
-            let stride = (page.len() - overlap_rows(page.len())) as u64;
-            while self.planned.len() < self.concurrency {
-                let ahead = self
-                    .planned
-                    .back()
-                    .map_or(next_offset, |last| last + stride);
-                self.planned.push_back(ahead);
-            }
+            self.look_ahead(offset, page.len() as u64);
         }
         true
+    }
+
+    /// Plans the pages behind the one of `rows` rows at `offset`, as if nothing moved: as many as
+    /// may be in flight, and one more to go on with at once where the list is expected to have it.
+    fn look_ahead(&mut self, offset: u64, rows: u64) {
+        let surely = (offset + rows).saturating_sub(OVERLAP_ROWS as u64);
+        self.expected_rows = self.expected_rows.filter(|expected| surely <= *expected);
+        let expected = self.expected_rows.unwrap_or(u64::MAX);
+        let depth = self.concurrency + usize::from(self.expected_rows.is_some());
+        let (mut end, mut length) = (offset + rows, rows);
+        for nth in 0..depth {
+            let next = end - overlap_rows(length as usize) as u64;
+            let next = *self.planned.get(nth).unwrap_or(&next);
+            if nth == self.planned.len() {
+                self.planned.push_back(next);
+            }
+            // The page just planned comes after the last row, and so ends the list.
+            if end >= expected {
+                return;
+            }
+            length = rows.min(expected.saturating_sub(next));
+            end = next + length;
+        }
     }
 
     fn judge_probe(
@@ -400,9 +430,17 @@ fn overlap_rows(rows: usize) -> usize {
     OVERLAP_ROWS.min(rows / 2).max(1)
 }
 
-/// Returns how far the next page begins behind this one's first row, so that it joins when nothing
-/// moves; `None` when there is no such place.
-fn overlapping_step(page: &[Element]) -> Option<usize> {
+/// How far behind a page's first row the next page may begin.
+struct Steps {
+    /// Where it shares enough rows to join although some leave meanwhile.
+    wanted: usize,
+    /// The last place where it joins when nothing moves.
+    furthest: usize,
+}
+
+/// Returns where the page after this one begins, so that it joins; `None` when there is no such
+/// place.
+fn overlapping_steps(page: &[Element]) -> Option<Steps> {
     let mut oldest: Option<DateTime<Utc>> = None;
     for time in page.iter().filter_map(|row| row.created_at) {
         if oldest.is_some_and(|oldest| time > oldest) {
@@ -410,6 +448,7 @@ fn overlapping_step(page: &[Element]) -> Option<usize> {
         }
         oldest = Some(time);
     }
-    let last_newer = page.iter().rposition(|row| row.created_at > oldest)?;
-    Some(last_newer.min(page.len() - overlap_rows(page.len()))).filter(|step| *step > 0)
+    let furthest = page.iter().rposition(|row| row.created_at > oldest)?;
+    let wanted = furthest.min(page.len() - overlap_rows(page.len()));
+    Some(Steps { wanted, furthest }).filter(|steps| steps.wanted > 0)
 }

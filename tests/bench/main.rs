@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Each figure is the median of pairs: the floor, then the tool, one right after the other. The
-//! floors are what nobody can do without: `curl` that reads the same pages over one connection to
-//! `/dev/null`, and `psql` that copies the final rows into a table of the same kind. Only ratios
+//! floors are what nobody can do without: `curl` that reads the same pages, one after the other over
+//! one connection, to `/dev/null`, and `psql` that copies the final rows into a table of the same kind. Only ratios
 //! are worth keeping; times belong to the machine. Memory is the kernel's own account of a process
 //! (`getrusage(2)`, the largest resident set), read by GNU `time`. It needs `curl`, `psql`, `time`
 //! and a quiet machine: the tool uses a second core where there is one, `curl` does not.
@@ -90,10 +90,14 @@ fn start() {
 fn small() {
     let upstream = Upstream::start(14, Duration::ZERO, false);
     let database = Database::migrated();
+    let offsets = upstream.offsets(&database);
     let peak = peak_bytes(&upstream.cycle(&database));
     let url = database.url();
     let pair = pairs(
-        || run(&mut upstream.curl()) + run(Command::new("psql").args(["-Xqc", "select 1", &url])),
+        || {
+            run(&mut upstream.curl(&offsets))
+                + run(Command::new("psql").args(["-Xqc", "select 1", &url]))
+        },
         || run(&mut upstream.cycle(&database)),
     );
     print("small: 14 demandes against curl and psql", pair);
@@ -103,8 +107,9 @@ fn small() {
 fn reading(count: usize, delay: Duration, gzip: bool) {
     let upstream = Upstream::start(count, delay, gzip);
     let database = Database::migrated();
-    run(&mut upstream.curl());
+    // The first cycle creates the rows; what follows is about reading.
     run(&mut upstream.cycle(&database));
+    let offsets = upstream.offsets(&database);
     for concurrency in ["1", "2", "4"] {
         let cycle = || {
             let mut command = upstream.cycle(&database);
@@ -112,7 +117,7 @@ fn reading(count: usize, delay: Duration, gzip: bool) {
             command
         };
         let peak = peak_bytes(&cycle());
-        let pair = pairs(|| run(&mut upstream.curl()), || run(&mut cycle()));
+        let pair = pairs(|| run(&mut upstream.curl(&offsets)), || run(&mut cycle()));
         let gzip = if gzip { " gzip" } else { "" };
         print(
             &format!(

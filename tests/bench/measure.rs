@@ -13,7 +13,6 @@ const PAIRS: usize = 7;
 pub struct Upstream {
     child: Child,
     base: String,
-    count: usize,
 }
 
 impl Upstream {
@@ -33,23 +32,14 @@ impl Upstream {
         Self {
             child,
             base: format!("http://127.0.0.1:{}", port.trim()),
-            count,
         }
     }
 
-    /// Returns the floor of reading: one `curl`, one connection, every page once.
-    pub fn curl(&self) -> Command {
+    /// Returns the floor of reading: one `curl`, one connection, each of these pages.
+    pub fn curl(&self, offsets: &[u64]) -> Command {
         let mut command = Command::new("curl");
-        command.args([
-            "-s",
-            "-S",
-            "-f",
-            "-g",
-            "--compressed",
-            "-H",
-            "Authorization: Bearer t",
-        ]);
-        for offset in (0..self.count.max(1)).step_by(1000) {
+        command.args(["-sSfg", "--compressed", "-H", "Authorization: Bearer t"]);
+        for offset in offsets {
             let url = format!(
                 "{}/api/demandes?state[]=validated&limit=1000&offset={offset}",
                 self.base
@@ -57,6 +47,20 @@ impl Upstream {
             command.args(["-o", "/dev/null", &url]);
         }
         command
+    }
+
+    /// Runs a cycle and returns the offsets of the pages that it read, from its log.
+    pub fn offsets(&self, database: &Database) -> Vec<u64> {
+        let output = self.cycle(database).arg("-v").output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let log = String::from_utf8(output.stderr).unwrap();
+        let mut offsets: Vec<u64> = log
+            .lines()
+            .filter_map(|line| line.split_once("Page at offset ")?.1.split_once(':'))
+            .map(|(offset, _)| offset.parse().unwrap())
+            .collect();
+        offsets.sort_unstable();
+        offsets
     }
 
     /// Returns a cycle against a database.

@@ -264,7 +264,13 @@ fn list(
     moving: bool,
 ) -> Result<Listed, Unproved> {
     upstream.moves_left = 25;
-    let mut paging = Paging::new(limit, concurrency);
+    // What the list had last time may be unknown, right, or anything.
+    let expected_rows = match upstream.rng.u8(..3) {
+        0 => None,
+        1 => Some(upstream.listed().len() as u64),
+        _ => Some(upstream.rng.u64(..200)),
+    };
+    let mut paging = Paging::new(limit, concurrency, expected_rows);
     let mut in_flight: VecDeque<(u64, Option<Vec<Element>>)> = VecDeque::new();
     let (mut elements, mut requests) = (HashMap::new(), 0);
     while !paging.is_complete() {
@@ -272,7 +278,8 @@ fn list(
             requests += 1;
             in_flight.push_back((offset, None));
         }
-        assert!(in_flight.len() <= concurrency);
+        let waiting = usize::from(expected_rows.is_some());
+        assert!(in_flight.len() <= concurrency + waiting);
         while in_flight[0].1.is_none() {
             if moving && upstream.moves_left > 0 && upstream.rng.u8(..3) == 0 {
                 upstream.moves_left -= 1;
@@ -457,7 +464,7 @@ proptest! {
 
 /// Reads a list whose server does as told.
 fn read(limit: usize, mut serve: impl FnMut(u64) -> Vec<Element>) -> Result<usize, Unproved> {
-    let mut paging = Paging::new(limit, 1);
+    let mut paging = Paging::new(limit, 1, None);
     while let Some(offset) = paging.ask() {
         paging.judge(&serve(offset))?;
     }

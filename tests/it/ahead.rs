@@ -1,0 +1,74 @@
+//! Looking ahead: how many times a quiet listing waits for DataPass, and for how many pages.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use datapass_pull::list::decode::{Element, Key};
+use datapass_pull::list::paging::Paging;
+use datapass_pull::types::DemandeId;
+
+/// Lists `rows` quiet rows, answers coming `concurrency` at a time; returns requests and rounds.
+fn cost(rows: u64, limit: usize, concurrency: usize, expected: Option<u64>) -> (u64, u64) {
+    let element = |nth: u64| Element {
+        key: Key::Id(DemandeId::try_from(1 + nth as i64).unwrap()),
+        created_at: Some(DateTime::<Utc>::UNIX_EPOCH - TimeDelta::seconds(nth as i64)),
+        entry: None,
+    };
+    let mut paging = Paging::new(limit, concurrency, expected);
+    let (mut requests, mut rounds) = (0, 0);
+    let mut asked = Vec::new();
+    let mut answered = 0;
+    while !paging.is_complete() {
+        asked.extend(std::iter::from_fn(|| paging.ask()));
+        if answered == 0 {
+            // Everything that a thread is free for is answered; what waits behind it is not asked.
+            answered = asked.len().min(concurrency);
+            requests += answered as u64;
+            rounds += 1;
+        }
+        let offset = asked.remove(0);
+        answered -= 1;
+        let page: Vec<Element> = (offset..rows.min(offset + limit as u64))
+            .map(element)
+            .collect();
+        paging.judge(&page).unwrap();
+        if paging.in_flight() == 0 {
+            asked.clear();
+            answered = 0;
+        }
+    }
+    assert_eq!(paging.seen() as u64, rows);
+    (requests, rounds)
+}
+
+#[test]
+fn a_list_of_known_length_has_its_last_pages_in_flight_together() {
+    // Ten thousand rows take twelve overlapping pages, the first one alone.
+    assert_eq!(cost(10_000, 1000, 1, None), (12, 12));
+    assert_eq!(cost(10_000, 1000, 1, Some(10_000)), (12, 12));
+    assert_eq!(cost(10_000, 1000, 2, Some(10_000)), (12, 7));
+    assert_eq!(cost(10_000, 1000, 4, Some(10_000)), (12, 4));
+    // Without a length the end is run past, and the page that proves it is asked for last.
+    assert_eq!(cost(10_000, 1000, 4, None).1, 5);
+    assert_eq!(cost(14, 1000, 4, Some(14)), (2, 2));
+    assert_eq!(cost(0, 1000, 4, Some(0)), (1, 1));
+}
+
+#[test]
+fn a_length_that_is_a_little_wrong_costs_nothing() {
+    for expected in 9_985..=10_015 {
+        assert_eq!(cost(10_000, 1000, 4, Some(expected)), (12, 4), "{expected}");
+    }
+}
+
+#[test]
+fn a_length_that_is_all_wrong_costs_what_none_costs() {
+    for concurrency in 1..=4 {
+        let unknown = cost(10_000, 1000, concurrency, None);
+        for expected in [0, 14, 1_000, 5_000, 9_000, 11_500, 20_000, u64::MAX] {
+            let (requests, rounds) = cost(10_000, 1000, concurrency, Some(expected));
+            assert!(
+                requests <= unknown.0 + 2 && rounds <= unknown.1 + 1,
+                "{concurrency} {expected}: {requests} {rounds}, not {unknown:?}"
+            );
+        }
+    }
+}
