@@ -1,10 +1,10 @@
--- The shape of good_jobs, as the search path finds it, and what the role may do with it; no row when
--- there is no such table. 8 is the bit of INSERT, which a view may lack.
+-- The columns of the table of oid $1, and what the role may do with them. 8 is the bit of INSERT,
+-- which a view may lack.
 SELECT attname::text,
        attnotnull AND NOT atthasdef AND attidentity = '' AS must_be_filled,
        has_column_privilege(attrelid, attnum, 'INSERT') AS may_be_filled,
        pg_relation_is_updatable(attrelid, true) & 8 <> 0 AS takes_inserts
   FROM pg_catalog.pg_attribute
- WHERE attrelid = to_regclass('good_jobs')
+ WHERE attrelid = $1::oid
    AND attnum > 0
    AND NOT attisdropped

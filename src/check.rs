@@ -92,7 +92,9 @@ fn check_database(config: &PullConfig, budget: &Budget, findings: &mut Findings<
         Ok(found) => {
             let problems = schema::problems(&found);
             if problems.is_empty() {
-                findings.ok("tables", "columns, unique index and grants are as needed");
+                let place = found.place();
+                let detail = format!("{place}: columns, unique index and grants are as needed");
+                findings.ok("tables", &detail);
             }
             for problem in problems {
                 findings.fail(
@@ -112,13 +114,10 @@ fn check_database(config: &PullConfig, budget: &Budget, findings: &mut Findings<
     findings.take("watermark", shown, stored);
     let handoff = store.transaction(Stage::Prepare, Access::ReadOnly, |tx| {
         let queue = jobs::choose(tx, &config.job)?;
-        let job = match queue.enqueues() {
-            true => Some(jobs::preview(tx, &config.job, queue, 1)?),
-            false => None,
-        };
+        let job = jobs::preview(tx, &config.job, &queue, 1)?;
         Ok((queue, job))
     });
-    let handoff = findings.take("jobs", |(queue, _)| queue.describe().to_owned(), handoff);
+    let handoff = findings.take("jobs", |(queue, _)| queue.describe(), handoff);
     if let Some((_, Some(job))) = handoff {
         findings.ok("job", &format!("for the record of id 1: {job}"));
     }

@@ -185,7 +185,7 @@ pub fn reconcile(
     tx: &mut Tx<'_>,
     plan: &Plan,
     job: &JobConfig,
-    queue: Queue,
+    queue: &Queue,
     summary: &mut Summary,
 ) -> Result<Findings, TxError> {
     let mut findings = Findings {
@@ -299,7 +299,7 @@ fn create(
     tx: &mut Tx<'_>,
     valid: &[New<'_>],
     job: &JobConfig,
-    queue: Queue,
+    queue: &Queue,
     summary: &mut Summary,
 ) -> Result<(), TxError> {
     let mut seen = HashSet::new();

@@ -134,7 +134,7 @@ pub fn run(config: &PullConfig, budget: &Budget, account: &SharedAccount) -> Res
         locked.demand_definition(&definition_id)?;
         account.summary.watermark_before = locked.time;
         let job = &config.job;
-        account.findings = create::reconcile(tx, &plan, job, before.queue, &mut account.summary)?;
+        account.findings = create::reconcile(tx, &plan, job, &before.queue, &mut account.summary)?;
         tx.enter(Stage::Advance);
         let covered = Covered {
             since: before.since,
@@ -176,7 +176,7 @@ fn prepare(store: &mut Store, config: &PullConfig, account: &SharedAccount) -> R
         let last_success = runs::last_success(tx)?;
         info!(stage = Stage::Prepare.as_str(); "Jobs go to {}", queue.describe());
         let mut account = account.lock();
-        account.queue = Some(queue);
+        account.queue = Some(queue.clone());
         account.last_success = last_success;
         Ok(Before {
             since,

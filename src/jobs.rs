@@ -1,7 +1,9 @@
 //! The hand-off: one GoodJob row for each created row, in the same transaction.
 //!
 //! GoodJob documents no interface for other languages, so the columns of `good_jobs` are looked at
-//! first, and a table of a shape that is not known is refused rather than guessed at.
+//! first, and a table of a shape that is not known is refused rather than guessed at. So is one
+//! that cannot be written, or that is not for these rows: no row is left without its job because of
+//! a table that is there.
 
 use log::warn;
 use postgres::types::Type;
@@ -11,6 +13,7 @@ use crate::config::{Enqueue, JobArgument, JobConfig};
 use crate::error::{Failure, Reason, Result, Stage};
 use crate::store::{Tx, TxError};
 
+const FIND_GOOD_JOBS: &str = include_str!("../sql/find_good_jobs.sql");
 const GOOD_JOBS_COLUMNS: &str = include_str!("../sql/good_jobs_columns.sql");
 const JOBS: &str = include_str!("../sql/jobs.sql");
 const NOTIFY_JOBS: &str = include_str!("../sql/notify_jobs.sql");
@@ -37,12 +40,15 @@ const DISCRETE: [&str; 2] = ["is_discrete", "executions_count"];
 const LOCK_TYPE: &str = "lock_type";
 
 /// Where the jobs of created rows go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Queue {
-    /// Into `good_jobs`, with the columns of discrete executions.
-    DiscreteGoodJob,
-    /// Into `good_jobs`, without them.
-    GoodJob,
+    /// Into the table of this name, schema and all, quoted as SQL wants it.
+    GoodJob {
+        /// The name.
+        table: String,
+        /// Whether the columns of discrete executions are filled.
+        discrete: bool,
+    },
     /// Nowhere, because it was asked so.
     Nowhere,
     /// Nowhere, because there is no `good_jobs`.
@@ -51,40 +57,45 @@ pub enum Queue {
 
 impl Queue {
     /// Tells whether created rows get a job.
-    pub fn enqueues(self) -> bool {
-        matches!(self, Self::DiscreteGoodJob | Self::GoodJob)
+    pub fn enqueues(&self) -> bool {
+        matches!(self, Self::GoodJob { .. })
     }
 
     /// Tells a person where jobs go, and why.
-    pub fn describe(self) -> &'static str {
+    pub fn describe(&self) -> String {
         match self {
-            Self::DiscreteGoodJob => "good_jobs, as GoodJob 3.99 writes it",
-            Self::GoodJob => "good_jobs, as GoodJob 4 writes it",
-            Self::Nowhere => "nowhere, as asked: rows wait as pending",
-            Self::NoTable => "nowhere, there is no good_jobs: rows wait as pending",
+            Self::GoodJob { table, discrete } => {
+                let version = if *discrete { "3.99" } else { "4" };
+                format!("{table}, as GoodJob {version} writes it")
+            }
+            Self::Nowhere => "nowhere, as asked: rows wait as pending".to_owned(),
+            Self::NoTable => {
+                "nowhere, there is no good_jobs in the search path: rows wait as pending".to_owned()
+            }
         }
     }
 
     /// Returns the word that runs and `status` show.
-    pub fn as_str(self) -> &'static str {
+    pub fn as_str(&self) -> &'static str {
         match self {
-            Self::DiscreteGoodJob | Self::GoodJob => "good_job",
+            Self::GoodJob { .. } => "good_job",
             Self::Nowhere | Self::NoTable => "none",
         }
     }
+}
 
-    /// Selects the rows that the queue's table gets, its columns in the order of [`Self::columns`].
-    fn rows(self) -> String {
-        format!("SELECT {} FROM ({JOBS}) AS job", self.columns())
-    }
+/// Returns the columns that a job fills.
+fn filled(discrete: bool) -> Vec<&'static str> {
+    let discrete: &[&str] = if discrete { &DISCRETE } else { &[] };
+    [&FILLED, discrete].concat()
+}
 
-    fn columns(self) -> String {
-        let discrete: &[&str] = match self {
-            Self::DiscreteGoodJob => &DISCRETE,
-            _ => &[],
-        };
-        [&FILLED, discrete].concat().join(", ")
-    }
+/// Selects the rows that the table gets, its columns in the order of [`filled`].
+fn rows(discrete: bool) -> String {
+    format!(
+        "SELECT {} FROM ({JOBS}) AS job",
+        filled(discrete).join(", ")
+    )
 }
 
 /// A column of `good_jobs`, and what matters of it to one who inserts.
@@ -101,8 +112,39 @@ pub fn choose(tx: &mut Tx<'_>, config: &JobConfig) -> Result<Queue, TxError> {
     if config.enqueue == Enqueue::None {
         return Ok(Queue::Nowhere);
     }
+    let found = tx.rows("look for good_jobs", FIND_GOOD_JOBS, &[])?;
+    let Some(found) = found.first() else {
+        return match config.enqueue {
+            Enqueue::GoodJob => Err(refused(
+                "There is no table good_jobs in the search path, and --enqueue good_job demands it",
+            )
+            .into()),
+            _ => Ok(Queue::NoTable),
+        };
+    };
+    let (oid, table, schema): (i64, String, String) = (found.get(0), found.get(1), found.get(2));
+    let (may_be_entered, others): (bool, Option<String>) = (found.get(3), found.get(4));
+    if let Some(others) = others {
+        return Err(refused(&format!(
+            "{table} stands beside {others}, which is not the table that rows go to: its jobs \
+             would be taken for rows of that one; leave {schema} out of the search path, or set \
+             --enqueue none"
+        ))
+        .into());
+    }
+    if !may_be_entered {
+        return Err(refused(&format!(
+            "The role may not use the schema of {table}; GRANT USAGE ON SCHEMA {schema}, leave it \
+             out of the search path, or set --enqueue none"
+        ))
+        .into());
+    }
     let columns: Vec<Column> = tx
-        .rows("look at good_jobs", GOOD_JOBS_COLUMNS, &[])?
+        .rows(
+            "look at good_jobs",
+            GOOD_JOBS_COLUMNS,
+            &[(&oid, Type::INT8)],
+        )?
         .iter()
         .map(|row| Column {
             name: row.get(0),
@@ -111,28 +153,17 @@ pub fn choose(tx: &mut Tx<'_>, config: &JobConfig) -> Result<Queue, TxError> {
             takes_inserts: row.get(3),
         })
         .collect();
-    if columns.is_empty() {
-        return match config.enqueue {
-            Enqueue::GoodJob => Err(refused(
-                "There is no table good_jobs in the search path, and --enqueue good_job demands it",
-            )
-            .into()),
-            _ => Ok(Queue::NoTable),
-        };
-    }
-    Ok(recognize(&columns)?)
+    let discrete = recognize(&columns)?;
+    Ok(Queue::GoodJob { table, discrete })
 }
 
-/// Recognizes the table by its columns, and refuses one that jobs cannot be written to.
-fn recognize(columns: &[Column]) -> Result<Queue> {
+/// Recognizes the table by its columns, and refuses one that jobs cannot be written to; tells
+/// whether the columns of discrete executions are filled.
+fn recognize(columns: &[Column]) -> Result<bool> {
     let find = |name: &str| columns.iter().find(|column| column.name == name);
     let has = |name: &str| find(name).is_some();
     let discrete = DISCRETE.into_iter().all(has) && !has(LOCK_TYPE);
-    let filled: Vec<&str> = if discrete {
-        [&FILLED[..], &DISCRETE].concat()
-    } else {
-        FILLED.to_vec()
-    };
+    let filled = filled(discrete);
     let names = |columns: Vec<&str>| columns.join(", ");
     let lacks: Vec<&str> = FILLED.into_iter().filter(|name| !has(name)).collect();
     let demands: Vec<&str> = columns
@@ -166,32 +197,31 @@ fn recognize(columns: &[Column]) -> Result<Queue> {
             "The role may not insert into good_jobs; GRANT INSERT ON good_jobs, or set --enqueue none",
         ));
     }
-    Ok(if discrete {
-        Queue::DiscreteGoodJob
-    } else {
-        Queue::GoodJob
-    })
+    Ok(discrete)
 }
 
 /// Enqueues a job for each id, and wakes a waiting worker at commit.
 pub fn enqueue(
     tx: &mut Tx<'_>,
     config: &JobConfig,
-    queue: Queue,
+    queue: &Queue,
     ids: &[i64],
 ) -> Result<u64, TxError> {
-    if queue == Queue::NoTable && !ids.is_empty() {
+    if *queue == Queue::NoTable && !ids.is_empty() {
         warn!(stage = Stage::Create.as_str();
             "There is no table good_jobs: {} rows are created without a job, and wait as pending",
             ids.len());
     }
-    if ids.is_empty() || !queue.enqueues() {
+    let Queue::GoodJob { table, discrete } = queue else {
+        return Ok(0);
+    };
+    if ids.is_empty() {
         return Ok(0);
     }
     let insert = format!(
-        "INSERT INTO good_jobs ({}) {}",
-        queue.columns(),
-        queue.rows()
+        "INSERT INTO {table} ({}) {}",
+        filled(*discrete).join(", "),
+        rows(*discrete)
     );
     let enqueued = tx.execute(
         "enqueue the jobs",
@@ -215,16 +245,19 @@ pub fn enqueue(
 }
 
 /// Returns the row that the record of this id would get, as the same statement makes it, for a
-/// person to compare.
+/// person to compare; none where rows get no job.
 pub fn preview(
     tx: &mut Tx<'_>,
     config: &JobConfig,
-    queue: Queue,
+    queue: &Queue,
     id: i64,
-) -> Result<Value, TxError> {
+) -> Result<Option<Value>, TxError> {
+    let Queue::GoodJob { discrete, .. } = queue else {
+        return Ok(None);
+    };
     let rows = tx.rows(
         "make a job",
-        &format!("SELECT to_json(job) FROM ({}) AS job", queue.rows()),
+        &format!("SELECT to_json(job) FROM ({}) AS job", rows(*discrete)),
         &[
             (&vec![id], Type::INT8_ARRAY),
             (&config.class, Type::TEXT),
@@ -232,7 +265,7 @@ pub fn preview(
             (&global_id(config), Type::TEXT),
         ],
     )?;
-    Ok(rows.first().map_or(Value::Null, |row| row.get(0)))
+    Ok(rows.first().map(|row| row.get(0)))
 }
 
 /// Returns how the argument begins, as Active Job serializes a record; none for a bare id.
@@ -269,14 +302,14 @@ mod tests {
         let with = |more: &[&'static str]| [&FILLED[..], more].concat();
         let shape_of = |names: &[&str], must: &[&str]| recognize(&columns(names, must));
         let both = [&DISCRETE[..], &[LOCK_TYPE]].concat();
-        for (more, queue) in [
-            (&DISCRETE[..], Queue::DiscreteGoodJob),
-            (&both, Queue::GoodJob),
-            (&[], Queue::GoodJob),
+        for (more, discrete) in [
+            (&DISCRETE[..], true),
+            (&both, false),
+            (&[], false),
             // With only one of the two, neither is filled, so it must not be demanded.
-            (&DISCRETE[..1], Queue::GoodJob),
+            (&DISCRETE[..1], false),
         ] {
-            assert_eq!(shape_of(&with(more), &must).unwrap(), queue, "{more:?}");
+            assert_eq!(shape_of(&with(more), &must).unwrap(), discrete, "{more:?}");
         }
         for (names, must, told) in [
             (with(&DISCRETE[..1]), &DISCRETE[..1], "demands is_discrete"),

@@ -50,7 +50,7 @@ pub fn record(
     let reason = failure.map(|failure| failure.reason.as_str());
     let stage = failure.map(|failure| failure.stage.as_str());
     let duration_ms = i64::try_from(account.started.elapsed().as_millis()).unwrap_or(i64::MAX);
-    let queue = account.queue.map(Queue::as_str);
+    let queue = account.queue.as_ref().map(Queue::as_str);
     let mut params: Vec<Param<'_>> = vec![
         (&run_id, Type::UUID),
         (&kind, Type::TEXT),

@@ -13,11 +13,14 @@ use crate::runs::{self, LastSuccess};
 use crate::store::{Access, Store, Tx, TxError};
 use crate::watermark::{self, Watermark};
 
+const REQUESTS_TABLE: &str = include_str!("../sql/requests_table.sql");
 const RECENT_RUNS: &str = include_str!("../sql/recent_runs.sql");
 
 /// What there is to tell.
 struct State {
     now: DateTime<Utc>,
+    /// The table of requests, with its schema; none when there is none.
+    table: Option<String>,
     watermark: Watermark,
     /// The entry that holds the watermark, and since when.
     held: Option<(Rejection, DateTime<Utc>)>,
@@ -52,6 +55,7 @@ pub fn status(store: &mut Store, job: &JobConfig, format: Format) -> Result<Stri
 }
 
 fn read(tx: &mut Tx<'_>, job: &JobConfig) -> Result<State, TxError> {
+    let table = tx.rows("find the table", REQUESTS_TABLE, &[])?;
     let watermark = watermark::read(tx)?;
     let rejections = rejected::read(tx)?;
     let accepted = rejections.iter().filter(|it| it.accepted_at.is_some());
@@ -92,6 +96,7 @@ fn read(tx: &mut Tx<'_>, job: &JobConfig) -> Result<State, TxError> {
     });
     Ok(State {
         now: Utc::now(),
+        table: table.first().map(|row| row.get(0)),
         watermark,
         held,
         open,
@@ -128,6 +133,7 @@ impl State {
             "missing": self.last_success.map(|last| last.missing),
             "rejected": self.open,
             "accepted": self.accepted,
+            "table": self.table,
             "enqueue": self.queue.as_ref().map_or("refused", |queue| queue.as_str()),
             "enqueue_detail": self.jobs(),
             "runs": self.runs.iter().map(run).collect::<Vec<_>>(),
@@ -158,6 +164,7 @@ impl State {
             format!("{} open, {} accepted", self.open, self.accepted),
         ));
         lines.push(("missing", or_none(missing)));
+        lines.push(("rows go to", or_none(self.table.clone())));
         lines.push(("jobs go to", self.jobs()));
         let mut text: String = lines
             .iter()
@@ -186,7 +193,7 @@ impl State {
     /// Tells where jobs go, or why a cycle would be refused.
     fn jobs(&self) -> String {
         match &self.queue {
-            Ok(queue) => queue.describe().to_owned(),
+            Ok(queue) => queue.describe(),
             Err(refusal) => format!("nowhere, a cycle would fail: {refusal}"),
         }
     }

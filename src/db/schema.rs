@@ -24,6 +24,8 @@ pub struct Schema {
 pub struct FoundTable {
     /// Its name.
     pub name: String,
+    /// The schema that it is found in.
+    pub schema: String,
     /// Its columns, in their order.
     pub columns: Vec<FoundColumn>,
     /// The columns that a usable unique index covers alone.
@@ -53,6 +55,20 @@ impl Schema {
     pub(crate) fn table(&self, table: &Table) -> Option<&FoundTable> {
         self.tables.iter().find(|found| found.name == table.name)
     }
+
+    /// Tells a person where the tables are, since a search path may lead to several schemas.
+    pub fn place(&self) -> String {
+        let mut schemas: Vec<&str> = self.tables.iter().map(|it| it.schema.as_str()).collect();
+        schemas.dedup();
+        if let [schema] = schemas[..] {
+            return format!("in schema {schema}");
+        }
+        let names = self.tables.iter();
+        let names: Vec<String> = names
+            .map(|it| format!("{}.{}", it.schema, it.name))
+            .collect();
+        names.join(", ")
+    }
 }
 
 impl FoundTable {
@@ -78,6 +94,7 @@ fn read(client: &mut impl GenericClient) -> Result<Schema, postgres::Error> {
     for row in rows {
         let table = FoundTable {
             name: row.try_get("name")?,
+            schema: row.try_get("schema")?,
             columns: Vec::new(),
             unique: Vec::new(),
             rights: row.try_get("rights")?,

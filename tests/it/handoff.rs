@@ -16,12 +16,6 @@ fn validated(id: i64, minutes: i64) -> Demande {
     Demande::cnous(id).validated(minute(minutes))
 }
 
-/// Returns the URL of a database with another search path.
-fn with_search_path(url: &str, path: &str) -> String {
-    let mark = if url.contains('?') { '&' } else { '?' };
-    format!("{url}{mark}options=-csearch_path%3D{path}")
-}
-
 /// Lets a role write to every table in the schema `public`.
 fn grants(role: &str) -> String {
     format!(

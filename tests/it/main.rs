@@ -22,5 +22,6 @@ mod model;
 mod promises;
 mod schedule;
 mod schema;
+mod schemas;
 mod status;
 mod tls;

@@ -385,9 +385,7 @@ fn two_definitions_live_in_two_schemas() {
     upstream.add(validated(2, 2).definition("api_particulier"));
     database.exec("create schema one; create schema two");
     for (schema, definition, id) in [("one", None, 1), ("two", Some("api_particulier"), 2)] {
-        let url = database.url();
-        let mark = if url.contains('?') { '&' } else { '?' };
-        let url = format!("{url}{mark}options=-csearch_path%3D{schema}");
+        let url = with_search_path(&database.url(), schema);
         Run::new(["migrate"])
             .env("DATABASE_URL", &url)
             .any_stderr()

@@ -22,7 +22,7 @@ pub mod tables;
 
 pub use datapass::{DataPass, Demande, Fault, On, at};
 pub use pgbouncer::PgBouncer;
-pub use postgres::{Cluster, Database};
+pub use postgres::{Cluster, Database, with_search_path};
 pub use proxy::{Place, Proxy};
 pub use run::{Outcome, Run, Running};
 pub use summary::Summary;

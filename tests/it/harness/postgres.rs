@@ -230,6 +230,14 @@ fn connect(url: &Url) -> Client {
     })
 }
 
+/// Returns the URL of a database with another search path.
+pub fn with_search_path(url: &str, path: &str) -> String {
+    let mut url = Url::parse(url).unwrap();
+    url.query_pairs_mut()
+        .append_pair("options", &format!("-csearch_path={path}"));
+    url.to_string()
+}
+
 /// A database of one test; dropped with it.
 #[derive(Debug)]
 pub struct Database {
@@ -248,6 +256,13 @@ impl Database {
     /// Makes a database with the tables of `datapass-pull migrate` on the shared server.
     pub fn migrated() -> Self {
         shared().migrated()
+    }
+
+    /// Makes a copy as of now, as a restored backup is one; nobody may be connected.
+    pub fn copy(&self) -> Self {
+        let server = shared();
+        assert_eq!(server.admin, self.admin, "only of the shared server");
+        server.database(&self.name)
     }
 
     /// Returns the superuser's URL of this database.
