@@ -19,6 +19,7 @@ mod harness_selftest;
 mod metrics;
 mod migrate;
 mod model;
+mod operate;
 mod promises;
 mod schedule;
 mod schema;
