@@ -1,7 +1,6 @@
--- By reference first, then by public id; an open one before a closed one.
-SELECT ref, closed_at IS NOT NULL AS closed
+-- The entries that an id may mean: $1 is the reference of the demande with that number, $2 the id.
+SELECT ref, closed_at IS NOT NULL AS closed, accepted_at::timestamptz, accepted_reason
   FROM datapass_pull_rejections
- WHERE ref = $1
+ WHERE ref IN ($1, $2)
     OR datapass_authorization_id = $2
- ORDER BY closed_at IS NOT NULL, ref <> $1
- LIMIT 1
+ ORDER BY ref

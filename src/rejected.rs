@@ -10,6 +10,7 @@ use crate::error::{Failure, Reason, Result, Stage};
 use crate::logging::escape;
 use crate::report::rfc3339;
 use crate::store::{Access, Store, Tx, TxError};
+use crate::types::DemandeId;
 use crate::watermark;
 
 const LIST_REJECTIONS: &str = include_str!("../sql/list_rejections.sql");
@@ -109,44 +110,127 @@ pub fn list(store: &mut Store, format: Format) -> Result<String> {
     Ok(text)
 }
 
-/// Accepts a rejected entry as it is, for the validation that it has now.
+/// A row that an id may mean.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Found {
+    reference: String,
+    closed: bool,
+    /// When it was accepted, and why.
+    accepted: Option<(DateTime<Utc>, String)>,
+}
+
+/// Accepts a rejected entry as it is, for the validation that it has now. The first acceptance of
+/// that validation stays: a second one changes nothing, and says so.
 ///
 /// Takes the watermark's lock first, so that a cycle that records the same entry meanwhile cannot
 /// undo the decision.
 pub fn accept(store: &mut Store, id: &str, reason: &str) -> Result<String> {
-    let refused = |reason, message: &str| Failure::new(Stage::Prepare, reason, message);
-    // The number alone means the demande of that number.
-    let reference = match id.bytes().all(|byte| byte.is_ascii_digit()) {
-        true => format!("D{id}"),
-        false => id.to_owned(),
-    };
+    let number = id.parse::<DemandeId>().ok().map(|it| it.to_string());
     store.transaction(Stage::Prepare, Access::ReadWrite, |tx| {
         watermark::lock(tx, false)?;
         let rows = tx.rows(
             "find the rejection",
             FIND_REJECTION,
-            &[(&reference, Type::TEXT), (&id, Type::TEXT)],
+            &[(&number, Type::TEXT), (&id, Type::TEXT)],
         )?;
-        let found: Option<(String, bool)> = rows.first().map(|row| (row.get(0), row.get(1)));
-        match found {
-            None => Err(refused(
-                Reason::Usage,
-                "No rejected entry has this id; see `datapass-pull rejected list`",
-            )
-            .into()),
-            Some((_, true)) => Err(refused(
-                Reason::Usage,
-                "This entry is not rejected any more: it passed, or left the listing",
-            )
-            .into()),
-            Some((reference, false)) => {
-                tx.execute(
-                    "accept the rejection",
-                    ACCEPT_REJECTION,
-                    &[(&reference, Type::TEXT), (&reason, Type::TEXT)],
-                )?;
-                Ok(format!("Accepted {}\n", escape(&reference)))
-            }
+        let found = rows.iter().map(|row| Found {
+            reference: row.get(0),
+            closed: row.get(1),
+            accepted: row
+                .get::<_, Option<_>>(2)
+                .map(|at| (at, row.get::<_, Option<_>>(3).unwrap_or_default())),
+        });
+        let meant = meant(id, number.as_deref(), found.collect())?;
+        let reference = escape(&meant.reference);
+        if let Some((at, reason)) = &meant.accepted {
+            let day = at.format("%F");
+            let reason = escape(reason);
+            return Ok(format!(
+                "{reference} is accepted since {day} already: {reason}\n"
+            ));
         }
+        tx.execute(
+            "accept the rejection",
+            ACCEPT_REJECTION,
+            &[(&meant.reference, Type::TEXT), (&reason, Type::TEXT)],
+        )?;
+        Ok(format!("Accepted {reference}\n"))
     })
+}
+
+/// Picks the row that an id means, of those that have it as their reference or public id; `number`
+/// is the reference of the demande with that number, when the id can be read as one.
+///
+/// `D5` means the demande. Bare digits may be a public id as well: when they are another entry's,
+/// neither is guessed.
+fn meant(id: &str, number: Option<&str>, found: Vec<Found>) -> Result<Found> {
+    let (numbered, mut named): (Vec<Found>, Vec<Found>) = found
+        .into_iter()
+        .partition(|it| Some(&*it.reference) == number);
+    if id.starts_with('D') && !numbered.is_empty() {
+        named.clear();
+    }
+    // A public id may be filed under several references in the course of time.
+    if named.iter().any(|it| !it.closed) {
+        named.retain(|it| !it.closed);
+    }
+    let mut candidates = [numbered, named].concat();
+    let refused = |message: &str| Err(Failure::new(Stage::Prepare, Reason::Usage, message));
+    if candidates.is_empty() {
+        return refused("No rejected entry has this id; see `datapass-pull rejected list`");
+    }
+    if candidates.iter().all(|it| it.closed) {
+        return refused("This entry is not rejected any more: it passed, or left the listing");
+    }
+    if candidates.len() > 1 {
+        let names: Vec<&str> = candidates.iter().map(|it| &*it.reference).collect();
+        let names = names.join(" or ");
+        return refused(&format!(
+            "This id is that of more than one entry: say {names}"
+        ));
+    }
+    Ok(candidates.remove(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_means_one_entry_or_none() {
+        let rows = |words: &str| -> Vec<Found> {
+            let word = |word: &str| Found {
+                reference: word.trim_end_matches('-').to_owned(),
+                closed: word.ends_with('-'),
+                accepted: None,
+            };
+            words.split_whitespace().map(word).collect()
+        };
+        // The rows found, `-` behind a closed one, and what is meant or told.
+        for (id, number, found, expected) in [
+            ("5", Some("D5"), "D5", "D5"),
+            ("D5", Some("D5"), "D5", "D5"),
+            ("D5", Some("D5"), "D5 D7", "D5"),
+            ("D5", Some("D5"), "D5- D7", "not rejected any more"),
+            ("D5", Some("D5"), "D7", "D7"),
+            ("5", Some("D5"), "D7", "D7"),
+            ("5", Some("D5"), "D5 D7", "say D5 or D7"),
+            ("5", Some("D5"), "D5- D7", "say D5 or D7"),
+            ("5", Some("D5"), "D5 D7-", "say D5 or D7"),
+            ("5", Some("D5"), "D5- D7-", "not rejected any more"),
+            ("x", None, "x", "x"),
+            ("x", None, "D5 x-", "D5"),
+            ("x", None, "D5- x", "x"),
+            ("x", None, "D5 D7", "say D5 or D7"),
+            ("x", None, "D5 D7 x-", "say D5 or D7"),
+            ("x", None, "x- D5-", "not rejected any more"),
+            ("x", None, "", "No rejected entry"),
+        ] {
+            let told = match meant(id, number, rows(found)) {
+                Ok(it) => it.reference,
+                Err(failure) => failure.message,
+            };
+            assert!(told.contains(expected), "{id} of {found}: {told}");
+        }
+    }
 }

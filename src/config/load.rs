@@ -105,7 +105,8 @@ impl Loader<'_> {
             Some(cli::Command::Rejected {
                 action: cli::Rejected::Accept { id, reason },
             }) => {
-                let id = self.only_option("ID", trimmed(&id));
+                // Whatever a public id is like, blanks included, it can be named.
+                let id = self.only_option("ID", trimmed(&id).map(|_| id));
                 let reason = self.only_option("--reason", trimmed(&reason));
                 let database = self.database();
                 Command::RejectedAccept {

@@ -21,6 +21,7 @@ mod migrate;
 mod model;
 mod operate;
 mod promises;
+mod rejected;
 mod schedule;
 mod schema;
 mod schemas;

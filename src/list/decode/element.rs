@@ -15,14 +15,15 @@ use crate::types::{
 
 /// Tells elements apart: a demande has the same key on every page that lists it.
 ///
-/// Its `Display` is what a rejection is filed under: `D5`, a public id, or 32 hexadecimal digits.
+/// Its `Display` is what a rejection is filed under: `D5`, a public id, or 32 hexadecimal digits. No
+/// two keys have the same.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Key {
     /// The demande's number.
     Id(DemandeId),
-    /// Its public id, when the number cannot be read.
+    /// Its public id, when the number cannot be read and the public id looks like no number.
     Public(AuthorizationId),
-    /// The first half of the SHA-256 of its text, when neither can be read.
+    /// The first half of the SHA-256 of its text, when there is neither.
     Digest([u8; 16]),
 }
 
@@ -39,9 +40,10 @@ impl Key {
         if let Some(id) = id {
             return Self::Id(id);
         }
+        let looks_like_a_number = |it: &AuthorizationId| it.as_str().parse::<DemandeId>().is_ok();
         match required(written(public_id), str::parse) {
-            Ok(public_id) => Self::Public(public_id),
-            Err(_) => Self::digest(text),
+            Ok(public_id) if !looks_like_a_number(&public_id) => Self::Public(public_id),
+            _ => Self::digest(text),
         }
     }
 

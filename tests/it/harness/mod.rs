@@ -26,4 +26,4 @@ pub use postgres::{Cluster, Database, with_search_path};
 pub use proxy::{Place, Proxy};
 pub use run::{Outcome, Run, Running};
 pub use summary::Summary;
-pub use tables::{GOOD_JOBS_3_99, GOOD_JOBS_4};
+pub use tables::{GOOD_JOBS_3_99, GOOD_JOBS_4, RejectionRow};

@@ -401,6 +401,15 @@ fn the_key_is_the_id_else_the_public_id_else_a_digest() {
     // What cannot be stored as a text is no key either.
     let nul = only(r#"{"public_id":"a\u0000"}"#);
     assert!(matches!(nul.key, Key::Digest(_)));
+    // Nor is a text that would be taken for the number of another demande.
+    for public_id in ["5", "D5", "D05"] {
+        let key = only(&format!(r#"{{"public_id":"{public_id}"}}"#)).key;
+        assert!(matches!(key, Key::Digest(_)), "{public_id}");
+    }
+    for public_id in ["d5", "D", "D5a", "D0", "0"] {
+        let key = only(&format!(r#"{{"public_id":"{public_id}"}}"#)).key;
+        assert_eq!(key.to_string(), public_id);
+    }
 }
 
 /// Tells how a body ends: its number of elements, or the kind of error.

@@ -68,9 +68,14 @@ fn naive(raw: &RawValue) -> Option<Said> {
             .map(|byte| format!("{byte:02x}"))
             .collect()
     };
+    let is_number = |text: &&str| {
+        let digits = text.strip_prefix('D').unwrap_or(text);
+        digits.bytes().all(|byte| byte.is_ascii_digit())
+            && digits.parse::<i64>().is_ok_and(|number| number > 0)
+    };
     let key = id
         .map(|id| format!("D{id}"))
-        .or(public_id.map(str::to_owned))
+        .or(public_id.filter(|text| !is_number(text)).map(str::to_owned))
         .unwrap_or_else(digest);
     if !value.is_object() {
         return Some((key, None, Some((None, Err(vec!["element".to_owned()])))));

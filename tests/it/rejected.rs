@@ -1,0 +1,227 @@
+//! `rejected list` and `rejected accept`: which entry an id means, what a decision is worth, and
+//! that whatever an entry holds fits a terminal.
+
+use chrono::{DateTime, Utc};
+use textwrap::core::display_width;
+
+use crate::harness::*;
+
+const FIRST: &str = "2026-05-18T10:00:00Z";
+const AGAIN: &str = "2026-05-19T10:00:00Z";
+
+/// Returns a demande that fails validation.
+fn invalid(id: i64) -> Demande {
+    Demande::cnous(id).validated(at(FIRST)).siret("1")
+}
+
+fn cycle(upstream: &DataPass, database: &Database) -> Summary {
+    let run = Run::cycle(upstream, database).args(["--enqueue", "none"]);
+    run.any_stderr().output().success()
+}
+
+fn accept(database: &Database, id: &str, reason: &str) -> Outcome {
+    let run = Run::new(["rejected", "accept", id, "--reason", reason]);
+    run.database(database).output()
+}
+
+/// Returns the references of the accepted entries.
+fn accepted(database: &Database) -> Vec<String> {
+    let rows = database.rejections().into_iter();
+    rows.filter(|it| it.accepted_at.is_some())
+        .map(|it| it.r#ref)
+        .collect()
+}
+
+#[test]
+fn an_entry_is_accepted_by_any_of_its_ids_and_no_other_is() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    for (id, public_id) in [
+        (5, "one"),
+        (7, "12345"),
+        (8, "999"),
+        (9, "D5"),
+        (10, "twice"),
+        (11, "twice"),
+        (12345, "other"),
+    ] {
+        upstream.add(invalid(id).public_id(Some(public_id)));
+    }
+    // Entries without a number, the public id of two of which looks like one.
+    for (id, public_id) in [(101, " blank"), (102, "D5"), (103, "12345")] {
+        upstream.add(invalid(id).public_id(Some(public_id)));
+        upstream.with(|upstream| upstream.edit(id, |shown| shown["id"] = "none".into()));
+    }
+    assert_eq!(cycle(&upstream, &database).rejected, 10);
+    let rows = database.rejections();
+    let of = |public_id: &str| {
+        let nameless = |it: &&RejectionRow| {
+            it.demande_id.is_none() && it.datapass_authorization_id.as_deref() == Some(public_id)
+        };
+        rows.iter().find(nameless).unwrap().r#ref.clone()
+    };
+    let (digest_5, digest_12345) = (of("D5"), of("12345"));
+    assert_eq!([digest_5.len(), digest_12345.len()], [32, 32]);
+    assert_eq!(of(" blank"), " blank");
+
+    for (id, reference) in [
+        ("5", "D5"),
+        ("D5", "D5"),
+        ("D05", "D5"),
+        ("one", "D5"),
+        ("D7", "D7"),
+        ("999", "D8"),
+        ("D12345", "D12345"),
+        ("other", "D12345"),
+        (" blank", " blank"),
+        (&digest_5, &digest_5),
+        (&digest_12345, &digest_12345),
+    ] {
+        let outcome = accept(&database, id, "closed school");
+        let told = &outcome.assert_success().stdout;
+        assert_eq!(*told, format!("Accepted {reference}\n"), "{id}");
+        assert_eq!(accepted(&database), [reference], "{id}");
+        database.exec("update datapass_pull_rejections set accepted_at = null");
+    }
+
+    for (id, told) in [
+        ("12345", "say D12345 or "),
+        ("12345", " D7"),
+        ("12345", &digest_12345),
+        ("twice", "say D10 or D11"),
+        ("6", "No rejected entry has this id"),
+        ("D6", "No rejected entry has this id"),
+        ("d5", "No rejected entry has this id"),
+        ("O'Neill\"; --", "No rejected entry has this id"),
+    ] {
+        let refused = accept(&database, id, "closed school");
+        refused.assert_code(1);
+        assert!(refused.stderr.contains(told), "{id}: {}", refused.stderr);
+    }
+    for (id, reason) in [("5", ""), ("5", " \n"), ("", "closed"), (" ", "closed")] {
+        accept(&database, id, reason).assert_code(1);
+    }
+    assert_eq!(accepted(&database), [""; 0]);
+}
+
+#[test]
+fn a_decision_holds_for_one_validation_and_the_first_one_stays() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    upstream.add(invalid(1));
+    cycle(&upstream, &database);
+    cycle(&upstream, &database);
+    let only = || database.rejections().pop().unwrap();
+    let (first_seen, times) = (only().first_seen_at, only().times_seen);
+    assert_eq!(times, 2);
+
+    accept(&database, "1", " closed school ").assert_success();
+    let decided = only();
+    assert_eq!(decided.accepted_reason.as_deref(), Some("closed school"));
+    let again = accept(&database, "1", "another word");
+    let told = &again.assert_success().stdout;
+    assert!(
+        told.contains("D1 is accepted since ") && told.contains(": closed school\n"),
+        "{told}"
+    );
+    assert_eq!(only(), decided);
+    assert_eq!(cycle(&upstream, &database).accepted, 1);
+    assert_eq!(only().accepted_at, decided.accepted_at);
+
+    // It leaves the list: there is nothing left to accept.
+    upstream.with(|upstream| upstream.reopen(1));
+    cycle(&upstream, &database);
+    assert!(only().closed_at.is_some());
+    let closed = accept(&database, "1", "too late");
+    closed.assert_code(1);
+    assert!(
+        closed.stderr.contains("not rejected any more"),
+        "{}",
+        closed.stderr
+    );
+
+    // It comes back, validated again: what was decided is of the past, what was seen is not.
+    upstream.with(|upstream| upstream.validate(1, at(AGAIN)));
+    assert_eq!(cycle(&upstream, &database).rejected, 1);
+    let open = only();
+    assert_eq!(
+        (open.accepted_at, open.accepted_reason, open.closed_at),
+        (None, None, None)
+    );
+    assert_eq!((open.first_seen_at, open.times_seen), (first_seen, 4));
+    assert_eq!(open.last_validated_at, Some(at(AGAIN)));
+    accept(&database, "1", "still closed").assert_success();
+    assert_eq!(only().accepted_reason.as_deref(), Some("still closed"));
+}
+
+#[test]
+fn whatever_an_entry_holds_fits_a_terminal_and_cannot_drive_it() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    let texts = [
+        "界".repeat(90),
+        "e\u{301}\u{323}".repeat(60),
+        "שלום ".repeat(30),
+        "\u{1b}[2J\u{202e}\r\nD99\n    accepted\t\u{9b}\u{200b}".repeat(4),
+        "👩\u{200d}🔧 ".repeat(40),
+        format!("word {}", "x".repeat(150)),
+    ];
+    for (id, text) in (1..).zip(&texts) {
+        upstream.add(invalid(id));
+        // Upstream's texts are not kept; a person's are.
+        upstream.with(|upstream| {
+            upstream.edit(id, |shown| {
+                shown["state"] = text.clone().into();
+                shown["data"]["echelon_bourse"] = text.clone().into();
+                shown["data"]["code_insee_entity"] = text.clone().into();
+            });
+        });
+    }
+    // What holds the watermark, under the longest of names.
+    let held = format!("{}\u{301}\u{202e}", "界".repeat(190));
+    upstream.add(
+        invalid(99)
+            .public_id(Some(&held))
+            .validated(at("2026-05-17T10:00:00Z")),
+    );
+    upstream.with(|upstream| upstream.edit(99, |shown| shown["id"] = "none".into()));
+    cycle(&upstream, &database);
+    for (id, text) in (1..).zip(&texts) {
+        let id = format!("D{id}");
+        accept(&database, &id, text).assert_success();
+    }
+
+    let command = |args: &[&str]| Run::new(args.to_vec()).database(&database).output();
+    let list = command(&["rejected", "list"])
+        .assert_success()
+        .stdout
+        .clone();
+    let status = command(&["status"]).assert_success().stdout.clone();
+    assert!(status.contains("held by       界"), "{status}");
+    for text in [&list, &status] {
+        for line in text.lines() {
+            // An id is never broken, so that it can be copied.
+            assert!(
+                display_width(line) <= 80 || line.starts_with('界'),
+                "{line}"
+            );
+        }
+        let unsafe_one =
+            |c: char| c != '\n' && (c.is_control() || "\u{202e}\u{200b}\u{200d}".contains(c));
+        assert!(!text.contains(unsafe_one), "{text}");
+    }
+    let ids: Vec<&str> = list.lines().filter(|line| !line.starts_with(' ')).collect();
+    assert_eq!(
+        ids.len(),
+        texts.len() + 1,
+        "an id stands at the margin, and nothing else: {list}"
+    );
+
+    let json = command(&["rejected", "list", "--format", "json"])
+        .assert_success()
+        .stdout
+        .clone();
+    let json: Vec<serde_json::Value> = serde_json::from_str(&json).unwrap();
+    let kept = |text: &str| json.iter().any(|it| it["accepted_reason"] == text.trim());
+    assert!(texts.iter().all(|text| kept(text)));
+    assert_eq!(json[0]["ref"], held);
+    let time: DateTime<Utc> = at(json[1]["accepted_at"].as_str().unwrap());
+    assert!(time <= Utc::now());
+}
