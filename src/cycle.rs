@@ -85,13 +85,14 @@ struct Before {
 
 /// Runs one cycle.
 pub fn run(config: &PullConfig, budget: &Budget, account: &SharedAccount) -> Result<()> {
+    // What is wrong on this machine shows before anything is contacted.
+    let urls = [&config.upstream.auth_url, &config.upstream.api_base_url];
+    let ca_file = config.upstream.ca_file.as_deref();
+    let http = Http::new(urls, ca_file, budget.clone(), config.max_retries)?;
     let mut store = Store::new(&config.database, budget.clone())?;
     let before = prepare(&mut store, config, account)?;
 
     // Authenticate.
-    let urls = [&config.upstream.auth_url, &config.upstream.api_base_url];
-    let ca_file = config.upstream.ca_file.as_deref();
-    let http = Http::new(urls, ca_file, budget.clone(), config.max_retries)?;
     let definition_id = config.upstream.definition_id.clone();
     let session = Arc::new(Session::open(http, config.upstream.clone())?);
 

@@ -205,7 +205,8 @@ impl Http {
     /// Says why there was no answer.
     fn connection_error(&self, call: &Call<'_>, error: reqwest::Error) -> HttpError {
         let error = error.without_url();
-        let reason = if tls::is_certificate_refusal(&error) {
+        let refusal = tls::certificate_refusal(&error);
+        let reason = if refusal.is_some() {
             Reason::Certificate
         } else if error.is_builder() {
             Reason::Configuration
@@ -226,7 +227,10 @@ impl Http {
             Reason::Tls => "the TLS handshake failed",
             _ => "no connection",
         };
-        let cause = root_cause(&error);
+        let cause = match refusal {
+            Some(refusal) => tls::refusal_told(refusal, "DATAPASS_CA_FILE"),
+            None => root_cause(&error),
+        };
         HttpError::new(call, reason, format!("{}: {what} ({cause})", call.name))
     }
 

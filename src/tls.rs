@@ -4,20 +4,25 @@
 //! Nothing here relies on a process-wide provider, so nothing panics when none was installed.
 
 use std::error::Error as StdError;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
 
 use crate::error::{Failure, Reason, Stage};
+
+/// The most of a PEM file that is read, in bytes: far above any bundle, far below a mistaken device.
+const MAX_PEM_BYTES: u64 = 16 << 20;
 
 /// Why there is nothing to check a certificate against.
 #[derive(Debug, thiserror::Error)]
@@ -47,15 +52,20 @@ pub enum TlsError {
     SetUp(String),
 }
 
-/// How far a server's certificate is checked, in libpq's steps.
+/// How far a server's certificate is checked.
 #[derive(Debug, Clone)]
 pub enum Verification {
     /// Not at all (libpq's `require` without a root certificate).
     None,
-    /// The chain, not the name (`verify-ca`).
-    Chain(RootCertStore),
-    /// Both (`verify-full`).
+    /// The chain and the name, as browsers do.
     Full(RootCertStore),
+    /// As libpq does, which takes a self-signed certificate that is a root itself.
+    Postgres {
+        /// The roots.
+        roots: RootCertStore,
+        /// Whether the name must match (`verify-full`) or not (`verify-ca`).
+        name: bool,
+    },
 }
 
 /// Returns the system's root certificates and those of a PEM file.
@@ -77,10 +87,13 @@ pub fn roots(extra_pem: Option<&Path>) -> Result<RootCertStore, TlsError> {
 
 /// Returns the root certificates of one PEM file and no others.
 pub fn file_roots(path: &Path) -> Result<RootCertStore, TlsError> {
-    let text = std::fs::read(path).map_err(|error| TlsError::Unreadable {
-        path: path.to_owned(),
-        kind: error.kind(),
-    })?;
+    let mut text = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_PEM_BYTES).read_to_end(&mut text))
+        .map_err(|error| TlsError::Unreadable {
+            path: path.to_owned(),
+            kind: error.kind(),
+        })?;
     let mut store = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&text) {
         let added = certificate.ok().map(|certificate| store.add(certificate));
@@ -123,12 +136,12 @@ pub fn client_config(verification: Verification) -> Result<ClientConfig, TlsErro
         Verification::Full(store) => {
             return Ok(builder.with_root_certificates(store).with_no_client_auth());
         }
-        Verification::Chain(store) => {
-            let roots = Arc::new(store);
+        Verification::Postgres { roots, name } => {
+            let roots = Arc::new(roots);
             let inner = WebPkiServerVerifier::builder_with_provider(roots.clone(), provider)
                 .build()
                 .map_err(|error| TlsError::SetUp(error.to_string()))?;
-            Arc::new(ChainOnly { inner, roots })
+            Arc::new(Libpq { inner, roots, name })
         }
         Verification::None => Arc::new(Unverified { provider }),
     };
@@ -150,9 +163,15 @@ pub fn certificate_refusal<'a>(
     })
 }
 
-/// Tells whether an error is about a server's certificate that was refused.
-pub fn is_certificate_refusal(error: &(dyn StdError + 'static)) -> bool {
-    certificate_refusal(error).is_some()
+/// Says why a certificate was refused; `setting` is where a private root belongs.
+pub fn refusal_told(refusal: &CertificateError, setting: &str) -> String {
+    match refusal {
+        // The second is an issuer with the name of a known one and another key.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            format!("{refusal}: no trusted root has signed it; name a private root in {setting}")
+        }
+        other => other.to_string(),
+    }
 }
 
 /// Tells whether an error comes from TLS, certificates included.
@@ -176,14 +195,15 @@ pub(crate) fn chain<'a>(
     })
 }
 
-/// Checks the chain and forgives the name: libpq's `verify-ca`.
+/// libpq's `verify-ca` and `verify-full`.
 #[derive(Debug)]
-struct ChainOnly {
+struct Libpq {
     inner: Arc<WebPkiServerVerifier>,
     roots: Arc<RootCertStore>,
+    name: bool,
 }
 
-impl ChainOnly {
+impl Libpq {
     /// Tells whether a certificate's key is that of a root itself.
     fn is_root(&self, certificate: &CertificateDer<'_>) -> bool {
         let mut own = RootCertStore::empty();
@@ -197,7 +217,7 @@ impl ChainOnly {
     }
 }
 
-impl ServerCertVerifier for ChainOnly {
+impl ServerCertVerifier for Libpq {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -206,7 +226,6 @@ impl ServerCertVerifier for ChainOnly {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        // The name is checked last, so this error says that the chain is good.
         match self.inner.verify_server_cert(
             end_entity,
             intermediates,
@@ -214,14 +233,18 @@ impl ServerCertVerifier for ChainOnly {
             ocsp_response,
             now,
         ) {
+            // The name is checked last, so this error says that the chain is good.
             Err(rustls::Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) => Ok(ServerCertVerified::assertion()),
+            )) if !self.name => Ok(ServerCertVerified::assertion()),
             // A self-signed server certificate as PostgreSQL's documentation makes one (section
             // 19.9.5) is marked as an authority. Its dates were checked before its mark.
             Err(rustls::Error::InvalidCertificate(CertificateError::Other(other)))
                 if other.to_string() == "CaUsedAsEndEntity" && self.is_root(end_entity) =>
             {
+                if self.name {
+                    verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                }
                 Ok(ServerCertVerified::assertion())
             }
             verdict => verdict,
@@ -300,7 +323,7 @@ impl ServerCertVerifier for Unverified {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     #[derive(Debug, thiserror::Error)]
@@ -311,16 +334,16 @@ mod tests {
     fn refusals_are_found_through_io_errors() {
         let refused = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
         let error = Outer(io::Error::new(io::ErrorKind::InvalidData, refused));
-        assert!(is_certificate_refusal(&error));
+        assert!(certificate_refusal(&error).is_some());
         assert!(is_tls(&error));
 
         let alert = rustls::Error::DecryptError;
         let error = Outer(io::Error::other(Outer(io::Error::other(alert))));
-        assert!(!is_certificate_refusal(&error));
+        assert!(certificate_refusal(&error).is_none());
         assert!(is_tls(&error));
 
         let error = Outer(io::Error::from(io::ErrorKind::ConnectionReset));
-        assert!(!is_certificate_refusal(&error));
+        assert!(certificate_refusal(&error).is_none());
         assert!(!is_tls(&error));
     }
 
@@ -345,15 +368,19 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_private_root_is_taken() {
+    /// Makes a root certificate that nobody has the key of.
+    pub(crate) fn root_pem() -> String {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::default();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let certificate = params.self_signed(&key).unwrap();
+        params.self_signed(&key).unwrap().pem()
+    }
+
+    #[test]
+    fn a_private_root_is_taken() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ca.pem");
-        std::fs::write(&path, certificate.pem()).unwrap();
+        std::fs::write(&path, root_pem()).unwrap();
         assert_eq!(file_roots(&path).unwrap().len(), 1);
         let config = http_client_config(Some(&path)).unwrap();
         assert_eq!(config.alpn_protocols, [b"http/1.1"]);

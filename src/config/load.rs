@@ -190,7 +190,7 @@ impl Loader<'_> {
             |text| values::plain(text, usize::MAX),
         );
         let ca_file = self.setting("DATAPASS_CA_FILE", None, |path| {
-            values::readable_file(PathBuf::from(path))
+            values::root_certificates(PathBuf::from(path))
         });
         let definition_id = self.definition_id();
         Some(UpstreamConfig {

@@ -130,6 +130,9 @@ fn the_option_wins_over_the_variable_over_the_file() {
 
 #[test]
 fn every_variable_is_read_and_yields_to_its_option() {
+    let directory = tempfile::tempdir().unwrap();
+    let ca_file = directory.path().join("ca.pem");
+    std::fs::write(&ca_file, crate::tls::tests::root_pem()).unwrap();
     let config = pull(
         "",
         &[
@@ -138,7 +141,7 @@ fn every_variable_is_read_and_yields_to_its_option() {
             ("DATAPASS_MAX_RETRIES", "0"),
             ("DATAPASS_ENQUEUE", "good_job"),
             ("DATAPASS_METRICS_FILE", "/m/datapass.prom"),
-            ("DATAPASS_CA_FILE", "/dev/null"),
+            ("DATAPASS_CA_FILE", ca_file.to_str().unwrap()),
             ("DATAPASS_DEFINITION_ID", "other"),
             ("DATAPASS_JOB_CLASS", "A::B"),
             ("DATAPASS_JOB_QUEUE", "low"),
@@ -151,7 +154,7 @@ fn every_variable_is_read_and_yields_to_its_option() {
     assert_eq!(config.format, Format::Json);
     assert_eq!((config.concurrency, config.max_retries), (4, 0));
     assert_eq!(config.metrics_file, Some("/m/datapass.prom".into()));
-    assert_eq!(config.upstream.ca_file, Some("/dev/null".into()));
+    assert_eq!(config.upstream.ca_file, Some(ca_file));
     assert_eq!(config.upstream.definition_id, "other");
     let job = &config.job;
     assert_eq!(

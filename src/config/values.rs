@@ -12,6 +12,7 @@ use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone,
 use url::{Host, Url};
 
 use crate::db::address::{self, AddressError};
+use crate::tls::{self, TlsError};
 
 /// Ages end here: a hundred years are safe in every unit and type that they are turned into.
 const MAX_AGE: Duration = Duration::from_secs(36_500 * 86_400);
@@ -212,15 +213,14 @@ pub(super) fn image(text: &str) -> Result<String, String> {
     }
 }
 
-/// Takes the path of a file that can be opened now.
-pub(super) fn readable_file(path: PathBuf) -> Result<PathBuf, String> {
-    match std::fs::File::open(&path).and_then(|file| file.metadata()) {
-        Ok(metadata) if metadata.is_dir() => Err("names a directory, not a file".to_owned()),
+/// Takes the path of a PEM file with root certificates, each of which can be used.
+pub(super) fn root_certificates(path: PathBuf) -> Result<PathBuf, String> {
+    match tls::file_roots(&path) {
         Ok(_) => Ok(path),
-        Err(error) => Err(format!(
-            "names a file that cannot be read ({})",
-            error.kind()
-        )),
+        Err(TlsError::Unreadable { kind, .. }) => {
+            Err(format!("names a file that cannot be read ({kind})"))
+        }
+        Err(_) => Err("names a file without a usable PEM certificate".to_owned()),
     }
 }
 
@@ -236,7 +236,14 @@ pub(super) fn writable_file(path: PathBuf) -> Result<PathBuf, String> {
 /// unknown option may be the rest of a password with a raw `?`, `&` or space in it.
 pub(super) fn database_url(text: &str) -> Result<String, String> {
     let problem = match address::parse(text) {
-        Ok(_) => return Ok(text.to_owned()),
+        Ok(address) => {
+            return match address.tls.roots_file() {
+                None => Ok(text.to_owned()),
+                Some(path) => root_certificates(path.to_owned())
+                    .map(|_| text.to_owned())
+                    .map_err(|problem| format!("holds an sslrootcert that {problem}")),
+            };
+        }
         Err(AddressError::Unsupported(_)) => "holds an option that is not supported".to_owned(),
         Err(problem) => problem.to_string(),
     };
@@ -504,19 +511,33 @@ mod tests {
     fn files_are_looked_at() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("ca.pem");
-        std::fs::write(&file, "x").unwrap();
-        assert_eq!(readable_file(file.clone()), Ok(file.clone()));
-        assert!(
-            readable_file(directory.path().into())
-                .unwrap_err()
-                .contains("directory")
-        );
         let missing = directory.path().join("missing");
-        assert!(
-            readable_file(missing.clone())
-                .unwrap_err()
-                .contains("not found")
-        );
+        std::fs::write(&file, tls::tests::root_pem()).unwrap();
+        assert_eq!(root_certificates(file.clone()), Ok(file.clone()));
+        std::fs::write(&file, "x").unwrap();
+        for (path, expected) in [
+            (&file, "names a file without a usable PEM certificate"),
+            (
+                &missing,
+                "names a file that cannot be read (entity not found)",
+            ),
+            (
+                &directory.path().into(),
+                "names a file that cannot be read (is a directory)",
+            ),
+            (
+                &"/dev/zero".into(),
+                "names a file without a usable PEM certificate",
+            ),
+        ] {
+            assert_eq!(root_certificates(path.clone()), Err(expected.to_owned()));
+            let query = format!("sslmode=verify-full&sslrootcert={}", path.display());
+            let problem = database_url(&format!("postgres://h/d?{query}"));
+            assert_eq!(
+                problem,
+                Err(format!("holds an sslrootcert that {expected}"))
+            );
+        }
         assert_eq!(writable_file(missing.clone()), Ok(missing));
         for path in [
             directory.path().into(),

@@ -10,7 +10,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use postgres::Config;
@@ -70,6 +70,16 @@ pub enum Tls {
     VerifyCa(Roots),
     /// Always, chain and name verified.
     VerifyFull(Roots),
+}
+
+impl Tls {
+    /// Returns the file of root certificates that is read.
+    pub fn roots_file(&self) -> Option<&Path> {
+        match self {
+            Self::VerifyCa(Roots::File(path)) | Self::VerifyFull(Roots::File(path)) => Some(path),
+            _ => None,
+        }
+    }
 }
 
 /// One place where the server may be.

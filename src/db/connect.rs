@@ -3,9 +3,7 @@
 //! Sections 34.1.1.3 (several hosts) and 34.19.1 (`sslmode`) of PostgreSQL's documentation. What
 //! differs: `verify-ca` and `verify-full` without `sslrootcert` take the system's roots instead of
 //! `~/.postgresql/root.crt`; names are looked for in a certificate's subject alternative names
-//! alone, not in its common name; `verify-full` takes no server certificate that is marked as an
-//! authority, as `verify-ca` does for one that is its own root; client certificates and revocation
-//! lists are not supported.
+//! alone, not in its common name; client certificates and revocation lists are not supported.
 
 use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::Once;
@@ -88,8 +86,12 @@ fn connector(address: &Address) -> Result<Option<MakeRustlsConnect>, Failure> {
     let verification = match &address.tls {
         Tls::Disable => return Ok(None),
         Tls::Prefer | Tls::Require => Ok(Verification::None),
-        Tls::VerifyCa(roots) => store(roots).map(Verification::Chain),
-        Tls::VerifyFull(roots) => store(roots).map(Verification::Full),
+        Tls::VerifyCa(roots) => {
+            store(roots).map(|roots| Verification::Postgres { roots, name: false })
+        }
+        Tls::VerifyFull(roots) => {
+            store(roots).map(|roots| Verification::Postgres { roots, name: true })
+        }
     };
     let mut config = verification.and_then(tls::client_config).map_err(|error| {
         Failure::new(

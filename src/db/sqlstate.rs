@@ -148,7 +148,10 @@ fn told_by_client(error: &Error) -> (Reason, String) {
     if let Some(refusal) = tls::certificate_refusal(error) {
         return (
             Reason::Certificate,
-            format!("the server's certificate was refused: {refusal}"),
+            format!(
+                "the server's certificate is refused ({})",
+                tls::refusal_told(refusal, "sslrootcert")
+            ),
         );
     }
     match kind(error) {
