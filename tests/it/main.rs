@@ -5,6 +5,7 @@
 // A test may panic, and names nothing that is public outside of this binary.
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
 
+mod addresses;
 mod ahead;
 mod alerts;
 mod answers;
