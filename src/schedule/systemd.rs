@@ -48,14 +48,12 @@ pub(super) fn entry(
     } else {
         "yes"
     };
-    let repository = env!("CARGO_PKG_REPOSITORY");
     let times = cron.text();
     Ok(format!(
         "\
 # /etc/systemd/system/datapass-pull.service
 [Unit]
 Description=One pull of validated DataPass requests into PostgreSQL
-Documentation={repository}
 Wants=network-online.target
 After=network-online.target
 # The first start and {RETRIES} more
@@ -108,7 +106,6 @@ SystemCallFilter=~@privileged
 # /etc/systemd/system/datapass-pull.timer
 [Unit]
 Description=When validated DataPass requests are pulled
-Documentation={repository}
 
 [Timer]
 # The five fields of cron: {times}

@@ -9,6 +9,7 @@
 )]
 
 mod calendar;
+mod carried_out;
 mod crontab;
 mod kubernetes;
 mod systemd;

@@ -7,7 +7,7 @@ use datapass_pull::config::Scheduler;
 use super::{Stage, config, entry, text};
 
 /// Returns the times and the command of the one line that is an entry.
-fn crontab_line(printed: &str) -> (String, String) {
+pub(super) fn crontab_line(printed: &str) -> (String, String) {
     assert!(
         printed.ends_with('\n'),
         "cron ignores a last line without its end"
@@ -24,7 +24,7 @@ fn crontab_line(printed: &str) -> (String, String) {
 }
 
 /// Takes the command as Vixie cron does (`child_process` in its `do_command.c`).
-fn as_vixie_cron(command: &str) -> String {
+pub(super) fn as_vixie_cron(command: &str) -> String {
     let mut taken = String::new();
     let mut escaped = false;
     for c in command.chars() {

@@ -64,7 +64,7 @@ fn validate(manifest: &str, version: &str) -> (bool, String) {
 }
 
 /// Reads every document of a manifest.
-fn documents(manifest: &str) -> Vec<Value> {
+pub(super) fn documents(manifest: &str) -> Vec<Value> {
     let file = tempfile::NamedTempFile::new().expect("a file");
     fs::write(file.path(), manifest).expect("written");
     let program = "import json, sys, yaml\n\
@@ -83,7 +83,7 @@ fn manifest() -> String {
     entry(&config(Scheduler::Kubernetes), Path::new("/unused"))
 }
 
-fn uncommented(manifest: &str) -> String {
+pub(super) fn uncommented(manifest: &str) -> String {
     manifest
         .lines()
         .map(|line| format!("{}\n", line.strip_prefix("# ").unwrap_or(line)))
@@ -145,7 +145,7 @@ fn the_manifest_holds_the_job_and_two_more_once_uncommented() {
 }
 
 /// Returns the Job's own specification.
-fn job(document: &Value) -> &Value {
+pub(super) fn job(document: &Value) -> &Value {
     match document["kind"].as_str() {
         Some("CronJob") => &document["spec"]["jobTemplate"]["spec"],
         _ => &document["spec"],

@@ -1,0 +1,190 @@
+//! Each entry, printed by the binary and carried out as its scheduler would: whole cycles.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::crontab::{as_vixie_cron, crontab_line};
+use super::kubernetes::{documents, job, uncommented};
+use super::systemd::{setting, units};
+use super::{Stage, run, text};
+use crate::harness::{DataPass, Database, Demande, Fault, On, Run};
+
+/// The binary at a place with an odd name, the settings beside it, and a folder for the secrets.
+struct Installed {
+    folder: TempDir,
+    binary: PathBuf,
+    env_file: PathBuf,
+    secrets: [(&'static str, String); 2],
+}
+
+impl Installed {
+    fn new(upstream: &DataPass, database: &Database) -> Self {
+        // On one file system with the binary, so that a link will do.
+        let folder = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+        let binary = folder.path().join("data pass 5%/datapass-pull");
+        fs::create_dir(binary.parent().unwrap()).expect("made");
+        fs::hard_link(env!("CARGO_BIN_EXE_datapass-pull"), &binary).expect("linked");
+        let (id, secret) = upstream.credentials();
+        let env_file = folder.path().join("the settings");
+        let installed = Self {
+            secrets: [
+                ("DATAPASS_CLIENT_SECRET", secret),
+                ("DATABASE_URL", database.url()),
+            ],
+            folder,
+            binary,
+            env_file,
+        };
+        let settings = format!(
+            "DATAPASS_AUTH_URL={}\nDATAPASS_API_BASE_URL={}\nDATAPASS_CLIENT_ID='{id}'\n\
+             DATAPASS_ENQUEUE=none\nDATAPASS_MAX_RETRIES=0\n",
+            upstream.auth_url(),
+            upstream.api_base_url()
+        );
+        write_private(&installed.env_file, &settings);
+        installed
+    }
+
+    /// Writes the secrets into a folder, one file each, as schedulers do.
+    fn secrets(&self) -> PathBuf {
+        let folder = self.folder.path().join("secrets");
+        fs::create_dir_all(&folder).expect("made");
+        for (name, secret) in &self.secrets {
+            write_private(&folder.join(name), &format!("{secret}\n"));
+        }
+        folder
+    }
+
+    /// Prints an entry.
+    fn schedule(&self, arguments: &[&str]) -> String {
+        let output = run(
+            Command::new(&self.binary)
+                .env_clear()
+                .arg("schedule")
+                .args(arguments)
+                .arg("--env-file")
+                .arg(&self.env_file),
+            "made by this test",
+        );
+        assert_eq!(text(&output.stderr), "");
+        assert!(output.status.success());
+        text(&output.stdout)
+    }
+}
+
+fn write_private(path: &Path, content: &str) {
+    fs::write(path, content).expect("written");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("set");
+}
+
+#[test]
+fn the_crontab_line_pulls() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    upstream.add(Demande::cnous(1));
+    let installed = Installed::new(&upstream, &database);
+    let mut settings = fs::read_to_string(&installed.env_file).unwrap();
+    for (name, secret) in &installed.secrets {
+        settings += &format!("{name}='{secret}'\n");
+    }
+    write_private(&installed.env_file, &settings);
+    let (_, command) = crontab_line(&installed.schedule(&["crontab"]));
+    let command = as_vixie_cron(&command);
+    let tick = || {
+        upstream.take_requests();
+        let stage = Stage::new("unused", &[]);
+        let output = stage.sh(&command);
+        assert_eq!(text(&output.stderr), "");
+        let tries = upstream.requests().len();
+        (
+            output.status.code(),
+            text(&output.stdout),
+            tries,
+            stage.lines("sleeps").len(),
+        )
+    };
+
+    let (code, mail, _, sleeps) = tick();
+    assert_eq!((code, mail.as_str(), sleeps), (Some(0), "", 0));
+    assert_eq!(database.requests().len(), 1);
+    upstream.fault(On::tokens(..), Fault::Status(503, &[]));
+    let (code, mail, tries, sleeps) = tick();
+    assert_eq!((code, tries, sleeps), (Some(2), 6, 5), "{mail}");
+    assert!(mail.contains("reason=server_error"), "{mail}");
+    upstream.behave();
+    upstream.fault(On::tokens(..), Fault::Status(403, &[]));
+    let (code, mail, tries, sleeps) = tick();
+    assert_eq!((code, tries, sleeps), (Some(1), 1, 0), "{mail}");
+    assert!(mail.contains("reason=token_refused"), "{mail}");
+    // It comes back by itself on the third try.
+    upstream.behave();
+    upstream.fault(On::tokens(1..3), Fault::Status(503, &[]));
+    let (code, mail, _, sleeps) = tick();
+    assert_eq!((code, mail.as_str(), sleeps), (Some(0), "", 2));
+}
+
+#[test]
+fn the_service_pulls() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    upstream.add(Demande::cnous(1));
+    let installed = Installed::new(&upstream, &database);
+    let printed = installed.schedule(&["systemd"]);
+    let units = units(&printed);
+    let service = &units[0].1;
+    // systemd reads `%%` as a percent sign; the rest is quoted as for sh.
+    let [command, env_file] =
+        ["ExecStart", "EnvironmentFile"].map(|name| setting(service, name).replace("%%", "%"));
+    let secrets = installed.secrets();
+    for (name, _) in &installed.secrets {
+        assert!(
+            service.contains(&format!("\nLoadCredential={name}:/")),
+            "{name}"
+        );
+    }
+    let script = format!(
+        "set -a; . '{env_file}'; CREDENTIALS_DIRECTORY='{}'; exec {command}",
+        secrets.display()
+    );
+    let output = Stage::new("unused", &[]).sh(&script);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).starts_with("outcome=success "));
+    assert_eq!(database.requests().len(), 1);
+}
+
+#[test]
+fn every_container_of_the_manifest_runs() {
+    let (upstream, database) = (DataPass::start(), Database::empty());
+    upstream.add(Demande::cnous(1));
+    let installed = Installed::new(&upstream, &database);
+    let printed = installed.schedule(&["kubernetes", "--image", "registry.example/pull:1"]);
+    let mut documents = documents(&uncommented(&printed));
+    // The tables first.
+    documents.swap(0, 1);
+    let secrets = installed.secrets();
+    for document in documents {
+        let container = &job(&document)["template"]["spec"]["containers"][0];
+        let words = |name: &str| container[name].as_array().expect("a list").clone();
+        let arguments = words("args");
+        let arguments = arguments.iter().map(|word| word.as_str().expect("a word"));
+        let mut run = Run::new(arguments);
+        // The config map, then the container's own.
+        for line in fs::read_to_string(&installed.env_file).unwrap().lines() {
+            let (name, value) = line.split_once('=').unwrap();
+            run = run.env(name, value.trim_matches('\''));
+        }
+        let mounted = container["volumeMounts"][0]["mountPath"].as_str().unwrap();
+        for variable in words("env") {
+            let value = variable["value"].as_str().unwrap();
+            let value = value.replace(mounted, secrets.to_str().unwrap());
+            run = run.env(variable["name"].as_str().unwrap(), value);
+        }
+        run.output().assert_success();
+    }
+    assert_eq!(database.requests().len(), 1);
+    let cycles = "select count(*) from datapass_pull_runs where outcome = 'success'";
+    let row = database.client().query_one(cycles, &[]).unwrap();
+    assert_eq!(row.get::<_, i64>(0), 2);
+}
