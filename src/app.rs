@@ -102,9 +102,7 @@ fn dispatch(command: Command) -> Exit {
             })?;
             schedule::entry(&config, &binary)
         }),
-        Command::Completions(shell) => {
-            answer(move |_| Ok(String::from_utf8_lossy(&cli::completions(shell)).into_owned()))
-        }
+        Command::Completions(shell) => answer(move |_| Ok(cli::completions(shell))),
         Command::Check(config) => {
             let budget = Budget::new(config.timeout);
             let checked = supervise(&budget.clone(), move || {

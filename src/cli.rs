@@ -330,10 +330,19 @@ pub fn command() -> clap::Command {
 }
 
 /// Returns the completion script for a shell.
-pub fn completions(shell: clap_complete::Shell) -> Vec<u8> {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut command(), "datapass-pull", &mut script);
-    script
+pub fn completions(shell: clap_complete::Shell) -> String {
+    let generated = |name: &str| {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut command(), name, &mut script);
+        String::from_utf8_lossy(&script).into_owned()
+    };
+    if shell == clap_complete::Shell::Bash {
+        // In a program's name with a hyphen the library's script spells the commands in two ways
+        // and finds none of them, so only the last word of its registration has the hyphen.
+        return generated("datapass_pull")
+            .replace("default datapass_pull\n", "default datapass-pull\n");
+    }
+    generated("datapass-pull")
 }
 
 #[cfg(test)]
@@ -550,7 +559,7 @@ mod tests {
     #[test]
     fn every_shell_gets_its_completions() {
         for shell in clap_complete::Shell::value_variants() {
-            let script = String::from_utf8(completions(*shell)).unwrap();
+            let script = completions(*shell);
             for word in ["page-size", "watermark"] {
                 assert!(script.contains(word), "{shell}: {word}");
             }

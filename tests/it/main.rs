@@ -10,6 +10,7 @@ mod ahead;
 mod alerts;
 mod answers;
 mod bare;
+mod completions;
 mod cycle;
 mod docs;
 mod environment;
