@@ -19,7 +19,7 @@ use crate::alerts;
 use crate::budget::Budget;
 use crate::check;
 use crate::cli;
-use crate::config::{self, Command, Config, Environment, Format, PullConfig};
+use crate::config::{self, Command, Config, DatabaseConfig, Environment, Format, PullConfig};
 use crate::cycle::{self, Account, SharedAccount};
 use crate::db::migrate;
 use crate::error::{Failure, Reason, Result, Stage};
@@ -33,7 +33,7 @@ use crate::schedule;
 use crate::status;
 use crate::store::{Access, Store};
 use crate::supervise::supervise;
-use crate::watermark;
+use crate::watermark::{self, Move};
 
 /// How long the run row of a failed cycle may take.
 const FAILED_RUN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -132,16 +132,13 @@ fn dispatch(command: Command) -> Exit {
             definition_id,
             time,
             yes,
-        } => answer(move |budget| {
-            watermark::set(
-                &mut Store::new(&database, budget)?,
-                &definition_id,
-                time,
-                yes,
-            )
-        }),
+        } => tell_answer(move_watermark(
+            database,
+            Move::set(definition_id, time),
+            yes,
+        )),
         Command::WatermarkReset { database, yes } => {
-            answer(move |budget| watermark::reset(&mut Store::new(&database, budget)?, yes))
+            tell_answer(move_watermark(database, Move::reset(), yes))
         }
     }
 }
@@ -154,14 +151,44 @@ fn failed(failure: &Failure) -> Exit {
 
 /// Runs a command other than a cycle and prints its answer.
 fn answer(work: impl FnOnce(Budget) -> Result<String> + Send + 'static) -> Exit {
+    tell_answer(in_time(work))
+}
+
+/// Runs a command other than a cycle, or one step of it, within its time.
+fn in_time<T: Send + 'static>(
+    work: impl FnOnce(Budget) -> Result<T> + Send + 'static,
+) -> Result<T> {
     let budget = Budget::new(COMMAND_TIMEOUT);
-    match supervise(&budget.clone(), move || work(budget)) {
+    supervise(&budget.clone(), move || work(budget))
+}
+
+fn tell_answer(answer: Result<String>) -> Exit {
+    match answer {
         Ok(text) => {
             print(&text);
             Exit::Success
         }
         Err(failure) => failed(&failure),
     }
+}
+
+/// Moves the watermark by hand; asks first unless `yes`.
+///
+/// A person may think as long as they like: that is no part of any step's time, and neither a
+/// transaction nor a connection is open meanwhile.
+fn move_watermark(database: DatabaseConfig, asked_for: Move, yes: bool) -> Result<String> {
+    let mut asked = None;
+    if !yes {
+        watermark::demand_terminal()?;
+        let (database, reading) = (database.clone(), asked_for.clone());
+        let stored = in_time(move |budget| reading.read(&mut Store::new(&database, budget)?))?;
+        let question = asked_for.question(&stored);
+        supervise(&Budget::new(Duration::MAX), move || {
+            watermark::ask(&question)
+        })?;
+        asked = Some(stored);
+    }
+    in_time(move |budget| asked_for.make(&mut Store::new(&database, budget)?, asked.as_ref()))
 }
 
 /// Runs one cycle and reports it.

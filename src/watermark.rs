@@ -114,78 +114,116 @@ fn put(tx: &mut Tx<'_>, watermark: &Watermark) -> Result<(), TxError> {
     Ok(())
 }
 
-/// Sets the watermark by hand, back or forward.
-pub fn set(
-    store: &mut Store,
-    definition_id: &str,
-    time: DateTime<Utc>,
-    yes: bool,
-) -> Result<String> {
-    let target = Watermark {
-        definition_id: Some(definition_id.to_owned()),
-        time: Some(time),
-    };
-    by_hand(store, "watermark set", &target, yes)
+/// A move by hand, as it was asked for.
+#[derive(Debug, Clone)]
+pub struct Move {
+    kind: &'static str,
+    target: Watermark,
 }
 
-/// Forgets the watermark and the definition that it belongs to.
-pub fn reset(store: &mut Store, yes: bool) -> Result<String> {
-    by_hand(store, "watermark reset", &Watermark::default(), yes)
-}
-
-/// Asks, then moves the watermark and records that as a run, in one transaction.
-fn by_hand(store: &mut Store, kind: &str, target: &Watermark, yes: bool) -> Result<String> {
-    let may_move = |stored: &Watermark| match &target.definition_id {
-        Some(definition_id) => stored.demand_definition(definition_id),
-        None => Ok(()),
-    };
-    let stored = store.transaction(Stage::Prepare, Access::ReadOnly, read)?;
-    may_move(&stored)?;
-    let question = format!(
-        "Move the watermark from {} to {}? {}",
-        shown(stored.time),
-        shown(target.time),
-        match (stored.time, target.time) {
-            (_, None) => "The next cycle lists everything.",
-            (Some(from), Some(to)) if to < from =>
-                "The next cycle looks again at what lies between.",
-            _ => "What was validated before it will not be pulled by a plain cycle.",
+impl Move {
+    /// Sets the watermark, back or forward.
+    pub fn set(definition_id: String, time: DateTime<Utc>) -> Self {
+        Self {
+            kind: "watermark set",
+            target: Watermark {
+                definition_id: Some(definition_id),
+                time: Some(time),
+            },
         }
-    );
-    if !yes {
-        ask(&question)?;
     }
-    let before = store.transaction(Stage::Advance, Access::ReadWrite, |tx| {
-        let locked = lock(tx, false)?;
-        may_move(&locked)?;
-        put(tx, target)?;
-        let mut account = SharedAccount::open(false, None).lock().clone();
-        account.summary.watermark_before = locked.time;
-        account.summary.watermark = target.time;
-        runs::record(tx, kind, &account, None)?;
-        Ok(locked)
-    })?;
-    Ok(format!(
-        "The watermark was {}, and is {} now\n",
-        shown(before.time),
-        shown(target.time)
+
+    /// Forgets the watermark and the definition that it belongs to.
+    pub fn reset() -> Self {
+        Self {
+            kind: "watermark reset",
+            target: Watermark::default(),
+        }
+    }
+
+    /// Refuses to move the watermark of another definition; to free it is no such move.
+    fn may_leave(&self, stored: &Watermark) -> Result<()> {
+        match &self.target.definition_id {
+            Some(definition_id) => stored.demand_definition(definition_id),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns what a person is to decide: where the watermark is, where it goes, what follows.
+    pub fn question(&self, stored: &Watermark) -> String {
+        let (from, to) = (stored.time, self.target.time);
+        let consequence = match (from, to) {
+            (_, None) => "The next cycle lists everything.",
+            (Some(from), Some(to)) if to < from => {
+                "The next cycle looks again at what lies between."
+            }
+            _ => "What was validated before it will not be pulled by a plain cycle.",
+        };
+        format!(
+            "Move the watermark from {} to {}? {consequence}",
+            shown(from),
+            shown(to)
+        )
+    }
+
+    /// Reads the watermark that a person is to be asked about.
+    pub fn read(&self, store: &mut Store) -> Result<Watermark> {
+        let stored = store.transaction(Stage::Prepare, Access::ReadOnly, read)?;
+        self.may_leave(&stored)?;
+        Ok(stored)
+    }
+
+    /// Moves the watermark and records that as a run, in one transaction. What a person was `asked`
+    /// about must still be so: a yes to another question is none.
+    pub fn make(&self, store: &mut Store, asked: Option<&Watermark>) -> Result<String> {
+        let before = store.transaction(Stage::Advance, Access::ReadWrite, |tx| {
+            let locked = lock(tx, false)?;
+            self.may_leave(&locked)?;
+            if asked.is_some_and(|asked| *asked != locked) {
+                return Err(refused(
+                    "Nothing was changed: the watermark moved while you were asked; run it again",
+                )
+                .into());
+            }
+            put(tx, &self.target)?;
+            let mut account = SharedAccount::open(false, None).lock().clone();
+            account.summary.watermark_before = locked.time;
+            account.summary.watermark = self.target.time;
+            runs::record(tx, self.kind, &account, None)?;
+            Ok(locked)
+        })?;
+        Ok(format!(
+            "The watermark was {}, and is {} now\n",
+            shown(before.time),
+            shown(self.target.time)
+        ))
+    }
+}
+
+/// Makes sure that somebody can be asked.
+pub fn demand_terminal() -> Result<()> {
+    if io::stdin().is_terminal() {
+        return Ok(());
+    }
+    Err(refused(
+        "There is no terminal to ask on; say --yes to move the watermark",
     ))
 }
 
-/// Asks on the terminal; without one nobody can answer, and `--yes` is needed.
-fn ask(question: &str) -> Result<()> {
-    let refused = |message| Err(Failure::new(Stage::Prepare, Reason::Usage, message));
-    if !io::stdin().is_terminal() {
-        return refused("There is no terminal to ask on; say --yes to move the watermark");
-    }
+/// Asks on the terminal, and waits for the answer as long as it takes.
+pub fn ask(question: &str) -> Result<()> {
     // A closed standard error cannot show the question; the answer decides all the same.
     let _ = write!(io::stderr().lock(), "{question} [y/N] ");
     let mut answer = String::new();
     let read = io::stdin().lock().read_line(&mut answer);
     match (read, answer.trim()) {
         (Ok(_), "y" | "Y" | "yes") => Ok(()),
-        _ => refused("Nothing was changed: the answer was not yes"),
+        _ => Err(refused("Nothing was changed: the answer was not yes")),
     }
+}
+
+fn refused(message: &str) -> Failure {
+    Failure::new(Stage::Prepare, Reason::Usage, message)
 }
 
 fn shown(time: Option<DateTime<Utc>>) -> String {

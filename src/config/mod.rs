@@ -143,7 +143,7 @@ pub struct UpstreamConfig {
 }
 
 /// Where PostgreSQL is: the text of `DATABASE_URL`, already known to parse.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct DatabaseConfig {
     /// The URL or key=value text. Secret: it may hold a password.
     pub url: SecretString,

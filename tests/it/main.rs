@@ -29,3 +29,4 @@ mod schema;
 mod schemas;
 mod status;
 mod tls;
+mod watermark;

@@ -19,6 +19,7 @@ pub mod proxy;
 pub mod run;
 pub mod summary;
 pub mod tables;
+pub mod terminal;
 
 pub use datapass::{DataPass, Demande, Fault, On, at};
 pub use pgbouncer::PgBouncer;
@@ -27,3 +28,4 @@ pub use proxy::{Place, Proxy};
 pub use run::{Outcome, Run, Running};
 pub use summary::Summary;
 pub use tables::{GOOD_JOBS_3_99, GOOD_JOBS_4, RejectionRow};
+pub use terminal::Terminal;

@@ -18,7 +18,7 @@ use super::postgres::Database;
 use super::summary::Summary;
 
 /// How long a run may take before the test gives it up for hung.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A run to be.
 #[derive(Debug, Clone)]
@@ -118,6 +118,14 @@ impl Run {
     pub fn any_stderr(mut self) -> Self {
         self.expected.anything = true;
         self
+    }
+
+    /// Gives program, arguments and environment to another way of running it.
+    pub(super) fn command(self) -> (Vec<OsString>, BTreeMap<OsString, OsString>) {
+        (
+            [self.program].into_iter().chain(self.args).collect(),
+            self.env,
+        )
     }
 
     /// Runs it to its end.

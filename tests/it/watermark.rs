@@ -1,0 +1,244 @@
+//! `watermark set` and `reset`: what a person is asked and may answer, and who wins against a cycle.
+
+use std::thread;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::harness::*;
+
+fn hour(hours: i64) -> DateTime<Utc> {
+    at("2026-05-18T10:00:00Z") + TimeDelta::hours(hours)
+}
+
+fn command(database: &Database, args: &[&str]) -> Run {
+    Run::new([&["watermark"], args].concat()).database(database)
+}
+
+fn cycle(upstream: &DataPass, database: &Database) -> Run {
+    Run::cycle(upstream, database).args(["--enqueue", "none"])
+}
+
+/// Makes tables whose watermark is at `hour(0)`.
+fn database() -> Database {
+    let database = Database::migrated();
+    let set = ["set", "2026-05-18T12:00:00+02:00", "--yes"];
+    let told = command(&database, &set).output();
+    let expected = "The watermark was none, and is 2026-05-18T10:00:00.000Z now\n";
+    assert_eq!(told.assert_success().stdout, expected);
+    database
+}
+
+/// A move by hand as it was recorded: kind, and the watermark before and after.
+type Recorded = (String, Option<DateTime<Utc>>, Option<DateTime<Utc>>);
+
+fn by_hand(database: &Database) -> Vec<Recorded> {
+    let runs = database.runs().into_iter();
+    let runs = runs.filter(|run| run["kind"] != "cycle");
+    runs.map(|run| {
+        assert_eq!(run["outcome"], "success");
+        let time = |name: &str| run[name].as_str().map(at);
+        (
+            run["kind"].as_str().unwrap().to_owned(),
+            time("watermark_before"),
+            time("watermark"),
+        )
+    })
+    .collect()
+}
+
+#[test]
+fn a_person_is_asked_and_only_a_yes_moves_it() {
+    let database = database();
+    let before = (database.watermark_row(), database.runs());
+    for args in [&["set", "2026-05-18T11:00:00Z"][..], &["reset"]] {
+        for (keys, status, told) in [
+            ("n\n", 1, "Nothing was changed"),
+            ("\n", 1, "Nothing was changed"),
+            ("yesterday\n", 1, "Nothing was changed"),
+            ("\x04", 1, "Nothing was changed"),
+            ("\x03", 2, "Stopped by a signal"),
+        ] {
+            let mut terminal = command(&database, args).on_terminal();
+            terminal.wait_for("[y/N] ");
+            terminal.press(keys);
+            let (code, screen) = terminal.end();
+            assert_eq!(code, status, "{keys:?}: {screen}");
+            assert!(screen.contains(told), "{keys:?}: {screen}");
+            assert_eq!((database.watermark_row(), database.runs()), before);
+        }
+    }
+    for (keys, args, question, told) in [
+        (
+            "y\n",
+            &["set", "2026-05-18T11:00:00Z"][..],
+            "Move the watermark from 2026-05-18T10:00:00.000Z to 2026-05-18T11:00:00.000Z? What was \
+             validated before it will not be pulled by a plain cycle. [y/N] ",
+            "The watermark was 2026-05-18T10:00:00.000Z, and is 2026-05-18T11:00:00.000Z now",
+        ),
+        (
+            "Y\n",
+            &["set", "2026-05-01"],
+            "to 2026-05-01T00:00:00.000Z? The next cycle looks again at what lies between. [y/N] ",
+            "The watermark was 2026-05-18T11:00:00.000Z, and is 2026-05-01T00:00:00.000Z now",
+        ),
+        (
+            "yes\n",
+            &["reset"],
+            "from 2026-05-01T00:00:00.000Z to none? The next cycle lists everything. [y/N] ",
+            "The watermark was 2026-05-01T00:00:00.000Z, and is none now",
+        ),
+    ] {
+        let mut terminal = command(&database, args).on_terminal();
+        terminal.wait_for(question);
+        terminal.press(keys);
+        let (code, screen) = terminal.end();
+        assert_eq!(code, 0, "{screen}");
+        assert!(screen.contains(told), "{screen}");
+    }
+    assert_eq!(database.watermark_row().unwrap().definition_id, None);
+    let may = at("2026-05-01T00:00:00Z");
+    assert_eq!(
+        by_hand(&database),
+        [
+            ("watermark set".to_owned(), None, Some(hour(0))),
+            ("watermark set".to_owned(), Some(hour(0)), Some(hour(1))),
+            ("watermark set".to_owned(), Some(hour(1)), Some(may)),
+            ("watermark reset".to_owned(), Some(may), None),
+        ]
+    );
+}
+
+#[test]
+fn nobody_and_nothing_waits_while_a_person_thinks() {
+    let database = database();
+    let mut terminal = command(&database, &["reset"]).on_terminal();
+    terminal.wait_for("[y/N] ");
+    // A server notices the end of a connection a moment later.
+    let connections = || -> i64 {
+        let query = "select count(*) from pg_stat_activity
+                      where datname = current_database() and application_name like 'datapass-pull%'";
+        database.client().query_one(query, &[]).unwrap().get(0)
+    };
+    while connections() > 0 {
+        thread::sleep(Duration::from_millis(5));
+    }
+    // Somebody else moves it, so the yes would answer another question.
+    let set = ["set", "2026-05-18T11:00:00Z", "--yes"];
+    command(&database, &set).output().assert_success();
+    terminal.press("y\n");
+    let (code, screen) = terminal.end();
+    assert_eq!(code, 1, "{screen}");
+    assert!(screen.contains("moved while you were asked"), "{screen}");
+    assert_eq!(database.watermark(), Some(hour(1)));
+}
+
+#[test]
+fn what_cannot_be_asked_or_is_not_ours_is_refused() {
+    let database = database();
+    let before = (database.watermark_row(), database.runs());
+    let tomorrow = (Utc::now() + TimeDelta::days(1)).to_rfc3339();
+    let set = ["set", "2026-05-18T11:00:00Z"];
+    let other = |run: Run| run.env("DATAPASS_DEFINITION_ID", "other");
+    // No terminal: refused before anybody is asked, the database included.
+    let unreachable = |run: Run| run.env("DATABASE_URL", "postgres://127.0.0.1:1/x");
+    for (run, told) in [
+        (
+            command(&database, &["set", &tomorrow, "--yes"]),
+            "TIME is in the future",
+        ),
+        (
+            command(&database, &["set", "soon", "--yes"]),
+            "TIME is no time",
+        ),
+        (unreachable(command(&database, &set)), "say --yes"),
+        (
+            unreachable(command(&database, &["reset"])).stdin("y\n"),
+            "say --yes",
+        ),
+        (
+            other(command(&database, &set)).arg("--yes"),
+            "belongs to another definition",
+        ),
+    ] {
+        let outcome = run.output();
+        outcome.assert_code(1);
+        assert!(outcome.stderr.contains(told), "{told}: {}", outcome.stderr);
+        assert_eq!(outcome.stdout, "");
+    }
+    let (code, screen) = other(command(&database, &set)).on_terminal().end();
+    assert!(code == 1 && !screen.contains("[y/N]"), "{screen}");
+    assert_eq!((database.watermark_row(), database.runs()), before);
+    other(command(&database, &["reset"]))
+        .arg("--yes")
+        .output()
+        .assert_success();
+    other(command(&database, &set))
+        .arg("--yes")
+        .output()
+        .assert_success();
+    let row = database.watermark_row().unwrap();
+    assert_eq!(row.definition_id.as_deref(), Some("other"));
+}
+
+#[test]
+fn a_definition_that_changes_meanwhile_is_judged_under_the_lock() {
+    let database = database();
+    let mut client = database.client();
+    let mut holder = client.transaction().unwrap();
+    holder
+        .batch_execute("update datapass_pull_watermarks set definition_id = 'other'")
+        .unwrap();
+    let running = command(&database, &["set", "2026-05-01", "--yes"]).spawn();
+    let waiting = "select count(*) from pg_stat_activity
+                    where datname = current_database() and wait_event_type = 'Lock'";
+    while database
+        .client()
+        .query_one(waiting, &[])
+        .unwrap()
+        .get::<_, i64>(0)
+        == 0
+    {
+        thread::sleep(Duration::from_millis(5));
+    }
+    holder.commit().unwrap();
+    let outcome = running.wait();
+    outcome.assert_code(1);
+    assert!(
+        outcome.stderr.contains("another definition"),
+        "{}",
+        outcome.stderr
+    );
+    assert_eq!(database.watermark(), Some(hour(0)));
+}
+
+#[test]
+fn a_cycle_under_way_leaves_a_move_by_hand_as_it_is() {
+    for (args, left, next_creates) in [
+        // Back: what lies between is looked at again by the next cycle, so the cycle keeps it.
+        (&["set", "2026-05-18T05:00:00Z"][..], Some(hour(-5)), 1),
+        (&["reset"], None, 2),
+        // Forward, beyond what the cycle saw: never back.
+        (&["set", "2026-05-18T20:00:00Z"], Some(hour(10)), 0),
+        // Forward, within it: the cycle saw more, and goes on from there.
+        (&["set", "2026-05-18T11:00:00Z"], Some(hour(3)), 0),
+    ] {
+        let (upstream, database) = (DataPass::start(), database());
+        for (id, hours) in [(1, -30), (2, -4), (3, 3)] {
+            upstream.add(Demande::cnous(id).validated(hour(hours)));
+        }
+        let gate = upstream.gate(On::page(1));
+        let running = cycle(&upstream, &database).any_stderr().spawn();
+        gate.reached();
+        command(&database, args)
+            .arg("--yes")
+            .output()
+            .assert_success();
+        gate.open();
+        let summary = running.wait().success();
+        assert_eq!((summary.created, summary.watermark), (1, left), "{args:?}");
+        assert_eq!(database.watermark(), left, "{args:?}");
+        let next = cycle(&upstream, &database).any_stderr().output().success();
+        assert_eq!(next.created, next_creates, "{args:?}");
+    }
+}
