@@ -12,6 +12,7 @@ mod answers;
 mod bare;
 mod completions;
 mod cycle;
+mod dependencies;
 mod docs;
 mod environment;
 mod faults;

@@ -16,6 +16,7 @@ mod keeper;
 pub mod pgbouncer;
 pub mod postgres;
 pub mod proxy;
+pub mod pypi;
 pub mod run;
 pub mod summary;
 pub mod tables;

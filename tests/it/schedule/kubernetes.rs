@@ -1,50 +1,19 @@
 //! The manifest: `kubernetes-validate` for the fields, own checks for what crosses them.
 
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
 use std::process::Command;
-use std::sync::OnceLock;
 
 use datapass_pull::config::Scheduler;
 use serde_json::Value;
 
 use super::{TIMEOUT, config, entry, run, text};
+use crate::harness::pypi::programs;
 
 const VALIDATOR: &str = "kubernetes-validate==1.37.0";
 
 /// The oldest version that the entry is for, the one where its failure policy is stable, the newest.
 const KUBERNETES_VERSIONS: [&str; 3] = ["1.29", "1.31", "1.37"];
-
-/// Returns the `bin` directory of a virtual environment with the validator, made on first use.
-fn validator() -> &'static Path {
-    static BIN: OnceLock<PathBuf> = OnceLock::new();
-    BIN.get_or_init(|| {
-        let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join(VALIDATOR.replace("==", "-"));
-        let bin = home.join("bin");
-        // Test processes may run at once.
-        let lock = File::create(home.with_extension("lock")).expect("a lock file");
-        lock.lock().expect("the lock");
-        if home.join("complete").exists() {
-            return bin;
-        }
-        let install = "install Python 3 with venv: apt-get install python3-venv";
-        let made = run(
-            Command::new("python3")
-                .args(["-m", "venv", "--clear"])
-                .arg(&home),
-            install,
-        );
-        assert!(made.status.success(), "{install}\n{}", text(&made.stderr));
-        let got = run(
-            Command::new(bin.join("pip")).args(["install", "--quiet", VALIDATOR]),
-            install,
-        );
-        let why = "pip must reach PyPI to install the validator";
-        assert!(got.status.success(), "{why}\n{}", text(&got.stderr));
-        File::create(home.join("complete")).expect("a mark");
-        bin
-    })
-}
 
 /// Returns whether the validator accepts the manifest, with what it said.
 fn validate(manifest: &str, version: &str) -> (bool, String) {
@@ -54,7 +23,7 @@ fn validate(manifest: &str, version: &str) -> (bool, String) {
         .expect("a file");
     fs::write(file.path(), manifest).expect("written");
     let output = run(
-        Command::new(validator().join("kubernetes-validate"))
+        Command::new(programs(VALIDATOR).join("kubernetes-validate"))
             .args(["-k", version, "--strict"])
             .arg(file.path()),
         "made by this test",
@@ -70,7 +39,7 @@ pub(super) fn documents(manifest: &str) -> Vec<Value> {
     let program = "import json, sys, yaml\n\
                    json.dump(list(yaml.safe_load_all(open(sys.argv[1]))), sys.stdout)";
     let output = run(
-        Command::new(validator().join("python"))
+        Command::new(programs(VALIDATOR).join("python"))
             .args(["-c", program])
             .arg(file.path()),
         "made by this test",
