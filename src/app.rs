@@ -6,7 +6,6 @@
 use std::env;
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::panic;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
@@ -32,7 +31,7 @@ use crate::runs;
 use crate::schedule;
 use crate::status;
 use crate::store::{Access, Store};
-use crate::supervise::supervise;
+use crate::supervise::{self, supervise};
 use crate::watermark::{self, Move};
 
 /// How long the run row of a failed cycle may take.
@@ -42,7 +41,7 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Runs the program with its arguments, the program's name first, and its environment.
 pub fn run(args: Vec<OsString>, variables: impl Iterator<Item = (OsString, OsString)>) -> Exit {
-    install_panic_hook();
+    supervise::install_panic_hook();
     // It fails only when there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let environment = Environment::new(variables);
@@ -239,7 +238,8 @@ fn record_failure(config: &Arc<PullConfig>, account: &Account, failure: &Failure
     let (done, ended) = mpsc::channel();
     let (config, account) = (Arc::clone(config), account.clone());
     let failure = Failure::new(failure.stage, failure.reason, "");
-    thread::spawn(move || {
+    // Without a thread `done` is dropped, and the wait is over.
+    let _ = thread::Builder::new().spawn(move || {
         let recorded = Store::new(&config.database, Budget::new(limit)).and_then(|mut store| {
             store.transaction(failure.stage, Access::ReadWrite, |tx| {
                 runs::record(tx, "cycle", &account, Some(&failure))
@@ -271,12 +271,4 @@ fn print_failed_start(reason: Reason, format: Format) {
 fn print(text: &str) {
     let mut out = io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-}
-
-/// Logs where a panic happened, and not what it said: that may hold anything.
-fn install_panic_hook() {
-    panic::set_hook(Box::new(|info| {
-        let place = info.location().map(ToString::to_string).unwrap_or_default();
-        error!(reason = Reason::Panic.as_str(); "A defect of this program stopped it at {place}");
-    }));
 }

@@ -21,7 +21,7 @@ use crate::jobs::{self, Queue};
 use crate::list::decode::Element;
 use crate::list::{self, Progress, Right};
 use crate::report::Summary;
-use crate::runs::{self, LastSuccess};
+use crate::runs::{self, History};
 use crate::store::{Access, Store};
 use crate::watermark;
 
@@ -40,8 +40,8 @@ pub struct Account {
     pub queue: Option<Queue>,
     /// What a person should hear of.
     pub findings: Findings,
-    /// The last cycle that succeeded before this one.
-    pub last_success: Option<LastSuccess>,
+    /// The cycles before this one; absent when the database did not come to tell.
+    pub history: Option<History>,
 }
 
 /// The account, shared with whoever ends the cycle.
@@ -62,7 +62,7 @@ impl SharedAccount {
             reached_database: false,
             queue: None,
             findings: Findings::default(),
-            last_success: None,
+            history: None,
         })))
     }
 
@@ -160,6 +160,8 @@ fn prepare(store: &mut Store, config: &PullConfig, account: &SharedAccount) -> R
     store.transaction(Stage::Prepare, Access::ReadOnly, |tx| {
         account.lock().reached_database = true;
         let stored = watermark::read(tx)?;
+        let history = runs::history(tx)?;
+        let last_seen = history.last_success.map(|last| last.seen);
         let since = config.since.or_else(|| {
             stored
                 .time
@@ -170,20 +172,18 @@ fn prepare(store: &mut Store, config: &PullConfig, account: &SharedAccount) -> R
             account.summary.since = since;
             account.summary.watermark_before = stored.time;
             account.summary.watermark = stored.time;
+            account.history = Some(history);
         }
         stored.demand_definition(&config.upstream.definition_id)?;
         let tracked = create::tracked(tx)?;
         let queue = jobs::choose(tx, &config.job)?;
-        let last_success = runs::last_success(tx)?;
         info!(stage = Stage::Prepare.as_str(); "Jobs go to {}", queue.describe());
-        let mut account = account.lock();
-        account.queue = Some(queue.clone());
-        account.last_success = last_success;
+        account.lock().queue = Some(queue.clone());
         Ok(Before {
             since,
             tracked,
             queue,
-            expected_rows: last_success.and_then(|last| u64::try_from(last.seen).ok()),
+            expected_rows: last_seen.and_then(|seen| u64::try_from(seen).ok()),
         })
     })
 }

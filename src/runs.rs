@@ -11,7 +11,7 @@ use crate::store::{Param, Tx, TxError};
 
 const RECORD_RUN: &str = include_str!("../sql/record_run.sql");
 const PRUNE_RUNS: &str = include_str!("../sql/prune_runs.sql");
-const LAST_SUCCESS: &str = include_str!("../sql/last_success.sql");
+const HISTORY: &str = include_str!("../sql/history.sql");
 
 /// The last cycle that succeeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,14 +24,33 @@ pub struct LastSuccess {
     pub missing: i64,
 }
 
-/// Returns the last cycle that succeeded.
-pub fn last_success(tx: &mut Tx<'_>) -> Result<Option<LastSuccess>, TxError> {
-    let rows = tx.rows("read the last run", LAST_SUCCESS, &[])?;
-    Ok(rows.first().map(|row| LastSuccess {
-        started_at: row.get(0),
-        seen: row.get(1),
-        missing: row.get(2),
-    }))
+/// What the table tells about the cycles so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct History {
+    /// The last cycle that succeeded.
+    pub last_success: Option<LastSuccess>,
+    /// When the first cycle began.
+    pub first_started_at: Option<DateTime<Utc>>,
+    /// Why the last cycle failed, as the word of its reason.
+    pub last_reason: Option<String>,
+}
+
+/// Reads what is known of the cycles so far.
+pub fn history(tx: &mut Tx<'_>) -> Result<History, TxError> {
+    let rows = tx.rows("read the last runs", HISTORY, &[])?;
+    let Some(row) = rows.first() else {
+        return Ok(History::default());
+    };
+    let success: Option<DateTime<Utc>> = row.get(0);
+    Ok(History {
+        last_success: success.map(|started_at| LastSuccess {
+            started_at,
+            seen: row.get(1),
+            missing: row.get(2),
+        }),
+        first_started_at: row.get(3),
+        last_reason: row.get(4),
+    })
 }
 
 /// Records a run, and prunes those older than 400 days. `kind` is `cycle`, or what a person did.

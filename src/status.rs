@@ -101,7 +101,7 @@ fn read(tx: &mut Tx<'_>, job: &JobConfig) -> Result<State, TxError> {
         held,
         open,
         accepted,
-        last_success: runs::last_success(tx)?,
+        last_success: runs::history(tx)?.last_success,
         queue,
         runs: runs.collect(),
     })

@@ -6,13 +6,14 @@
 
 use std::any::Any;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
+use log::error;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -85,6 +86,23 @@ fn watch_signals(mut on_signal: impl FnMut() + Send + 'static) -> io::Result<()>
     Ok(())
 }
 
+/// Where the first panic of this process was.
+static PANIC_PLACE: OnceLock<String> = OnceLock::new();
+
+/// Logs where a panic happened, and not what it said: that may hold anything.
+pub fn install_panic_hook() {
+    panic::set_hook(Box::new(|info| {
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        error!(reason = Reason::Panic.as_str(); "A defect of this program stopped it at {place}");
+        let _ = PANIC_PLACE.set(place);
+    }));
+}
+
+/// Returns where the first panic was, as file, line and column; none without one.
+pub fn panic_place() -> Option<&'static str> {
+    PANIC_PLACE.get().map(String::as_str)
+}
+
 fn panicked() -> Failure {
     Failure::new(
         Stage::Prepare,
@@ -100,4 +118,23 @@ fn no_thread(error: io::Error) -> Failure {
         "No thread or signal handler can be set up",
     )
     .with_source(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_a_failure_with_a_place_and_without_its_words() {
+        install_panic_hook();
+        let budget = Budget::new(Duration::from_secs(60));
+        let line = line!() + 1;
+        let outcome: Result<()> = supervise(&budget, || panic!("canari"));
+        let failure = outcome.unwrap_err();
+        assert_eq!(failure.reason, Reason::Panic);
+        assert!(!failure.story().contains("canari"), "{}", failure.story());
+        let place = panic_place().unwrap();
+        let expected = format!("{}:{line}:", file!());
+        assert!(place.starts_with(&expected), "{place}");
+    }
 }

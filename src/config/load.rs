@@ -253,7 +253,7 @@ impl Loader<'_> {
         let environment = self.text("SENTRY_ENVIRONMENT", None, |text| values::plain(text, 64));
         Some(SentryConfig {
             dsn: SecretString::from(dsn?),
-            environment,
+            environment: environment?,
         })
     }
 

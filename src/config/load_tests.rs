@@ -167,7 +167,7 @@ fn every_variable_is_read_and_yields_to_its_option() {
     );
     let sentry = config.sentry.unwrap();
     assert_eq!(sentry.dsn.expose_secret(), "https://key@sentry.example/1");
-    assert_eq!(sentry.environment.as_deref(), Some("production"));
+    assert_eq!(&*sentry.environment, "production");
 
     let config = pull(
         "--since 36h --dry-run -q --format json --page-size 7 --concurrency 1 --lookback 1m \

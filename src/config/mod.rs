@@ -190,7 +190,7 @@ pub struct SentryConfig {
     /// The DSN, already known to parse. Its key is not printed.
     pub dsn: SecretString,
     /// `SENTRY_ENVIRONMENT`.
-    pub environment: Option<String>,
+    pub environment: String,
 }
 
 /// `text` or `json`.

@@ -165,7 +165,7 @@ pub const VARIABLES: &[Variable] = &[
     )
     .default("0 1 * * *"),
     variable("SENTRY_DSN", "Turns on reports to Sentry"),
-    variable("SENTRY_ENVIRONMENT", "The environment that Sentry shows"),
+    variable("SENTRY_ENVIRONMENT", "The environment that Sentry shows").default("production"),
 ];
 
 #[cfg(test)]

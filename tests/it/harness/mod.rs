@@ -12,6 +12,7 @@
 #![allow(dead_code, unused_imports)]
 
 pub mod datapass;
+pub mod ingest;
 mod keeper;
 pub mod pgbouncer;
 pub mod postgres;

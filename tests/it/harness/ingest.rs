@@ -1,0 +1,183 @@
+//! A stand-in for Sentry: takes envelopes, over plain HTTP, TLS or a proxy's tunnel.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use serde_json::Value;
+
+use super::datapass::CANARY;
+
+/// What an event may hold at its top; anything else is news that somebody must look at.
+const KNOWN_KEYS: [&str; 11] = [
+    "environment",
+    "event_id",
+    "extra",
+    "fingerprint",
+    "level",
+    "message",
+    "platform",
+    "release",
+    "sdk",
+    "tags",
+    "timestamp",
+];
+
+/// A running stand-in; it ends with the test's process.
+pub struct Ingest {
+    address: SocketAddr,
+    scheme: &'static str,
+    received: Mutex<Receiver<Vec<u8>>>,
+}
+
+/// How the stand-in is spoken to, and what it answers.
+#[derive(Clone)]
+struct Manner {
+    tls: Option<Arc<ServerConfig>>,
+    status: u16,
+}
+
+impl Ingest {
+    /// Starts one that takes everything.
+    pub fn start() -> Self {
+        Self::listen(Manner {
+            tls: None,
+            status: 200,
+        })
+    }
+
+    /// Starts one that answers with an error.
+    pub fn refusing(status: u16) -> Self {
+        Self::listen(Manner { tls: None, status })
+    }
+
+    /// Starts one that speaks TLS, behind a `CONNECT` if there is one.
+    pub fn tls(config: Arc<ServerConfig>) -> Self {
+        Self::listen(Manner {
+            tls: Some(config),
+            status: 200,
+        })
+    }
+
+    fn listen(manner: Manner) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (requests, received) = mpsc::channel();
+        let ingest = Self {
+            address: listener.local_addr().unwrap(),
+            scheme: if manner.tls.is_some() {
+                "https"
+            } else {
+                "http"
+            },
+            received: Mutex::new(received),
+        };
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (manner, requests) = (manner.clone(), requests.clone());
+                thread::spawn(move || converse(stream, &manner, &requests));
+            }
+        });
+        ingest
+    }
+
+    /// Returns where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Returns its DSN.
+    pub fn dsn(&self) -> String {
+        let port = self.address.port();
+        format!("{}://public@localhost:{port}/42", self.scheme)
+    }
+
+    /// Takes what came so far, heads and bodies.
+    pub fn requests(&self) -> Vec<Vec<u8>> {
+        self.received.lock().unwrap().try_iter().collect()
+    }
+
+    /// Takes the events that came so far; none of the bytes may be private.
+    #[track_caller]
+    pub fn events(&self) -> Vec<Value> {
+        self.requests().iter().map(|bytes| event(bytes)).collect()
+    }
+}
+
+/// Reads the one event of an envelope: a header, the item's header, the item.
+#[track_caller]
+fn event(request: &[u8]) -> Value {
+    let text = String::from_utf8(request.to_vec()).unwrap();
+    assert!(!text.to_lowercase().contains(CANARY), "{text}");
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("POST /api/42/envelope/ "), "{head}");
+    let lines: Vec<&str> = body.lines().collect();
+    assert_eq!(lines.len(), 3, "{body}");
+    let json = |line: &str| serde_json::from_str::<Value>(line).unwrap();
+    assert_eq!(json(lines[1])["type"], "event");
+    let event = json(lines[2]);
+    for key in event.as_object().unwrap().keys() {
+        assert!(KNOWN_KEYS.contains(&key.as_str()), "{key} in {event}");
+    }
+    assert!(json(lines[0])["event_id"].is_string());
+    event
+}
+
+fn converse(stream: TcpStream, manner: &Manner, requests: &Sender<Vec<u8>>) {
+    let Some(tls) = &manner.tls else {
+        let _ = serve(BufReader::new(stream), manner.status, requests);
+        return;
+    };
+    let mut first = [0];
+    let tunnelled = stream.peek(&mut first).is_ok() && first == *b"C";
+    if tunnelled {
+        let mut reader = BufReader::new(&stream);
+        let Ok((head, _)) = read_request(&mut reader) else {
+            return;
+        };
+        let _ = requests.send(head);
+        let _ = (&stream).write_all(b"HTTP/1.1 200 OK\r\n\r\n");
+    }
+    let connection = ServerConnection::new(Arc::clone(tls)).unwrap();
+    let encrypted = StreamOwned::new(connection, stream);
+    let _ = serve(BufReader::new(encrypted), manner.status, requests);
+}
+
+fn serve(
+    mut stream: BufReader<impl Read + Write>,
+    status: u16,
+    requests: &Sender<Vec<u8>>,
+) -> io::Result<()> {
+    loop {
+        let (mut request, length) = read_request(&mut stream)?;
+        let head = request.len();
+        request.resize(head + length, 0);
+        stream.read_exact(&mut request[head..])?;
+        let _ = requests.send(request);
+        let answer =
+            format!("HTTP/1.1 {status} Canari\r\nContent-Length: 10\r\n\r\n{{\"id\":\"0\"}}");
+        stream.get_mut().write_all(answer.as_bytes())?;
+        stream.get_mut().flush()?;
+    }
+}
+
+/// Reads the head of a request; returns it with the length of the body that follows.
+fn read_request(stream: &mut impl BufRead) -> io::Result<(Vec<u8>, usize)> {
+    let (mut head, mut length) = (String::new(), 0);
+    loop {
+        let mut line = String::new();
+        if stream.read_line(&mut line)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        head.push_str(&line);
+        if line == "\r\n" {
+            return Ok((head.into_bytes(), length));
+        }
+        let lower = line.to_ascii_lowercase();
+        if let Some(value) = lower.strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+    }
+}
