@@ -5,7 +5,7 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
@@ -18,7 +18,9 @@ use crate::alerts;
 use crate::budget::Budget;
 use crate::check;
 use crate::cli;
-use crate::config::{self, Command, Config, DatabaseConfig, Environment, Format, PullConfig};
+use crate::config::{
+    self, Command, Config, DatabaseConfig, Environment, Format, PullConfig, Reports, Requested,
+};
 use crate::cycle::{self, Account, SharedAccount};
 use crate::db::migrate;
 use crate::error::{Failure, Reason, Result, Stage};
@@ -26,7 +28,6 @@ use crate::exit::Exit;
 use crate::logging;
 use crate::metrics;
 use crate::rejected;
-use crate::report::Summary;
 use crate::runs;
 use crate::schedule;
 use crate::status;
@@ -47,36 +48,79 @@ pub fn run(args: Vec<OsString>, variables: impl Iterator<Item = (OsString, OsStr
     let environment = Environment::new(variables);
     let cli = match cli::parse(args.iter().cloned()) {
         Ok(cli) => cli,
-        Err(error) => return refused(&error, &args, &environment),
+        Err(error) => return refused(&error, &args, environment),
     };
     let environment = environment.with_file(cli.global.env_file.as_deref());
     logging::init(&config::log_config(&cli.global, &environment));
     let requested = config::requested(&cli, &environment);
     match Config::load(cli, &environment, Utc::now()) {
         Ok(config) => dispatch(config.command),
-        Err(failure) => {
-            tell(&failure);
-            if requested.is_cycle {
-                print_failed_start(failure.reason, requested.format);
-            }
-            failure.kind().into()
-        }
+        Err(failure) if requested.is_cycle => not_started(failure, &requested),
+        Err(failure) => failed(&failure),
     }
 }
 
 /// Ends a command line that clap did not take: help and version are answers, the rest is misuse.
-fn refused(error: &clap::Error, args: &[OsString], environment: &Environment) -> Exit {
+fn refused(error: &clap::Error, args: &[OsString], environment: Environment) -> Exit {
     if !error.use_stderr() {
         print(&error.render().to_string());
         return Exit::Success;
     }
     // A closed standard error loses the text, not the code.
     let _ = write!(io::stderr().lock(), "{}", error.render());
-    let requested = config::requested_format_and_cycle(args, environment);
-    if requested.is_cycle {
-        print_failed_start(Reason::Usage, requested.format);
+    let mut requested = config::requested_by_refused(args, environment);
+    if !requested.is_cycle {
+        return Exit::Permanent;
     }
-    Exit::Permanent
+    if io::stderr().is_terminal() {
+        // Whoever mistyped has just read it.
+        requested.reports = Reports::default();
+    }
+    // There is no log yet, so that the text above stays the last.
+    let failure = Failure::new(
+        Stage::Prepare,
+        Reason::Usage,
+        "The command line is not understood",
+    );
+    not_started(failure, &requested)
+}
+
+/// Ends a cycle that could not start.
+fn not_started(failure: Failure, requested: &Requested) -> Exit {
+    let account = SharedAccount::open(false, None).lock().clone();
+    let budget = Budget::new(COMMAND_TIMEOUT);
+    let format = Some(requested.format);
+    conclude(account, Some(failure), format, &requested.reports, &budget)
+}
+
+/// Tells how a cycle ended, to everyone who is to hear of it, the output in the form given.
+fn conclude(
+    mut account: Account,
+    failure: Option<Failure>,
+    format: Option<Format>,
+    reports: &Reports,
+    budget: &Budget,
+) -> Exit {
+    account.summary.reason = failure.as_ref().map(|failure| failure.reason);
+    account.summary.duration_ms = account.started.elapsed().as_millis() as u64;
+    let exit = failure
+        .as_ref()
+        .map_or(Exit::Success, |failure| failure.kind().into());
+    if let Some(path) = &reports.metrics_file
+        && let Err(error) = metrics::write(path, &account, exit)
+    {
+        warn!("The metrics file cannot be written: {}", error.kind());
+    }
+    if let Some(failure) = &failure {
+        tell(failure);
+    }
+    if let Some(format) = format {
+        print(&format!("{}\n", account.summary.line(format)));
+    }
+    if let Some(sentry) = &reports.sentry {
+        alerts::report_in_time(sentry, account, failure, budget);
+    }
+    exit
 }
 
 fn dispatch(command: Command) -> Exit {
@@ -202,33 +246,16 @@ fn pull(config: PullConfig) -> Exit {
             cycle::run(&config, &budget, &account)
         })
     };
-    let mut account = account.lock().clone();
-    if let Err(failure) = &outcome {
-        account.summary.reason = Some(failure.reason);
-        if account.reached_database && !config.dry_run {
-            record_failure(&config, &account, failure, &budget);
-        }
-    }
-    account.summary.duration_ms = account.started.elapsed().as_millis() as u64;
-    let exit = outcome
-        .as_ref()
-        .map_or_else(|failure| failure.kind().into(), |()| Exit::Success);
-    if let (Some(path), false) = (&config.metrics_file, config.dry_run)
-        && let Err(error) = metrics::write(path, &account, exit)
-    {
-        warn!("The metrics file cannot be written: {}", error.kind());
-    }
+    let account = account.lock().clone();
     let failure = outcome.err();
-    if let Some(failure) = &failure {
-        tell(failure);
+    if let Some(failure) = &failure
+        && account.reached_database
+        && !config.dry_run
+    {
+        record_failure(&config, &account, failure, &budget);
     }
-    if failure.is_some() || !config.quiet {
-        print(&format!("{}\n", account.summary.line(config.format)));
-    }
-    if let (Some(sentry), false) = (&config.sentry, config.dry_run) {
-        alerts::report_in_time(sentry, account, failure, &budget);
-    }
-    exit
+    let format = (failure.is_some() || !config.quiet).then_some(config.format);
+    conclude(account, failure, format, &config.reports, &budget)
 }
 
 /// Leaves a run row of a failed cycle, if that is possible at once; it is a courtesy, and must not
@@ -257,14 +284,6 @@ fn record_failure(config: &Arc<PullConfig>, account: &Account, failure: &Failure
 /// Logs a failure: the last line of standard error says in one sentence what happened.
 fn tell(failure: &Failure) {
     error!(stage = failure.stage.as_str(), reason = failure.reason.as_str(); "{}", failure.story());
-}
-
-fn print_failed_start(reason: Reason, format: Format) {
-    let summary = Summary {
-        reason: Some(reason),
-        ..Summary::default()
-    };
-    print(&format!("{}\n", summary.line(format)));
 }
 
 /// Writes to standard output. A reader that went away is no failure of ours.

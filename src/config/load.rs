@@ -1,6 +1,7 @@
 //! From a command line and an environment to a [`Config`]: every setting that the command needs
 //! is looked at, and all that is wrong is told in one message.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use super::loader::Loader;
 use super::requested::FORMATS;
 use super::{
     Command, Config, DatabaseConfig, Enqueue, Format, JobArgument, JobConfig, LogConfig,
-    PullConfig, ScheduleConfig, Scheduler, SentryConfig, UpstreamConfig, values,
+    PullConfig, Reports, ScheduleConfig, Scheduler, SentryConfig, UpstreamConfig, values,
 };
 use crate::cli::{self, Cli, CycleArgs, GlobalArgs};
 use crate::error::Result;
@@ -52,6 +53,14 @@ fn load_with_warnings(
         _ => Err(loader.into_failure()),
     };
     (config, warnings)
+}
+
+/// Finds who hears of a cycle that cannot start. What is not understood is passed over: the failure
+/// names it.
+pub(super) fn reports(environment: &Environment, metrics_file: Option<&OsStr>) -> Reports {
+    let mut loader = Loader::new(environment, DateTime::UNIX_EPOCH);
+    let http = loader.allow_http() && loader.is_content();
+    loader.reports(http, metrics_file)
 }
 
 impl Loader<'_> {
@@ -148,7 +157,7 @@ impl Loader<'_> {
         let upstream = self.upstream(http);
         let database = self.database();
         let job = self.job(global);
-        let sentry = self.sentry(http);
+        let reports = self.reports(http, args.metrics_file.as_deref());
         let format = self.format(global);
         let page_size = self.number("DATAPASS_PAGE_SIZE", &args.page_size, 1, 1_000);
         let concurrency = self.number("DATAPASS_CONCURRENCY", &args.concurrency, 1, 4);
@@ -157,16 +166,16 @@ impl Loader<'_> {
         });
         let timeout = self.timeout(global);
         let max_retries = self.number("DATAPASS_MAX_RETRIES", &args.max_retries, 0, 100);
-        let metrics_file = self.setting(
-            "DATAPASS_METRICS_FILE",
-            args.metrics_file.as_deref(),
-            |path| values::writable_file(path.into()),
-        );
         Some(PullConfig {
             upstream: upstream?,
             database: database?,
             job: job?,
-            sentry,
+            // A dry run writes nothing, anywhere.
+            reports: if args.dry_run {
+                Reports::default()
+            } else {
+                reports
+            },
             since: since.flatten(),
             dry_run: args.dry_run,
             format: format?,
@@ -176,7 +185,6 @@ impl Loader<'_> {
             lookback: lookback?,
             timeout: timeout?,
             max_retries: max_retries?,
-            metrics_file,
         })
     }
 
@@ -246,6 +254,14 @@ impl Loader<'_> {
             app: app?,
             argument: argument?,
         })
+    }
+
+    fn reports(&mut self, http: bool, metrics_file: Option<&OsStr>) -> Reports {
+        let writable = |path: &OsStr| values::writable_file(path.into());
+        Reports {
+            sentry: self.sentry(http),
+            metrics_file: self.setting("DATAPASS_METRICS_FILE", metrics_file, writable),
+        }
     }
 
     fn sentry(&mut self, http: bool) -> Option<SentryConfig> {

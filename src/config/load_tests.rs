@@ -88,7 +88,11 @@ fn a_bare_cycle_has_every_default() {
         ("default", "relais")
     );
     assert_eq!(config.job.argument, JobArgument::Record);
-    assert!(config.sentry.is_none() && config.since.is_none() && config.metrics_file.is_none());
+    assert!(
+        config.reports.sentry.is_none()
+            && config.since.is_none()
+            && config.reports.metrics_file.is_none()
+    );
     assert!(!config.dry_run && !config.quiet);
     assert_eq!(config.format, Format::Text);
     assert_eq!(
@@ -153,7 +157,7 @@ fn every_variable_is_read_and_yields_to_its_option() {
     );
     assert_eq!(config.format, Format::Json);
     assert_eq!((config.concurrency, config.max_retries), (4, 0));
-    assert_eq!(config.metrics_file, Some("/m/datapass.prom".into()));
+    assert_eq!(config.reports.metrics_file, Some("/m/datapass.prom".into()));
     assert_eq!(config.upstream.ca_file, Some(ca_file));
     assert_eq!(config.upstream.definition_id, "other");
     let job = &config.job;
@@ -165,7 +169,7 @@ fn every_variable_is_read_and_yields_to_its_option() {
         (job.class.as_str(), job.queue.as_str(), job.app.as_str()),
         ("A::B", "low", "app")
     );
-    let sentry = config.sentry.unwrap();
+    let sentry = config.reports.sentry.unwrap();
     assert_eq!(sentry.dsn.expose_secret(), "https://key@sentry.example/1");
     assert_eq!(&*sentry.environment, "production");
 
@@ -196,7 +200,12 @@ fn every_variable_is_read_and_yields_to_its_option() {
     assert_eq!(config.lookback, Duration::from_secs(60));
     assert_eq!(config.timeout, Duration::from_secs(1));
     assert_eq!(config.job.enqueue, Enqueue::None);
-    assert_eq!(config.metrics_file, Some("m".into()));
+    assert!(
+        config.reports.metrics_file.is_none(),
+        "a dry run writes nothing"
+    );
+    let config = pull("--metrics-file m", &[("DATAPASS_METRICS_FILE", "/")]);
+    assert_eq!(config.reports.metrics_file, Some("m".into()));
 }
 
 #[test]
@@ -598,7 +607,10 @@ fn bytes_that_are_no_text_are_named_and_harm_nothing() {
     let Command::Pull(config) = load("", &metrics).unwrap().command else {
         panic!()
     };
-    assert_eq!(config.metrics_file.unwrap().into_os_string(), junk());
+    assert_eq!(
+        config.reports.metrics_file.unwrap().into_os_string(),
+        junk()
+    );
 }
 
 #[test]

@@ -15,7 +15,7 @@ use secrecy::SecretString;
 use url::Url;
 
 pub use environment::Environment;
-pub use requested::{Requested, log_config, requested, requested_format_and_cycle};
+pub use requested::{Requested, log_config, requested, requested_by_refused};
 pub use variables::{VARIABLES, Variable};
 
 /// What the user asked for, with the settings that it needs and no others.
@@ -101,8 +101,8 @@ pub struct PullConfig {
     pub database: DatabaseConfig,
     /// The hand-off.
     pub job: JobConfig,
-    /// Sentry, when a DSN is set.
-    pub sentry: Option<SentryConfig>,
+    /// Who hears of how it ended; nobody on a dry run.
+    pub reports: Reports,
     /// List from here instead of the watermark.
     pub since: Option<DateTime<Utc>>,
     /// Write nothing.
@@ -121,6 +121,13 @@ pub struct PullConfig {
     pub timeout: Duration,
     /// Further tries of one request.
     pub max_retries: u32,
+}
+
+/// Who hears of how a cycle ended, beside its output.
+#[derive(Debug, Default)]
+pub struct Reports {
+    /// Sentry, when a DSN is set.
+    pub sentry: Option<SentryConfig>,
     /// Where to write the Prometheus metrics.
     pub metrics_file: Option<PathBuf>,
 }

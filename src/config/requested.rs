@@ -1,37 +1,44 @@
-//! What must be known before, or without, a valid configuration: how to log, and whether and in
-//! which form a summary line is due.
+//! What must be known before, or without, a valid configuration: how to log, whether and in which
+//! form a summary line is due, and who hears of a cycle that cannot start.
 
-use std::ffi::OsString;
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
 
-use super::{Environment, Format, LogConfig, values};
+use super::load::reports;
+use super::{Environment, Format, LogConfig, Reports, values};
 use crate::cli::{self, Cli, GlobalArgs};
 
 /// The words of both formats.
 pub(super) const FORMATS: &[(&str, Format)] = &[("text", Format::Text), ("json", Format::Json)];
 
-/// The summary line that a command line asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What is due at the end of a command line that cannot be run.
+#[derive(Debug, Default)]
 pub struct Requested {
     /// The form that was asked for, text when the wish is not understood.
     pub format: Format,
     /// Whether a cycle was meant, which always ends with a summary line.
     pub is_cycle: bool,
+    /// Who else is to hear of it: nobody unless a cycle was meant that may write.
+    pub reports: Reports,
 }
 
-/// Tells which summary line is due for a command line that clap understood.
+/// Tells what is due for a command line that clap understood.
 pub fn requested(cli: &Cli, environment: &Environment) -> Requested {
-    let format = lenient_format("DATAPASS_FORMAT", cli.global.format.as_deref(), environment);
+    let cycle = cli.is_cycle().then_some(&cli.cycle);
+    let wants_reports = cycle.is_some_and(|cycle| !cycle.dry_run);
+    let reports = || reports(environment, cli.cycle.metrics_file.as_deref());
     Requested {
-        format,
-        is_cycle: cli.is_cycle(),
+        format: lenient_format("DATAPASS_FORMAT", cli.global.format.as_deref(), environment),
+        is_cycle: cycle.is_some(),
+        reports: wants_reports.then(reports).unwrap_or_default(),
     }
 }
 
-/// Tells which summary line is due for a command line that clap refused.
+/// Tells what is due for a command line that clap refused.
 ///
 /// `args` begins with the program's name. It is a cycle when its first word that is neither an
-/// option nor an option's value is no other command; the last `--format` counts.
-pub fn requested_format_and_cycle(args: &[OsString], environment: &Environment) -> Requested {
+/// option nor an option's value is no other command; the last one of an option counts.
+pub fn requested_by_refused(args: &[OsString], environment: Environment) -> Requested {
     let command = cli::command();
     let takes_value = |option: &str| {
         let long = option.strip_prefix("--");
@@ -39,21 +46,28 @@ pub fn requested_format_and_cycle(args: &[OsString], environment: &Environment) 
             .get_arguments()
             .any(|arg| arg.get_long() == long && arg.get_action().takes_values())
     };
-    let mut format = None;
+    let mut values = HashMap::new();
     let mut word = None;
-    let mut args = args.iter().skip(1).map(|arg| arg.to_string_lossy());
+    let mut dry_run = false;
+    // What is not UTF-8 is no option of ours, and no file is written under another name.
+    let mut args = args
+        .iter()
+        .skip(1)
+        .map(|arg| arg.to_str().unwrap_or_default());
     while let Some(arg) = args.next() {
-        if arg == "--" {
-            break;
-        } else if let Some(value) = arg.strip_prefix("--format=") {
-            format = Some(value.to_owned());
-        } else if arg.starts_with("--") && takes_value(&arg) {
-            let value = args.next();
-            if arg == "--format" {
-                format = value.map(|value| value.into_owned());
+        match arg.split_once('=') {
+            _ if arg == "--" => break,
+            _ if arg == "--dry-run" => dry_run = true,
+            Some((option, value)) if takes_value(option) => {
+                values.insert(option, value);
             }
-        } else if !arg.starts_with('-') {
-            word.get_or_insert_with(|| arg.into_owned());
+            None if arg.starts_with("--") && takes_value(arg) => {
+                values.insert(arg, args.next().unwrap_or_default());
+            }
+            _ if arg.starts_with('-') => {}
+            _ => {
+                word.get_or_insert(arg);
+            }
         }
     }
     let is_other = |word: &str| {
@@ -62,9 +76,14 @@ pub fn requested_format_and_cycle(args: &[OsString], environment: &Environment) 
                 .find_subcommand(word)
                 .is_some_and(|found| found.get_name() != "pull")
     };
+    let is_cycle = !word.is_some_and(is_other);
+    let option = |name: &str| values.get(name).copied();
+    let environment = environment.with_file(option("--env-file").map(OsStr::new));
+    let reports = || reports(&environment, option("--metrics-file").map(OsStr::new));
     Requested {
-        format: lenient_format("DATAPASS_FORMAT", format.as_deref(), environment),
-        is_cycle: !word.is_some_and(|word| is_other(&word)),
+        format: lenient_format("DATAPASS_FORMAT", option("--format"), &environment),
+        is_cycle,
+        reports: (is_cycle && !dry_run).then(reports).unwrap_or_default(),
     }
 }
 
@@ -147,10 +166,11 @@ mod tests {
         ];
         for (line, variable, format, is_cycle) in cases {
             let environment = environment(&[("DATAPASS_FORMAT", variable)]);
-            let requested = requested_format_and_cycle(&args(line), &environment);
-            assert_eq!(requested, Requested { format, is_cycle }, "{line}");
+            let requested = requested_by_refused(&args(line), environment);
+            let told = (requested.format, requested.is_cycle);
+            assert_eq!(told, (format, is_cycle), "{line}");
         }
-        assert!(requested_format_and_cycle(&[], &environment(&[])).is_cycle);
+        assert!(requested_by_refused(&[], environment(&[])).is_cycle);
     }
 
     #[test]
@@ -164,11 +184,9 @@ mod tests {
         ];
         for (line, format, is_cycle) in cases {
             let cli = cli::parse(args(line).into_iter()).unwrap();
-            assert_eq!(
-                requested(&cli, &environment),
-                Requested { format, is_cycle },
-                "{line}"
-            );
+            let requested = requested(&cli, &environment);
+            let told = (requested.format, requested.is_cycle);
+            assert_eq!(told, (format, is_cycle), "{line}");
         }
         let cli = cli::parse(args("-vv --log-format json").into_iter()).unwrap();
         let log = log_config(&cli.global, &environment);

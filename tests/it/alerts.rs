@@ -1,6 +1,7 @@
 //! Reports to Sentry, taken by a stand-in: which ones, what they say, and what they never do.
 
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -410,4 +411,86 @@ fn a_bad_dsn_is_a_bad_setting() {
     for name in ["SENTRY_DSN must be", "DATAPASS_CLIENT_ID is not set"] {
         assert!(outcome.stderr.contains(name), "{}", outcome.stderr);
     }
+}
+
+/// A cycle that cannot even start is heard of wherever the settings still say who listens.
+#[test]
+fn a_cycle_that_cannot_start_is_reported() {
+    let scene = Scene::new();
+    let folder = tempfile::tempdir().unwrap();
+    let (file, metrics) = (folder.path().join("env"), folder.path().join("it.prom"));
+    std::fs::write(&file, format!("SENTRY_DSN={}\n", scene.ingest.dsn())).unwrap();
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
+    let run = || scene.cycle().env("DATAPASS_METRICS_FILE", &metrics);
+    run().output().success();
+    let status = || {
+        let text = std::fs::read_to_string(&metrics).unwrap();
+        let status = text
+            .lines()
+            .find_map(|line| line.strip_prefix("datapass_pull_last_exit_status "));
+        assert!(text.contains("\ndatapass_pull_last_success_timestamp_seconds "));
+        status.unwrap().to_owned()
+    };
+    let secretless = || run().env_remove("DATAPASS_CLIENT_SECRET");
+    let by_file = || {
+        let run = run().env_remove("SENTRY_DSN").arg("--env-file").arg(&file);
+        run.env_remove("DATAPASS_METRICS_FILE")
+            .arg("--metrics-file")
+            .arg(&metrics)
+    };
+    let cases = [
+        ("configuration", true, secretless()),
+        ("configuration", true, run().env("DATAPASS_PAGE_SIZE", "0")),
+        (
+            "configuration",
+            true,
+            run().env("DATAPASS_ALLOW_HTTP", "perhaps"),
+        ),
+        (
+            "configuration",
+            true,
+            by_file().env("DATAPASS_CLIENT_ID", ""),
+        ),
+        (
+            "configuration",
+            false,
+            secretless().env("SENTRY_DSN", "nonsense"),
+        ),
+        ("usage", true, run().args(["--concurrency", "9"])),
+        ("usage", true, run().args(["pull", "--frobnicate"])),
+        ("usage", true, by_file().arg("--frobnicate")),
+    ];
+    for (reason, reported, run) in cases {
+        assert_eq!(status(), "0");
+        let outcome = run.output();
+        outcome.permanent(reason);
+        let message = format!("The pull failed in prepare: {reason}");
+        let fingerprint = format!("failure {reason}");
+        let expected = told("error", "prepare", reason, &fingerprint, &message);
+        let events: Vec<Told> = scene.ingest.events().iter().map(read).collect();
+        assert_eq!(
+            events,
+            Vec::from_iter(reported.then_some(expected)),
+            "{}",
+            outcome.stderr
+        );
+        assert_eq!(status(), "1");
+        scene
+            .cycle()
+            .env("DATAPASS_METRICS_FILE", &metrics)
+            .output()
+            .success();
+    }
+    // Nobody is to hear of these.
+    for run in [
+        secretless().arg("--dry-run"),
+        run().args(["--dry-run", "--frobnicate"]),
+    ] {
+        assert_eq!(run.output().code(), 1);
+    }
+    for command in ["status", "check", "--version"] {
+        secretless().env("DATABASE_URL", "").arg(command).output();
+    }
+    assert!(scene.ingest.requests().is_empty());
+    assert_eq!(status(), "0");
 }
