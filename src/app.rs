@@ -109,7 +109,10 @@ fn conclude(
     if let Some(path) = &reports.metrics_file
         && let Err(error) = metrics::write(path, &account, exit)
     {
-        warn!("The metrics file cannot be written: {}", error.kind());
+        warn!(
+            "The metrics file {} cannot be written: {error}",
+            path.display()
+        );
     }
     if let Some(failure) = &failure {
         tell(failure);
