@@ -3,9 +3,8 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::sync::OnceLock;
 use std::time::Instant;
 
 use crate::harness::*;
@@ -23,20 +22,6 @@ exec unshare --pid --fork --kill-child --mount sh -c '
     shift 3
     mount --bind "$root" "$root" && mount -o remount,bind,ro "$root" &&
         exec chroot --userspec="$user" "$root" "$entry" "$@"' sh "$root" "$user" "$entry" "$@""#;
-
-fn binary() -> &'static Path {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/static");
-        let built = Command::new(script).output().unwrap();
-        assert!(
-            built.status.success(),
-            "{}",
-            String::from_utf8_lossy(&built.stderr)
-        );
-        String::from_utf8(built.stdout).unwrap().trim().into()
-    })
-}
 
 /// What the last stage of `Containerfile` says.
 struct Image {
@@ -63,7 +48,7 @@ impl Image {
             match words[..] {
                 ["COPY", "--from=build", from, to] if keep(to) => {
                     let from = match from.ends_with("/release/datapass-pull") {
-                        true => binary(),
+                        true => release_binary(),
                         false => Path::new(from),
                     };
                     let to = root.join(to.trim_start_matches('/'));
@@ -93,7 +78,7 @@ impl Image {
 
 #[test]
 fn the_release_binary_is_small() {
-    let bytes = fs::metadata(binary()).unwrap().len();
+    let bytes = fs::metadata(release_binary()).unwrap().len();
     assert!(bytes <= MAX_BINARY_BYTES, "{bytes} bytes");
 }
 

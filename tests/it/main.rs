@@ -11,7 +11,11 @@ mod alerts;
 mod answers;
 mod bare;
 mod completions;
+mod cost;
 mod cycle;
+
+#[path = "../bench/demandes.rs"]
+mod demandes;
 mod dependencies;
 mod docs;
 mod environment;

@@ -23,11 +23,11 @@ pub mod summary;
 pub mod tables;
 pub mod terminal;
 
-pub use datapass::{DataPass, Demande, Fault, On, at};
+pub use datapass::{DataPass, Demande, Endpoint, Fault, On, at};
 pub use pgbouncer::PgBouncer;
 pub use postgres::{Cluster, Database, with_search_path};
 pub use proxy::{Place, Proxy};
-pub use run::{Outcome, Run, Running};
+pub use run::{Outcome, Run, Running, release_binary};
 pub use summary::Summary;
 pub use tables::{GOOD_JOBS_3_99, GOOD_JOBS_4, RejectionRow};
 pub use terminal::Terminal;

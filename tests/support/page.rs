@@ -1,0 +1,27 @@
+//! Decodes the page in a file and prints how many elements and entries it has: the program whose
+//! instructions are counted.
+
+// It is made to be measured, and prints.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+use std::fs::File;
+
+use datapass_pull::http::BODY_CEILING_BYTES;
+use datapass_pull::list::decode::decode;
+
+fn main() {
+    let mut args = std::env::args().skip(1);
+    let (file, wanted) = (args.next().unwrap(), args.next().unwrap());
+    let (mut elements, mut entries) = (0, 0);
+    decode(
+        File::open(file).unwrap(),
+        BODY_CEILING_BYTES,
+        &wanted,
+        &mut |element| {
+            elements += 1;
+            entries += usize::from(element.entry.is_some());
+        },
+    )
+    .unwrap();
+    println!("{elements} {entries}");
+}
