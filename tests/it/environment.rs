@@ -1,5 +1,8 @@
 //! What the environment of a cycle decides: proxies, plain http, quiet, which setting wins.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+
 use crate::harness::*;
 
 #[test]
@@ -79,6 +82,128 @@ fn the_flag_wins_over_the_environment_and_that_over_the_file() {
     let set = || run().env("DATAPASS_PAGE_SIZE", "8");
     assert_eq!(limit(set()), Some(8));
     assert_eq!(limit(set().args(["--page-size", "9"])), Some(9));
+}
+
+/// Runs `schedule crontab` with an env file of this content, which the entry then tells from.
+fn scheduled(content: &str, environment: &[(&str, &str)]) -> Outcome {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("env");
+    std::fs::write(&file, content).unwrap();
+    let mut run = Run::new(["schedule", "crontab", "--env-file"]).arg(&file);
+    for (name, value) in environment {
+        run = run.env(name, value);
+    }
+    run.any_stderr().output()
+}
+
+#[test]
+fn an_env_file_is_read_as_people_write_it() {
+    const DEFAULT: &str = "0 1 * * *";
+    let cron = |value: &str| format!("DATAPASS_PULL_CRON={value}\n");
+    let file = cron("'5 4 * * *'");
+    for (content, environment, expected) in [
+        (file.clone(), &[][..], "5 4 * * *"),
+        (cron("\"5 4 * * *\""), &[], "5 4 * * *"),
+        (cron(r"5\ 4\ *\ *\ *"), &[], "5 4 * * *"),
+        (cron("'5 4 * * *' # why"), &[], "5 4 * * *"),
+        (format!("export {file}"), &[], "5 4 * * *"),
+        (format!("  {file}"), &[], "5 4 * * *"),
+        (format!("\u{feff}{file}"), &[], "5 4 * * *"),
+        (format!("# settings\n\n{file}"), &[], "5 4 * * *"),
+        (file.trim_end().to_owned(), &[], "5 4 * * *"),
+        (file.replace('\n', "\r\n"), &[], "5 4 * * *"),
+        (format!("# {file}"), &[], DEFAULT),
+        (cron(""), &[], DEFAULT),
+        (cron("''"), &[], DEFAULT),
+        // Of two lines the later holds, an empty one too.
+        (cron("'1 1 * * *'") + &file, &[], "5 4 * * *"),
+        (file.clone() + &cron(""), &[], DEFAULT),
+        // What is set already wins, and empty is not set.
+        (
+            file.clone(),
+            &[("DATAPASS_PULL_CRON", "6 4 * * *")],
+            "6 4 * * *",
+        ),
+        (file.clone(), &[("DATAPASS_PULL_CRON", "")], "5 4 * * *"),
+        (
+            cron(""),
+            &[("DATAPASS_PULL_CRON", "6 4 * * *")],
+            "6 4 * * *",
+        ),
+    ] {
+        let outcome = scheduled(&content, environment);
+        outcome.assert_success();
+        let line = format!("CRON_TZ=UTC\n{expected} for ");
+        assert!(
+            outcome.stdout.contains(&line),
+            "{content:?}: {}",
+            outcome.stdout
+        );
+        assert_eq!(outcome.stderr, "", "{content:?}");
+    }
+}
+
+#[test]
+fn a_bad_line_of_an_env_file_is_told_by_its_number_alone() {
+    for (content, expected) in [
+        ("A=1\nDATAPASS_PULL_CRON=5 4 * * *\n", "line 2"),
+        ("hunter2\n", "line 1"),
+        ("A=1\n\nDATABASE_URL='hunter2\n", "line 4"),
+        ("A=\"hunter2", "line 1"),
+    ] {
+        let outcome = scheduled(content, &[]);
+        outcome.assert_code(1);
+        assert!(
+            outcome.stderr.contains(expected),
+            "{content:?}: {}",
+            outcome.stderr
+        );
+        assert!(!outcome.stderr.contains("hunter2"), "{}", outcome.stderr);
+        assert_eq!(outcome.stdout, "");
+    }
+}
+
+#[test]
+fn secrets_that_every_user_may_read_are_warned_about() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    let folder = tempfile::tempdir().unwrap();
+    let (_, secret) = upstream.credentials();
+    let file = |name: &str, content: &str, mode: u32| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        path
+    };
+    let run = || Run::cycle(&upstream, &database).env_remove("DATAPASS_CLIENT_SECRET");
+    for (mode, is_open) in [(0o600, false), (0o440, false), (0o604, true), (0o666, true)] {
+        let in_file = file("DATAPASS_CLIENT_SECRET", &secret, mode);
+        let settings = format!("DATAPASS_CLIENT_SECRET='{secret}'\n");
+        let settings = file("env", &settings, mode);
+        for (run, name) in [
+            (
+                run().env("DATAPASS_CLIENT_SECRET_FILE", in_file),
+                "DATAPASS_CLIENT_SECRET_FILE",
+            ),
+            (
+                run().env("CREDENTIALS_DIRECTORY", folder.path()),
+                "The credential DATAPASS_CLIENT_SECRET",
+            ),
+            (run().arg("--env-file").arg(settings), "--env-file"),
+        ] {
+            // Anything else on standard error fails the test, and so does a warning too few.
+            let run = match is_open {
+                true => run.stderr(name).stderr(format!("(mode {mode:04o}): chmod")),
+                false => run,
+            };
+            run.output().success();
+        }
+    }
+    // Without a secret in it, anybody may read it.
+    let settings = file("env", "DATAPASS_PAGE_SIZE=7\n", 0o644);
+    let run = Run::cycle(&upstream, &database)
+        .arg("--env-file")
+        .arg(settings);
+    run.output().success();
 }
 
 #[test]
