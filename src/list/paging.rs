@@ -7,7 +7,8 @@
 //! millisecond, which keeps the order and makes more ties. Rows enter and leave between two
 //! requests. A page begins at the asked offset of its snapshot, holds consecutive rows of it, and
 //! is shorter than the server's page size only when the snapshot ends there. The server's page
-//! size is not told; it is at least five, and does not fall below the overlap during one listing.
+//! size is not told; it is at least five. Should it fall during one listing, then not to the very
+//! number of rows that the next page shares with those before it.
 //!
 //! # Lemma (overlapping pages)
 //!
@@ -22,15 +23,19 @@
 //! first row on, the page is consecutive: every still row down to its last row is on it, with the
 //! frontier's whole tie as far as the page reaches. So the claim holds with the frontier lowered to
 //! the page's last row. The order in which the snapshots were taken was not used, since a still row
-//! is in all of them: pages may be in flight together. ∎
+//! is in all of them: pages may be in flight together. A row whose `created_at` cannot be read is
+//! passed over where times are compared, and covered by its place. ∎
 //!
 //! A first row only *equal* to the frontier proves nothing: a tied still row may stand before it,
 //! unseen. Such a page, and an empty one further down, does not join: rows have left ahead, and the
 //! listing steps back, twice as far each time; offset 0 joins always, so this ends.
 //!
 //! When a page that joins is shorter than the server's page size, its snapshot ended there, and
-//! every still row has been seen. "Fewer than five rows and than asked", or "adds nothing and is
-//! shorter than the page before it", stands for the size that is not known.
+//! every still row has been seen. "Fewer than five rows and than asked", or "further down, adds
+//! nothing, reaches the frontier and is shorter than every page before it", stands for the size that
+//! is not known. A page that is short because the page size fell adds something or stops before the
+//! frontier, but for the one length that is excluded above; one that was answered before the page
+//! size grew is as long as one before it.
 //!
 //! # Lemma (a list read twice)
 //!
@@ -110,6 +115,8 @@ pub struct Paging {
     seen: HashSet<Key>,
     previous: Vec<Key>,
     largest_page_rows: usize,
+    /// Of the pages that joined.
+    shortest_page_rows: usize,
     requests: u64,
     drift_rewinds: u64,
     remarks: Vec<Remark>,
@@ -154,6 +161,7 @@ impl Paging {
             seen: HashSet::new(),
             previous: Vec::new(),
             largest_page_rows: 0,
+            shortest_page_rows: usize::MAX,
             requests: 0,
             drift_rewinds: 0,
             remarks: Vec::new(),
@@ -244,17 +252,21 @@ impl Paging {
             return false;
         }
         let (same, length_before) = (self.is_same_page(page), self.previous.len());
+        let oldest = page.iter().filter_map(|row| row.created_at).min();
         let added = self.record(page);
         let ends = page.len() < SMALLEST_PAGE_ROWS.min(self.limit)
-            || (offset > 0 && added == 0 && page.len() < length_before);
+            || (offset > 0
+                && added == 0
+                && oldest <= frontier
+                && page.len() < self.shortest_page_rows);
         if ends {
             return true;
         }
+        self.shortest_page_rows = self.shortest_page_rows.min(page.len());
         let Some(steps) = overlapping_steps(page) else {
             self.begin_twice();
             return true;
         };
-        let oldest = page.iter().filter_map(|row| row.created_at).min();
         let frontier = if frontier.is_none() {
             oldest
         } else {
@@ -425,9 +437,10 @@ impl Paging {
     }
 }
 
-/// Returns how many rows the page after one of `rows` rows shares with it.
+/// Returns how many rows the page after one of `rows` rows shares with it. One is too few: it would
+/// begin at the frontier, and not join.
 fn overlap_rows(rows: usize) -> usize {
-    OVERLAP_ROWS.min(rows / 2).max(1)
+    OVERLAP_ROWS.min(rows / 2).max(2)
 }
 
 /// How far behind a page's first row the next page may begin.

@@ -1,0 +1,402 @@
+//! Single listings: what a quiet one costs, what odd servers get, and every move of small lists.
+
+use std::collections::BTreeSet;
+
+use datapass_pull::list::decode::{Element, Key};
+use datapass_pull::list::paging::Unproved;
+
+use super::pages;
+use super::upstream::instant;
+
+/// A row: its id, and its `created_at`.
+type Row = (i64, i64);
+
+fn element(&(id, created): &Row) -> Element {
+    Element {
+        key: Key::Id(id.try_into().unwrap()),
+        created_at: Some(instant(created)),
+        entry: None,
+    }
+}
+
+fn page(list: &[Row], offset: u64, rows: usize) -> Vec<Element> {
+    let from = list.iter().skip(offset as usize);
+    from.take(rows).map(element).collect()
+}
+
+/// Rows that each have their own `created_at`, newest first.
+fn distinct(rows: i64) -> Vec<Row> {
+    (1..=rows).map(|id| (id, -id * 10)).collect()
+}
+
+/// Reads a list page by page.
+fn read(limit: usize, mut serve: impl FnMut(u64) -> Vec<Element>) -> Result<usize, Unproved> {
+    pages::read(limit, 1, None, |open| (0, serve(open[0]))).map(|proved| proved.elements.len())
+}
+
+/// How many requests a list takes that stands still, with 1, 2 and 4 pages in flight.
+fn quiet(rows: i64, limit: usize, cap: usize, expected_rows: Option<u64>) -> [usize; 3] {
+    let list = distinct(rows);
+    [1, 2, 4].map(|concurrency| {
+        let proved = pages::read(limit, concurrency, expected_rows, |open| {
+            (0, page(&list, open[0], limit.min(cap)))
+        });
+        let proved = proved.unwrap();
+        assert_eq!(proved.elements.len(), list.len());
+        assert_eq!(proved.drift_rewinds, 0);
+        proved.requests
+    })
+}
+
+/// Exact counts: a quiet list takes the pages that its rows fill and one of the rows that pages share;
+/// when its length is not known, also those that were asked for ahead of its end.
+#[test]
+fn a_quiet_list_takes_the_plain_count_of_requests_and_one() {
+    // Rows, limit and the server's page size; requests with 1, 2 and 4 pages in flight when nothing is
+    // known of the list, and with any number of them when its length is.
+    let table: [(i64, usize, usize, [usize; 3], usize); 38] = [
+        (0, 1000, 1000, [1, 1, 1], 1),
+        (1, 1000, 1000, [1, 1, 1], 1),
+        (4, 1000, 1000, [1, 1, 1], 1),
+        (5, 1000, 1000, [2, 2, 2], 2),
+        (20, 1000, 1000, [2, 2, 2], 2),
+        (99, 1000, 1000, [2, 2, 2], 2),
+        (100, 1000, 1000, [2, 2, 2], 2),
+        (101, 1000, 1000, [2, 2, 2], 2),
+        (250, 1000, 1000, [2, 2, 2], 2),
+        (999, 1000, 1000, [2, 2, 2], 2),
+        (1000, 1000, 1000, [2, 3, 5], 2),
+        (1001, 1000, 1000, [3, 4, 6], 3),
+        (2500, 1000, 1000, [4, 5, 7], 4),
+        (0, 100, 1000, [1, 1, 1], 1),
+        (1, 100, 1000, [1, 1, 1], 1),
+        (4, 100, 1000, [1, 1, 1], 1),
+        (5, 100, 1000, [2, 2, 2], 2),
+        (20, 100, 1000, [2, 2, 2], 2),
+        (99, 100, 1000, [2, 2, 2], 2),
+        (100, 100, 1000, [2, 3, 5], 2),
+        (101, 100, 1000, [3, 4, 6], 3),
+        (250, 100, 1000, [4, 4, 6], 4),
+        (999, 100, 1000, [14, 15, 17], 14),
+        (1000, 100, 1000, [14, 15, 17], 14),
+        (1001, 100, 1000, [14, 15, 17], 14),
+        (2500, 100, 1000, [32, 33, 35], 32),
+        (99, 1000, 100, [2, 2, 2], 2),
+        (100, 1000, 100, [2, 2, 2], 2),
+        (101, 1000, 100, [3, 3, 3], 3),
+        (250, 1000, 100, [4, 4, 6], 4),
+        (999, 1000, 100, [14, 15, 17], 14),
+        (1000, 1000, 100, [14, 15, 17], 14),
+        (1001, 1000, 100, [14, 15, 17], 14),
+        (2500, 1000, 100, [32, 33, 35], 32),
+        (20, 1000, 20, [2, 2, 2], 2),
+        (99, 1000, 20, [10, 10, 12], 10),
+        (100, 1000, 20, [10, 11, 13], 10),
+        (250, 1000, 20, [25, 26, 28], 25),
+    ];
+    for (rows, limit, cap, unknown, known) in table {
+        let of = format!("{rows} rows, limit {limit}, cap {cap}");
+        assert_eq!(quiet(rows, limit, cap, None), unknown, "{of}");
+        assert_eq!(
+            quiet(rows, limit, cap, Some(rows as u64)),
+            [known; 3],
+            "{of}"
+        );
+    }
+}
+
+/// The server's page size changes before any answer, up or down, while the rows stand still. What is
+/// excluded is a fall to the very number of rows that two pages share.
+#[test]
+fn a_page_size_that_changes_in_mid_listing_loses_nothing() {
+    let list = distinct(250);
+    for (before, after) in [
+        (100, 60),
+        (60, 100),
+        (100, 21),
+        (100, 10),
+        (30, 200),
+        (200, 5),
+    ] {
+        for concurrency in [1, 2, 4] {
+            for at in 1..20 {
+                let mut answers = 0;
+                let proved = pages::read(1000, concurrency, None, |open| {
+                    answers += 1;
+                    let rows = if answers <= at { before } else { after };
+                    (0, page(&list, open[0], rows))
+                });
+                let listed = proved.unwrap().elements.len();
+                assert_eq!(
+                    listed, 250,
+                    "{before} to {after} after {at} answers, {concurrency}"
+                );
+            }
+        }
+    }
+}
+
+/// A burst ahead, or a step back, makes two pages share far more than the overlap; when the page size
+/// falls below that, the page adds nothing, is shorter, and is still not the end.
+#[test]
+fn a_short_page_that_stops_before_what_was_seen_is_not_the_end() {
+    let list = distinct(250);
+    let mut burst: Vec<Row> = (1..=70).map(|id| (1000 - id, 1000 - id)).collect();
+    burst.extend(&list);
+    let drained = &list[45..];
+    for (list, small_from, shared) in [(&burst[..], 2, 90), (drained, 3, 35)] {
+        for cap in (5..60).filter(|cap| *cap != shared) {
+            let mut answers = 0;
+            let proved = pages::read(1000, 1, None, |open| {
+                answers += 1;
+                let rows = if answers < small_from { 100 } else { cap };
+                let list = if answers == 1 { &distinct(250) } else { list };
+                (0, page(list, open[0], rows))
+            });
+            let keys = match proved {
+                Ok(proved) => proved.elements,
+                Err(error) => {
+                    assert!(cap < 10, "pages of {cap}: {error}");
+                    continue;
+                }
+            };
+            let still = list.iter().filter(|(id, _)| *id <= 250);
+            let lost: Vec<_> = still
+                .filter(|row| !keys.contains_key(&element(row).key))
+                .collect();
+            assert!(lost.is_empty(), "pages of {cap}: {lost:?}");
+        }
+    }
+}
+
+/// No page but the first ever joins: that ends, and says that nothing was proved.
+#[test]
+fn a_list_that_moves_without_end_is_given_up_within_its_bound() {
+    for (rows, bound) in [(5, 40), (100, 40), (1000, 40)] {
+        for concurrency in [1, 2, 4] {
+            let mut answers = 0;
+            let outcome = pages::read(rows, concurrency, None, |open| {
+                answers += 1;
+                let older = if open[0] == 0 { 0 } else { 1_000_000 };
+                let list: Vec<Row> = (1..=rows as i64).map(|id| (id, -id - older)).collect();
+                (0, page(&list, 0, rows))
+            });
+            assert_eq!(outcome.err(), Some(Unproved::Moving));
+            assert!(answers <= bound, "{answers} requests for pages of {rows}");
+        }
+    }
+}
+
+#[test]
+fn a_server_that_does_not_page_gives_the_whole_list_or_an_error() {
+    let list = distinct(10);
+    let serve = |_| page(&list, 0, 10);
+    assert_eq!(read(20, serve), Ok(10));
+    assert_eq!(read(10, serve), Err(Unproved::NoPaging));
+}
+
+#[test]
+fn rows_without_order_or_time_are_read_twice() {
+    let mut list = distinct(25);
+    list.reverse();
+    let serve = |offset: u64, change: fn(&mut Element)| {
+        let mut rows = page(&list, offset, 10);
+        rows.iter_mut().for_each(change);
+        rows
+    };
+    assert_eq!(read(10, |offset| serve(offset, |_| ())), Ok(25));
+    let timeless: fn(&mut Element) = |row| row.created_at = None;
+    assert_eq!(read(10, |offset| serve(offset, timeless)), Ok(25));
+    let tied: fn(&mut Element) = |row| row.created_at = Some(instant(0));
+    assert_eq!(read(10, |offset| serve(offset, tied)), Ok(25));
+}
+
+#[test]
+fn a_tie_that_never_stands_still_is_not_proved() {
+    let mut shift = 0;
+    let serve = |offset: u64| {
+        shift += 1;
+        let mut tied: Vec<Row> = (1..=25).map(|id| (id, 0)).collect();
+        tied.rotate_left(shift % 25);
+        page(&tied, offset, 10)
+    };
+    assert_eq!(read(10, serve), Err(Unproved::Tie));
+}
+
+/// Something that happens to a small list; a place is an index in it.
+#[derive(Debug, Clone, Copy)]
+enum Small {
+    /// The row there leaves.
+    Leave(usize),
+    /// A row enters there, and ties with the one that it pushes down.
+    EnterTied(usize),
+    /// A row enters there that ties with none.
+    Enter(usize),
+    /// The row there and the next one swap, if they tie.
+    Swap(usize),
+}
+
+impl Small {
+    fn make(self, list: &mut Vec<Row>, new_id: i64) {
+        match self {
+            Self::Leave(place) if place < list.len() => {
+                list.remove(place);
+            }
+            Self::EnterTied(place) if place < list.len() => {
+                list.insert(place, (new_id, list[place].1));
+            }
+            Self::Enter(place) if place <= list.len() => {
+                let created = match place.checked_sub(1).map(|above| list[above].1) {
+                    None => new_id,
+                    Some(above) => above - 1,
+                };
+                let fits = list.get(place).is_none_or(|(_, below)| *below < created);
+                if fits {
+                    list.insert(place, (new_id, created));
+                }
+            }
+            Self::Swap(place) => {
+                if let Some([one, other]) = list.get_mut(place..place + 2)
+                    && one.1 == other.1
+                {
+                    std::mem::swap(one, other);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Everything that may happen to a list of so many rows.
+fn all_moves(rows: usize) -> Vec<Small> {
+    let mut moves = Vec::new();
+    for place in 0..rows {
+        moves.extend([
+            Small::Leave(place),
+            Small::Enter(place),
+            Small::EnterTied(place),
+            Small::Swap(place),
+        ]);
+    }
+    moves.push(Small::Enter(rows));
+    moves
+}
+
+/// How a small list is read.
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    limit: usize,
+    concurrency: usize,
+    expected_rows: Option<u64>,
+    /// Whether the page that was asked for last is answered first.
+    last_first: bool,
+}
+
+#[derive(Debug, Default)]
+struct Explored {
+    proved: u64,
+    given_up: u64,
+    requests: u64,
+}
+
+/// Reads the list under every placement of up to `more` further moves, none before the first answer.
+fn explore(
+    list: &[Row],
+    reading: Reading,
+    moves: &mut Vec<(usize, Small)>,
+    more: usize,
+    explored: &mut Explored,
+) {
+    let mut now = list.to_vec();
+    let mut still: BTreeSet<i64> = list.iter().map(|(id, _)| *id).collect();
+    let mut answers = 0;
+    let proved = pages::read(
+        reading.limit,
+        reading.concurrency,
+        reading.expected_rows,
+        |open| {
+            for (nth, (at, step)) in moves.iter().enumerate() {
+                if *at == answers {
+                    step.make(&mut now, 100 + nth as i64);
+                    still.retain(|id| now.iter().any(|row| row.0 == *id));
+                }
+            }
+            answers += 1;
+            let nth = if reading.last_first {
+                open.len() - 1
+            } else {
+                0
+            };
+            (nth, page(&now, open[nth], reading.limit))
+        },
+    );
+    explored.requests += answers as u64;
+    match proved {
+        Err(_) => explored.given_up += 1,
+        Ok(proved) => {
+            explored.proved += 1;
+            for id in still {
+                let key = Key::Id(id.try_into().unwrap());
+                assert!(
+                    proved.elements.contains_key(&key),
+                    "D{id} stood still and is not listed: {list:?}, {reading:?}, {moves:?}"
+                );
+            }
+        }
+    }
+    let Some(more) = more.checked_sub(1) else {
+        return;
+    };
+    let from = moves.last().map_or(1, |(at, _)| *at);
+    for at in from..answers {
+        for step in all_moves(list.len()) {
+            moves.push((at, step));
+            explore(list, reading, moves, more, explored);
+            moves.pop();
+        }
+    }
+}
+
+/// Small lists, the ways in which they tie, and every placement of a move or two. With
+/// `PROPTEST_CASES` set, all lists of up to seven rows and all the ways.
+#[test]
+fn no_move_of_a_small_list_loses_a_row() {
+    let all = std::env::var_os("PROPTEST_CASES").is_some();
+    let mut explored = Explored::default();
+    for rows in 3..=7_u32 {
+        for ties in 0..1_u32 << (rows - 1) {
+            let tie_count = ties.count_ones();
+            let sampled = match rows {
+                4 => true,
+                5 => tie_count <= 1,
+                7 => tie_count == 0 || tie_count == 6,
+                _ => false,
+            };
+            if !all && !sampled {
+                continue;
+            }
+            let mut created = 0;
+            let list: Vec<Row> = (0..rows)
+                .map(|row| {
+                    let ties_with_last = row > 0 && ties >> (row - 1) & 1 == 1;
+                    created -= i64::from(!ties_with_last) * 10;
+                    (i64::from(row) + 1, created)
+                })
+                .collect();
+            for limit in 1..=5 {
+                for (concurrency, expected_rows) in [(1, None), (2, Some(7)), (3, None)] {
+                    let reading = Reading {
+                        limit,
+                        concurrency,
+                        expected_rows,
+                        last_first: concurrency > 1,
+                    };
+                    let two = limit > 2 && (tie_count == 0 && rows == 4 || all && tie_count < 3);
+                    let moves = 1 + usize::from(two);
+                    explore(&list, reading, &mut Vec::new(), moves, &mut explored);
+                }
+            }
+        }
+    }
+    println!("{explored:?}");
+}
