@@ -10,7 +10,7 @@
 //! one connection, to `/dev/null`, and `psql` that copies the final rows into a table of the same kind. Only ratios
 //! are worth keeping; times belong to the machine. Memory is the kernel's own account of a process
 //! (`getrusage(2)`, the largest resident set), read by GNU `time`. It needs `curl`, `psql`, `time`
-//! and a quiet machine: the tool uses a second core where there is one, `curl` does not.
+//! (for `peers` also `jq` and `python3`, which fetches its packages from PyPI) and a quiet machine: the tool uses a second core where there is one, `curl` does not.
 //!
 //! # Where the time goes
 //!
@@ -31,6 +31,7 @@ mod demandes;
 #[path = "../it/harness/mod.rs"]
 mod harness;
 mod measure;
+mod peers;
 mod server;
 
 use std::process::Command;
@@ -66,6 +67,10 @@ fn main() {
     }
     if wanted("creating") {
         creating();
+    }
+    if wanted("peers") {
+        peers::peers(14);
+        peers::peers(10_000);
     }
 }
 
@@ -133,7 +138,7 @@ fn reading(count: usize, delay: Duration, gzip: bool) {
 fn creating() {
     let upstream = Upstream::start(10_000, Duration::ZERO, false);
     let database = Database::migrated();
-    database.exec(harness::GOOD_JOBS_3_99);
+    database.exec(harness::GOOD_JOBS_4);
     run(&mut upstream.cycle(&database));
     let file = tempfile::NamedTempFile::new().unwrap();
     let path = file.path().display().to_string();

@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::harness::Database;
+use crate::harness::datapass::DEFINITION;
 
 /// How many pairs a median is taken of.
 const PAIRS: usize = 7;
@@ -66,14 +67,20 @@ impl Upstream {
     /// Returns a cycle against a database.
     pub fn cycle(&self, database: &Database) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_datapass-pull"));
+        command.env_clear();
+        self.configure(&mut command, database);
         command
-            .env_clear()
+    }
+
+    /// Gives a command the settings that lead here and to a database.
+    pub fn configure(&self, command: &mut Command, database: &Database) {
+        command
             .env("DATAPASS_AUTH_URL", format!("{}/token", self.base))
             .env("DATAPASS_API_BASE_URL", format!("{}/api", self.base))
             .env("DATAPASS_CLIENT_ID", "bench")
             .env("DATAPASS_CLIENT_SECRET", "bench")
+            .env("DATAPASS_DEFINITION_ID", DEFINITION)
             .env("DATABASE_URL", database.url());
-        command
     }
 }
 
