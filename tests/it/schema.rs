@@ -4,7 +4,7 @@ use datapass_pull::db::migrate;
 use datapass_pull::error::Reason;
 use postgres::{Client, NoTls};
 
-use super::harness::Database;
+use super::harness::{DataPass, Database, Demande, Fault, GOOD_JOBS_4, On, Run};
 use super::migrate::problems;
 
 #[test]
@@ -36,12 +36,52 @@ fn what_rights_are_missing_is_told_as_a_statement() {
         .batch_execute(
             "INSERT INTO proactivite_requests (datapass_authorization_id) VALUES ('x');
              INSERT INTO datapass_pull_runs DEFAULT VALUES;
-             DELETE FROM datapass_pull_runs WHERE started_at < now();
              INSERT INTO datapass_pull_rejections (ref) VALUES ('D1');
              UPDATE datapass_pull_rejections SET times_seen = 2;
              UPDATE datapass_pull_watermarks SET definition_id = 'x'",
         )
         .unwrap();
+}
+
+#[test]
+fn the_least_grants_of_the_readme_are_enough() {
+    let readme = include_str!("../../README.md");
+    let grants = readme.split("### Least grants").nth(1).unwrap();
+    let grants = grants.split("```").nth(1).unwrap();
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    database.exec(GOOD_JOBS_4);
+    database.exec(
+        "insert into datapass_pull_runs (outcome, started_at)
+         values ('success', now() - interval '401 days')",
+    );
+    let role = database.role(None);
+    database.exec(
+        &grants
+            .replace("sql\n", "")
+            .replace(" TO pull", &format!(" TO {role}")),
+    );
+    let url = database.url_as(&role, "");
+    upstream.add(Demande::cnous(1));
+    upstream.add(Demande::cnous(2).siret("no siret"));
+    let run = |args: &[&str]| {
+        let run = Run::cycle(&upstream, &database).env("DATABASE_URL", &url);
+        run.args(args.to_vec()).any_stderr().output()
+    };
+    run(&["check"]).assert_success();
+    assert_eq!(run(&[]).success().enqueued, 1);
+    run(&["rejected", "accept", "2", "--reason", "known"]).assert_success();
+    assert_eq!(run(&[]).success().accepted, 1);
+    run(&["watermark", "reset", "--yes"]).assert_success();
+    run(&["status"]).assert_success();
+    // To prune takes a right that is not among them, and nothing fails without it.
+    assert_eq!(database.count("datapass_pull_runs"), 4);
+    database.exec(&format!("grant delete on datapass_pull_runs to {role}"));
+    upstream.fault(On::tokens(..), Fault::Status(403, &[]));
+    run(&[]).permanent("token_refused");
+    assert_eq!(database.count("datapass_pull_runs"), 5);
+    upstream.behave();
+    run(&[]).success();
+    assert_eq!(database.count("datapass_pull_runs"), 5);
 }
 
 #[test]
