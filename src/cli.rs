@@ -274,12 +274,12 @@ impl CycleArgs {
 /// # Errors
 ///
 /// clap's own error, which also carries `--help` and `--version`. No secret is an option, and an
-/// address typed where none belongs is not repeated: it may hold a password.
+/// address or a setting typed where none belongs is not repeated: it may hold a password.
 pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let mut command = command();
     let matches = command
         .try_get_matches_from_mut(args)
-        .map_err(without_addresses)?;
+        .map_err(without_settings)?;
     let mut cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
     match &mut cli.command {
         None => {}
@@ -297,8 +297,8 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Cli, clap::Error> {
     Ok(cli)
 }
 
-/// Takes addresses out of what clap repeats of a refused command line.
-fn without_addresses(mut error: clap::Error) -> clap::Error {
+/// Takes addresses and `NAME=value` out of what clap repeats of a refused command line.
+fn without_settings(mut error: clap::Error) -> clap::Error {
     let repeated = [
         ContextKind::InvalidArg,
         ContextKind::InvalidSubcommand,
@@ -306,9 +306,12 @@ fn without_addresses(mut error: clap::Error) -> clap::Error {
     ];
     for kind in repeated {
         let value = error.get(kind).map(ToString::to_string);
-        if value.is_some_and(|value| value.contains("://")) {
-            error.insert(kind, ContextValue::String("an address".to_owned()));
-        }
+        let told = match value.unwrap_or_default() {
+            value if value.contains("://") => "an address",
+            value if value.contains('=') => "a setting",
+            _ => continue,
+        };
+        error.insert(kind, ContextValue::String(told.to_owned()));
     }
     error
 }

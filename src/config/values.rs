@@ -11,7 +11,7 @@ use std::time::Duration;
 use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone, Utc};
 use url::{Host, Url};
 
-use crate::db::address::{self, AddressError};
+use crate::db::address;
 use crate::tls::{self, TlsError};
 
 /// Ages end here: a hundred years are safe in every unit and type that they are turned into.
@@ -232,8 +232,7 @@ pub(super) fn writable_file(path: PathBuf) -> Result<PathBuf, String> {
     Ok(path)
 }
 
-/// Judges the text of `DATABASE_URL` without repeating any of it: what reads as the name of an
-/// unknown option may be the rest of a password with a raw `?`, `&` or space in it.
+/// Judges the text of `DATABASE_URL` without repeating any of it.
 pub(super) fn database_url(text: &str) -> Result<String, String> {
     let problem = match address::parse(text) {
         Ok(address) => {
@@ -244,7 +243,6 @@ pub(super) fn database_url(text: &str) -> Result<String, String> {
                     .map_err(|problem| format!("holds an sslrootcert that {problem}")),
             };
         }
-        Err(AddressError::Unsupported(_)) => "holds an option that is not supported".to_owned(),
         Err(problem) => problem.to_string(),
     };
     Err(format!(

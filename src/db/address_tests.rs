@@ -240,6 +240,7 @@ fn what_is_refused_names_the_option_alone() {
         "postgres://me:CANARY%zz@db/x",
         "postgres://me:%ff%feCANARY@db/x",
         "postgres://me:CANARY%00@db/x",
+        "postgres://me%3aCANARY@db/x",
         "postgres://db/x?CANARY",
         "postgres://[::1/CANARY",
         "postgres://[::1]CANARY/x",
@@ -298,4 +299,59 @@ proptest! {
     fn any_text_is_answered(text in "(postgres://)?[a-z:@/?&=%' \\\\\\[\\],.0-9]{0,40}") {
         let _ = parse(&text);
     }
+}
+
+#[test]
+fn a_password_that_was_not_encoded_is_shown_nowhere() {
+    let specials: Vec<char> = (' '..='~').filter(|it| !it.is_alphanumeric()).collect();
+    let one = specials.iter().map(char::to_string);
+    let two = specials
+        .iter()
+        .flat_map(|a| specials.iter().map(move |b| format!("{a}{b}")));
+    let mut leaks = Vec::new();
+    for special in one.chain(two) {
+        for password in [
+            format!("canary{special}canary"),
+            format!("{special}canary"),
+            format!("canary{special}"),
+            format!("12{special}canary"),
+            format!("12{special}x=canary"),
+            format!("canary{special}12"),
+            format!("12{special}canary=x"),
+        ] {
+            for text in [
+                format!("postgres://me:{password}@db/x"),
+                format!("postgres://me:{password}@db/x?connect_timeout=3"),
+                format!("postgres://me:{password}@db"),
+                format!("postgres://:{password}@db/x"),
+                format!("postgres://db/x?user=me&password={password}"),
+                format!("postgres://db/x?password={password}&user=me"),
+                format!("host=db user=me password={password}"),
+                format!("password={password} host=db user=me"),
+                format!("password='{password}' host=db user=me"),
+                format!("host=db user=me password = {password} dbname=x"),
+            ] {
+                let told = match parse(&text) {
+                    Err(error) => error.to_string(),
+                    Ok(address) => format!(
+                        "{:?} {:?} {:?} {:?} {:?}",
+                        address.config.get_user(),
+                        address.config.get_dbname(),
+                        address.config.get_options(),
+                        address.config.get_application_name(),
+                        address.endpoints,
+                    ),
+                };
+                if told.contains("canary") {
+                    leaks.push(format!("{text}: {told}"));
+                }
+            }
+        }
+    }
+    assert!(
+        leaks.is_empty(),
+        "{} of them:\n{}",
+        leaks.len(),
+        leaks.join("\n")
+    );
 }

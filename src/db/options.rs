@@ -69,6 +69,25 @@ const IGNORED: &[&str] = &[
     "variables",
 ];
 
+/// Options that are refused by name, libpq's then one that people hope for. Any other name may be a
+/// piece of a password that was not quoted or percent-encoded, and is not shown.
+const REFUSED: &[&str] = &[
+    "passfile",
+    "replication",
+    "require_auth",
+    "requirepeer",
+    "service",
+    "ssl_max_protocol_version",
+    "ssl_min_protocol_version",
+    "sslcert",
+    "sslcertmode",
+    "sslcrl",
+    "sslcrldir",
+    "sslkey",
+    "sslpassword",
+    "schema_search_path",
+];
+
 /// Options by name; a later one wins, as in libpq.
 #[derive(Default)]
 pub(super) struct Options(Vec<(String, String)>);
@@ -109,19 +128,9 @@ impl Options {
             return Ok(());
         }
         if !PASSED.contains(&name) && !HANDLED.contains(&name) {
-            // A badly quoted password can end up here: only what can be nothing else is shown.
-            let plain = (2..=40).contains(&name.len())
-                && name
-                    .bytes()
-                    .all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-            return Err(AddressError::Unsupported(
-                if plain {
-                    name
-                } else {
-                    "(its name is not shown)"
-                }
-                .to_owned(),
-            ));
+            let shown = REFUSED.iter().find(|known| **known == name);
+            let shown = shown.copied().unwrap_or("(its name is not shown)");
+            return Err(AddressError::Unsupported(shown.to_owned()));
         }
         let (name, value) = match (name, value.as_str()) {
             // The JDBC way of saying it, which libpq takes too.
@@ -154,7 +163,14 @@ impl Options {
         let mut rest = text;
         if let Some(end) = credentials_end(text) {
             let (user, password) = split_once_or_all(&text[..end], ':');
-            self.set("user", decode(user)?)?;
+            let user = decode(user)?;
+            // `me%3Apassword`: the server would be told it as a name, and tell it again.
+            if user.contains(':') {
+                return Err(AddressError::Malformed(
+                    "holds an encoded : in the user: percent-encode user and password by themselves",
+                ));
+            }
+            self.set("user", user)?;
             self.set("password", decode(password.unwrap_or_default())?)?;
             rest = &text[end + 1..];
         }

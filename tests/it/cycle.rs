@@ -589,56 +589,6 @@ fn check_and_status_answer() {
     assert_eq!(json["runs"][0]["outcome"], "success");
 }
 
-/// Secrets and personal data reach no output and no table, whatever fails, at any log level.
-#[test]
-fn nothing_private_leaks() {
-    let database = Database::migrated();
-    let faults: Vec<(On, Fault)> = vec![
-        (On::tokens(1..), Fault::Status(401, &[])),
-        (On::tokens(1..), Fault::json("{\"error\":\"canari\"}")),
-        (
-            On::tokens(1..),
-            Fault::Answer(400, "application/json", b"{\"error\":\"canari\"}".to_vec()),
-        ),
-        (On::pages(1..), Fault::CutBody(300)),
-        (On::pages(1..), Fault::WrongLength(300)),
-        (On::pages(1..), Fault::Nonsense(b"canari".to_vec())),
-        (
-            On::pages(1..),
-            Fault::Answer(500, "text/html", b"canari".to_vec()),
-        ),
-        (On::pages(1..), Fault::json("{\"canari\":1}")),
-        (
-            On::pages(1..),
-            Fault::Redirect("http://canari.invalid/canari?canari".to_owned()),
-        ),
-    ];
-    for (on, fault) in faults {
-        let upstream = DataPass::start();
-        upstream.add(validated(1, 10));
-        upstream.fault(on, fault);
-        let run = cycle(&upstream, &database)
-            .args(["--max-retries", "1", "-vvv"])
-            .env("RUST_LOG", "trace")
-            .any_stderr();
-        let outcome = run.output();
-        assert_ne!(outcome.code(), 0);
-        if !outcome.stderr.contains("canari.invalid") {
-            outcome.assert_no_canary();
-        }
-    }
-    let upstream = DataPass::start();
-    upstream.add(validated(2, 10).siret("1"));
-    upstream.add(validated(3, 10));
-    cycle(&upstream, &database)
-        .arg("-vvv")
-        .any_stderr()
-        .output()
-        .assert_no_canary();
-    let tables = format!("{:?} {:?}", database.snapshot(), database.runs());
-    assert!(!tables.to_lowercase().contains("canari"), "{tables}");
-}
-
 /// A back end that waits for a lock does not notice that its client is gone; it must be told.
 #[test]
 fn a_signal_in_a_lock_wait_rolls_back_at_once() {

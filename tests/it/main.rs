@@ -23,6 +23,7 @@ mod faults;
 mod handoff;
 mod harness;
 mod harness_selftest;
+mod leaks;
 mod metrics;
 mod migrate;
 mod model;

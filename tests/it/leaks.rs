@@ -1,0 +1,97 @@
+//! Secrets and personal data reach no output of any kind, at any log level, in any failure.
+//!
+//! Every secret and every piece of personal data holds one word, in lower or upper case. Each run
+//! here logs as much as can be asked for, and the word is looked for in what it printed, in its
+//! metrics file, in what other users see of its process, and in every column of every table.
+
+mod datapass;
+mod settings;
+mod tables;
+
+use std::fs;
+
+use crate::harness::datapass::CANARY;
+use crate::harness::*;
+
+/// The word in base64, wherever it begins in a group of three.
+const IN_BASE64: [&str; 3] = ["Y2FuYXJp", "NhbmFy", "jYW5hcm"];
+
+/// A password with all that may be quoted wrongly.
+const PASSWORD: &str = r#"canari-p@ss:w/rd?&#%41+ \'"é=x"#;
+
+fn assert_clean(name: &str, place: &str, text: &str) {
+    let found =
+        text.to_lowercase().contains(CANARY) || IN_BASE64.iter().any(|it| text.contains(it));
+    assert!(!found, "{name}: {place} holds the canary:\n{text}");
+}
+
+/// Runs it with all of the log in that form, expects a status, and looks everywhere.
+fn hunt(name: &str, database: &Database, code: i32, run: &Run, form: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let metrics = folder.path().join("metrics.prom");
+    let run = run
+        .clone()
+        .any_stderr()
+        .env("RUST_LOG", "trace")
+        .arg("-vvv");
+    let run = run
+        .env("DATAPASS_FORMAT", form)
+        .env("DATAPASS_LOG_FORMAT", form);
+    let run = run
+        .env("DATAPASS_MAX_RETRIES", "0")
+        .env("DATAPASS_METRICS_FILE", &metrics);
+    let outcome = run.output();
+    assert_eq!(
+        outcome.code(),
+        code,
+        "{name}: {}{}",
+        outcome.stdout,
+        outcome.stderr
+    );
+    assert_clean(name, "standard output", &outcome.stdout);
+    assert_clean(name, "standard error", &outcome.stderr);
+    let metrics = fs::read_to_string(&metrics).unwrap_or_default();
+    assert_clean(name, "the metrics file", &metrics);
+    look_into_tables(name, database);
+}
+
+/// Hunts in a cycle with a log in JSON, and in `check`, which tells the same failures on standard
+/// output, with one in text.
+fn hunt_in_both(
+    name: &str,
+    upstream: &DataPass,
+    database: &Database,
+    code: i32,
+    set: impl Fn(Run) -> Run,
+) {
+    for (command, form) in [("pull", "json"), ("check", "text")] {
+        let run = Run::new([command]).upstream(upstream).database(database);
+        hunt(
+            &format!("{command}, {name}"),
+            database,
+            code,
+            &set(run),
+            form,
+        );
+    }
+}
+
+/// Looks into every column of every table.
+fn look_into_tables(name: &str, database: &Database) {
+    let mut client = database.client();
+    let tables = "select oid::regclass::text from pg_class where relkind in ('r', 'p', 'm')
+                   and relnamespace not in ('pg_catalog'::regnamespace,
+                                            'information_schema'::regnamespace)
+                   and relpersistence <> 't' and relnamespace <> 'pg_toast'::regnamespace";
+    for table in client.query(tables, &[]).unwrap() {
+        let table: String = table.get(0);
+        let rows = client.query(&format!("select t::text from {table} t"), &[]);
+        for row in rows.unwrap() {
+            assert_clean(name, &table, row.get(0));
+        }
+    }
+}
+
+fn entry(id: i64) -> Demande {
+    Demande::cnous(id).validated(at("2026-05-18T10:00:00Z"))
+}
