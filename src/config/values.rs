@@ -235,6 +235,10 @@ pub(super) fn writable_file(path: PathBuf) -> Result<PathBuf, String> {
 /// Judges the text of `DATABASE_URL` without repeating any of it.
 pub(super) fn database_url(text: &str) -> Result<String, String> {
     let problem = match address::parse(text) {
+        // As in libpq the user is then that of the process, which in a container has no name.
+        Ok(address) if address.config.get_user().is_none() && whoami::username().is_err() => {
+            return Err("names no user, and the one that runs this has no name".to_owned());
+        }
         Ok(address) => {
             return match address.tls.roots_file() {
                 None => Ok(text.to_owned()),

@@ -10,7 +10,11 @@ use std::time::Instant;
 use crate::harness::*;
 
 /// The most bytes that the release binary may have.
-const MAX_BINARY_BYTES: u64 = 10_000_000;
+const MAX_BINARY_BYTES: usize = 10_000_000;
+
+/// The types of what a static and stripped binary has not: a loader, a table of symbols.
+const PT_INTERP: usize = 3;
+const SHT_SYMTAB: usize = 2;
 
 /// Enters new namespaces and an empty root: `sh -c … sh ROOT USER ENTRY (our own path) ARGUMENT…`.
 const ENTER: &str = r#"
@@ -77,9 +81,28 @@ impl Image {
 }
 
 #[test]
-fn the_release_binary_is_small() {
-    let bytes = fs::metadata(release_binary()).unwrap().len();
-    assert!(bytes <= MAX_BINARY_BYTES, "{bytes} bytes");
+fn the_release_binary_is_small_static_and_stripped() {
+    let file = fs::read(release_binary()).unwrap();
+    assert!(file.len() <= MAX_BINARY_BYTES, "{} bytes", file.len());
+    // elf(5), 64 bits, least significant byte first: where a table is, and how many entries it has.
+    assert_eq!(file[..6], *b"\x7fELF\x02\x01");
+    let number = |at: usize, bytes: usize| {
+        let bytes = file[at..at + bytes].iter().rev();
+        bytes.fold(0, |number, byte| number << 8 | usize::from(*byte))
+    };
+    let table = |at: usize, size: usize, count: usize| {
+        (0..number(count, 2)).map(move |entry| number(at, 8) + entry * number(size, 2))
+    };
+    let mut programs = table(0x20, 0x36, 0x38);
+    assert!(
+        programs.all(|at| number(at, 4) != PT_INTERP),
+        "it wants a loader"
+    );
+    let mut sections = table(0x28, 0x3a, 0x3c);
+    assert!(
+        sections.all(|at| number(at + 4, 4) != SHT_SYMTAB),
+        "it has symbols"
+    );
 }
 
 #[test]
@@ -114,6 +137,21 @@ fn https_without_a_root_certificate_is_a_clear_error() {
         "{}",
         outcome.stderr
     );
+}
+
+#[test]
+fn an_address_without_a_user_needs_one_that_has_a_name() {
+    let image = Image::assemble(|_| true);
+    let upstream = DataPass::start();
+    let run = Run::cycle(&upstream, &Database::empty()).env("DATABASE_URL", "host=127.0.0.1");
+    let outcome = image.run(run, &image.user).output();
+    outcome.permanent("configuration");
+    assert!(
+        outcome.stderr.contains("DATABASE_URL names no user"),
+        "{}",
+        outcome.stderr
+    );
+    assert!(upstream.requests().is_empty());
 }
 
 #[test]
