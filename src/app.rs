@@ -42,6 +42,8 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Runs the program with its arguments, the program's name first, and its environment.
 pub fn run(args: Vec<OsString>, variables: impl Iterator<Item = (OsString, OsString)>) -> Exit {
+    // It fails only for a signal that cannot be caught.
+    let _ = supervise::install_signal_handlers();
     supervise::install_panic_hook();
     // It fails only when there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();

@@ -7,9 +7,9 @@
 use std::any::Any;
 use std::io;
 use std::panic::{self, AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -66,20 +66,29 @@ pub fn supervise<T: Send + 'static>(
     }
 }
 
+/// Whether a signal came. It may come before there is a run to stop.
+static SIGNALLED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+
 /// Installs the handlers. As process 1 too, where the kernel ignores a signal without one.
-fn watch_signals(mut on_signal: impl FnMut() + Send + 'static) -> io::Result<()> {
-    let second = Arc::new(AtomicBool::new(false));
+///
+/// To be called first of all: until then a signal ends the process with a status of its own.
+pub fn install_signal_handlers() -> io::Result<()> {
     for signal in [SIGTERM, SIGINT] {
         // In this order: the first signal finds the flag unset, the next one finds it set.
         let code = i32::from(Exit::Transient.code());
-        signal_hook::flag::register_conditional_shutdown(signal, code, Arc::clone(&second))?;
-        signal_hook::flag::register(signal, Arc::clone(&second))?;
+        signal_hook::flag::register_conditional_shutdown(signal, code, Arc::clone(&SIGNALLED))?;
+        signal_hook::flag::register(signal, Arc::clone(&SIGNALLED))?;
     }
+    Ok(())
+}
+
+/// Calls back when a signal comes, or has come before.
+fn watch_signals(on_signal: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
     thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
-            for _ in signals.forever() {
+            if SIGNALLED.load(Ordering::SeqCst) || signals.forever().next().is_some() {
                 on_signal();
             }
         })?;

@@ -1,5 +1,7 @@
 //! What a cycle promises, through the binary: rows in order, the watermark, rejections, failures.
 
+use std::process::Command;
+
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::harness::datapass::Endpoint;
@@ -455,6 +457,24 @@ fn a_signal_ends_a_cycle_within_two_seconds_and_writes_nothing() {
         assert_eq!(database.count("proactivite_requests"), 0);
         gate.open();
     }
+}
+
+#[test]
+fn a_signal_before_the_cycle_begins_counts_too() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("env");
+    let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    let running = cycle(&upstream, &database)
+        .arg("--env-file")
+        .arg(&pipe)
+        .spawn();
+    // Opens once the other end does, and the settings are not read before it is closed.
+    let writer = std::fs::File::options().write(true).open(&pipe).unwrap();
+    running.signal("TERM");
+    drop(writer);
+    running.wait().transient("interrupted");
 }
 
 #[test]
