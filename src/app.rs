@@ -27,6 +27,7 @@ use crate::error::{Failure, Reason, Result, Stage};
 use crate::exit::Exit;
 use crate::logging;
 use crate::metrics;
+use crate::progress;
 use crate::rejected;
 use crate::runs;
 use crate::schedule;
@@ -56,7 +57,7 @@ pub fn run(args: Vec<OsString>, variables: impl Iterator<Item = (OsString, OsStr
     logging::init(&config::log_config(&cli.global, &environment));
     let requested = config::requested(&cli, &environment);
     match Config::load(cli, &environment, Utc::now()) {
-        Ok(config) => dispatch(config.command),
+        Ok(config) => dispatch(config),
         Err(failure) if requested.is_cycle => not_started(failure, &requested),
         Err(failure) => failed(&failure),
     }
@@ -128,9 +129,13 @@ fn conclude(
     exit
 }
 
-fn dispatch(command: Command) -> Exit {
+fn dispatch(Config { command, log }: Config) -> Exit {
     match command {
-        Command::Pull(config) => pull(*config),
+        Command::Pull(config) => {
+            // What is read by a program, or not at all, has no line for people in it.
+            let shows_progress = !config.quiet && log.format == Format::Text;
+            pull(*config, shows_progress)
+        }
         Command::Migrate { print: true, .. } | Command::Migrate { database: None, .. } => {
             answer(|_| Ok(migrate::print()))
         }
@@ -240,10 +245,11 @@ fn move_watermark(database: DatabaseConfig, asked_for: Move, yes: bool) -> Resul
 }
 
 /// Runs one cycle and reports it.
-fn pull(config: PullConfig) -> Exit {
+fn pull(config: PullConfig, shows_progress: bool) -> Exit {
     let account = SharedAccount::open(config.dry_run, config.since);
     let budget = Budget::new(config.timeout);
     let config = Arc::new(config);
+    let progress = shows_progress.then(progress::show);
     let outcome = {
         let (account, budget) = (account.clone(), budget.clone());
         let config = Arc::clone(&config);
@@ -251,6 +257,7 @@ fn pull(config: PullConfig) -> Exit {
             cycle::run(&config, &budget, &account)
         })
     };
+    drop(progress);
     let account = account.lock().clone();
     let failure = outcome.err();
     if let Some(failure) = &failure

@@ -20,6 +20,7 @@ use crate::http::Http;
 use crate::jobs::{self, Queue};
 use crate::list::decode::Element;
 use crate::list::{self, Progress, Right};
+use crate::progress;
 use crate::report::Summary;
 use crate::runs::{self, History};
 use crate::store::{Access, Store};
@@ -98,6 +99,7 @@ pub fn run(config: &PullConfig, budget: &Budget, account: &SharedAccount) -> Res
 
     // List.
     let mut progress = |progress: Progress| {
+        progress::tell(progress);
         let mut account = account.lock();
         account.summary.pages = progress.pages;
         account.summary.seen = progress.seen;

@@ -14,7 +14,8 @@
 //!   [`list`] (pages, proof, decoding into [`types`]), [`create`] with [`rejections`] and [`jobs`],
 //!   [`advance`] for the arithmetic of the [`watermark`].
 //! - [`store`] runs transactions; [`db`] connects, classifies errors, migrates; [`tls`] is for both.
-//! - [`report`], [`runs`], [`metrics`] and [`alerts`] tell how it ended.
+//! - [`progress`] shows how far it is; [`report`], [`runs`], [`metrics`] and [`alerts`] tell how it
+//!   ended.
 //! - [`check`], [`status`], [`rejected`] and [`schedule`] are the other commands; [`columns`] fits
 //!   what they say to a terminal.
 
@@ -37,6 +38,7 @@ pub mod jobs;
 pub mod list;
 pub mod logging;
 pub mod metrics;
+pub mod progress;
 pub mod rejected;
 pub mod rejections;
 pub mod report;

@@ -6,15 +6,17 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::sync::OnceLock;
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use env_logger::Target;
 use log::kv::{self, Key, Value, VisitSource};
 use log::{LevelFilter, Record};
 use uuid::Uuid;
 
 use crate::config::{Format, LogConfig};
+use crate::progress;
 
 /// The target of our own events; those of our modules begin with it.
 const OWN_TARGET: &str = "datapass_pull";
@@ -41,8 +43,22 @@ pub fn init(config: &LogConfig) {
     }
     let format = config.format;
     builder.format(move |out, record| out.write_all(line(format, record, Utc::now()).as_bytes()));
+    builder.target(Target::Pipe(Box::new(StandardError)));
     // It fails only when a log is there already.
     let _ = builder.try_init();
+}
+
+/// Takes whole events, and writes each at once.
+struct StandardError;
+
+impl io::Write for StandardError {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        progress::write_log(event).map(|()| event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Returns the level of each target, the one of all others under `None`.

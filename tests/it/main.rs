@@ -28,6 +28,7 @@ mod metrics;
 mod migrate;
 mod model;
 mod operate;
+mod progress;
 mod promises;
 mod rejected;
 mod schedule;

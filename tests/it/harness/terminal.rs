@@ -92,3 +92,48 @@ impl Drop for Terminal {
         let _ = self.child.wait();
     }
 }
+
+/// Plays what was written; returns the lines that then stand there, without blanks at their ends.
+///
+/// It knows what a line that comes and goes is made of: carriage return, line feed, "erase in
+/// line" and "cursor up".
+pub fn played(text: &str) -> String {
+    let mut lines: Vec<Vec<char>> = vec![Vec::new()];
+    let (mut row, mut column) = (0, 0);
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\r' => column = 0,
+            '\n' => {
+                row += 1;
+                if row == lines.len() {
+                    lines.push(Vec::new());
+                }
+            }
+            '\u{1b}' => {
+                assert_eq!(chars.next(), Some('['), "{text:?}");
+                let mut number = String::new();
+                let verb = loop {
+                    match chars.next() {
+                        Some(digit) if digit.is_ascii_digit() => number.push(digit),
+                        verb => break verb,
+                    }
+                };
+                match (verb, number.parse().unwrap_or(1)) {
+                    (Some('K'), 2) => lines[row].clear(),
+                    (Some('A'), up) => row = row.checked_sub(up).expect("a line above"),
+                    _ => panic!("not understood: {text:?}"),
+                }
+            }
+            c => {
+                let line = &mut lines[row];
+                line.resize(line.len().max(column + 1), ' ');
+                line[column] = c;
+                column += 1;
+            }
+        }
+    }
+    let lines = lines.iter().map(|line| line.iter().collect::<String>());
+    let lines: Vec<String> = lines.map(|line| line.trim_end().to_owned()).collect();
+    lines.join("\n")
+}

@@ -1,0 +1,147 @@
+//! The progress line: on a terminal while a cycle runs, and nowhere else, never after.
+
+use crate::harness::terminal::played;
+use crate::harness::*;
+
+const LINE: &str = "Listing: 1 pages, 10 demandes, ";
+
+/// Makes a stand-in with two pages of ten rows, and a bit.
+fn upstream() -> DataPass {
+    let upstream = DataPass::start();
+    for id in 1..=15 {
+        upstream.add(Demande::cnous(id));
+    }
+    upstream
+}
+
+fn cycle(upstream: &DataPass, database: &Database) -> Run {
+    Run::cycle(upstream, database)
+        .args([
+            "--page-size",
+            "10",
+            "--concurrency",
+            "1",
+            "--enqueue",
+            "none",
+        ])
+        .args(["--max-retries", "0"])
+        .env("TERM", "xterm-256color")
+}
+
+/// Expects nothing but whole lines of log with these texts in this order, and the summary.
+#[track_caller]
+fn assert_log(screen: &str, texts: &[&str]) {
+    let screen = played(screen);
+    let mut lines: Vec<&str> = screen.lines().collect();
+    assert!(
+        lines.pop().is_some_and(|line| line.starts_with("outcome=")),
+        "{screen}"
+    );
+    assert_eq!(lines.len(), texts.len(), "{screen}");
+    for (line, text) in lines.iter().zip(texts) {
+        let time = line.split(' ').next().unwrap();
+        assert!(
+            chrono::DateTime::parse_from_rfc3339(time).is_ok(),
+            "{screen}"
+        );
+        assert!(line.contains(text), "{screen}");
+    }
+}
+
+#[test]
+fn the_line_shows_how_far_a_slow_listing_is_and_leaves_no_trace() {
+    let (upstream, database) = (upstream(), Database::migrated());
+    let gate = upstream.gate(On::page(2));
+    let mut terminal = cycle(&upstream, &database).arg("-v").on_terminal();
+    gate.reached();
+    terminal.wait_for(LINE);
+    gate.open();
+    let (code, screen) = terminal.end();
+    assert_eq!(code, 0, "{screen}");
+    let told = [
+        "Jobs go to",
+        "Authenticated",
+        "Page at offset 0: 10 rows",
+        "Page at offset ",
+        "Page at offset ",
+        "Created 15 rows",
+        "The watermark is",
+    ];
+    assert_log(&screen, &told);
+}
+
+#[test]
+fn a_failure_and_a_signal_take_the_line_away() {
+    for signalled in [false, true] {
+        let (upstream, database) = (upstream(), Database::migrated());
+        upstream.fault(On::page(2), Fault::Status(403, &[]));
+        let gate = upstream.gate(On::page(2));
+        let mut terminal = cycle(&upstream, &database).on_terminal();
+        gate.reached();
+        terminal.wait_for(LINE);
+        if signalled {
+            terminal.press("\x03");
+            terminal.wait_for("outcome=");
+        }
+        gate.open();
+        let (code, screen) = terminal.end();
+        let (expected, text) = match signalled {
+            true => (2, "Stopped by a signal"),
+            false => (1, "answered 403"),
+        };
+        assert_eq!(code, expected, "{screen}");
+        // A terminal shows the key.
+        assert_log(&screen.replace("^C", ""), &[text]);
+    }
+}
+
+/// Log lines come from several threads while the line is drawn and taken away.
+#[test]
+fn no_line_of_log_is_torn() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    for id in 1..=200 {
+        upstream.add(Demande::cnous(id).siret("1"));
+    }
+    let run = cycle(&upstream, &database).args(["--concurrency", "4", "-v"]);
+    let (code, screen) = run.on_terminal().end();
+    let screen = played(&screen);
+    assert_eq!(code, 0, "{screen}");
+    let mut lines: Vec<&str> = screen.lines().collect();
+    let count = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
+    assert_eq!(count(" WARN datapass-pull: Rejected D"), 200, "{screen}");
+    assert!(
+        count(" INFO datapass-pull: Page at offset ") > 20,
+        "{screen}"
+    );
+    assert_eq!(count("Listing: "), 0, "{screen}");
+    assert!(
+        lines.pop().is_some_and(|line| line.starts_with("outcome=")),
+        "{screen}"
+    );
+    assert!(lines.iter().all(|line| line.starts_with("20")), "{screen}");
+}
+
+#[test]
+fn there_is_no_line_where_nobody_can_see_it_go() {
+    let (upstream, database) = (upstream(), Database::migrated());
+    type Change = fn(Run) -> Run;
+    let changes: [(Change, usize); 4] = [
+        (|run| run.arg("--quiet"), 0),
+        (|run| run.args(["--log-format", "json"]), 1),
+        (|run| run.env("TERM", "dumb"), 1),
+        (|run| run.env_remove("TERM"), 1),
+    ];
+    for (change, lines) in changes {
+        let run = change(cycle(&upstream, &database));
+        let (code, screen) = run.on_terminal().end();
+        assert_eq!((code, screen.lines().count()), (0, lines), "{screen}");
+        assert!(!screen.contains('\u{1b}'), "{screen:?}");
+    }
+    let run = Run::cycle(&upstream, &database)
+        .env("TERM", "xterm")
+        .arg("-vv");
+    let outcome = run.any_stderr().output();
+    outcome.success();
+    let all = format!("{}{}", outcome.stdout, outcome.stderr);
+    assert!(!all.contains(['\u{1b}', '\r']), "{all:?}");
+}
