@@ -60,16 +60,18 @@ impl Session {
     /// Sends a GET with the token, renewing it once a session when the answer says that it died.
     ///
     /// That answer is 401; when `listed` it is 422 too, which DataPass gives for a revoked token
-    /// as well as for one without the scope: a token that listed before had the scope.
+    /// as well as for one without the scope: a token that listed before had the scope. `page` is
+    /// for the log.
     pub fn get<T>(
         &self,
         name: &str,
+        page: Option<u64>,
         listed: bool,
         build: &dyn Fn(&Client) -> RequestBuilder,
         read: &mut dyn FnMut(&mut dyn std::io::Read, crate::http::Meta) -> Result<T, BodyError>,
     ) -> Result<T, HttpError> {
         let (token, renewed) = self.token();
-        let error = match self.send(name, &token, build, read) {
+        let error = match self.send(name, page, &token, build, read) {
             Err(error) => error,
             answer => return answer,
         };
@@ -82,12 +84,13 @@ impl Session {
             return Err(error);
         }
         let token = self.renew()?;
-        self.send(name, &token, build, read)
+        self.send(name, page, &token, build, read)
     }
 
     fn send<T>(
         &self,
         name: &str,
+        page: Option<u64>,
         token: &Token,
         build: &dyn Fn(&Client) -> RequestBuilder,
         read: &mut dyn FnMut(&mut dyn std::io::Read, crate::http::Meta) -> Result<T, BodyError>,
@@ -97,6 +100,7 @@ impl Session {
             &Call {
                 stage: Stage::List,
                 name,
+                page,
                 build: &build,
             },
             read,
@@ -137,6 +141,7 @@ fn fetch_token(http: &Http, upstream: &UpstreamConfig) -> Result<Token, HttpErro
     let call = Call {
         stage: Stage::Authenticate,
         name: &name,
+        page: None,
         build: &build,
     };
     let token = http.send(&call, &mut |body, _| {

@@ -11,7 +11,7 @@ use crate::db::schema;
 use crate::error::{Failure, Kind, Reason, Result, Stage};
 use crate::http::Http;
 use crate::jobs;
-use crate::list::{self, Right, Source};
+use crate::list::{self, Ask, Right, Source};
 use crate::report::rfc3339;
 use crate::store::{Access, Store};
 use crate::watermark;
@@ -137,7 +137,12 @@ fn check_upstream(config: &PullConfig, budget: &Budget, findings: &mut Findings<
         return;
     };
     let session = Arc::new(session);
-    let page = session.page(0, 1, false);
+    let page = session.page(Ask {
+        number: 1,
+        offset: 0,
+        limit: 1,
+        listed: false,
+    });
     let page = findings.take(
         "listing",
         |page| format!("{} row asked and read", page.elements.len()),

@@ -83,6 +83,8 @@ pub struct Call<'a> {
     pub stage: Stage,
     /// Method and path, for messages.
     pub name: &'a str,
+    /// Which page of the listing is asked for, counted from 1.
+    pub page: Option<u64>,
     /// Builds the request anew for each try.
     pub build: &'a dyn Fn(&Client) -> RequestBuilder,
 }
@@ -173,7 +175,7 @@ impl Http {
             attempt += 1;
             warn!(
                 stage = call.stage.as_str(), reason = error.failure.reason.as_str(),
-                attempt = attempt, wait_ms = wait.as_millis() as u64;
+                page = call.page, attempt = attempt, wait_ms = wait.as_millis() as u64;
                 "{}; trying again", error.failure.story()
             );
             thread::sleep(wait);

@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use env_logger::Target;
-use log::kv::{self, Key, Value, VisitSource};
+use log::kv::{self, Key, Value, VisitSource, VisitValue};
 use log::{LevelFilter, Record};
 use uuid::Uuid;
 
@@ -189,15 +189,30 @@ enum Field {
 
 impl<'kvs> VisitSource<'kvs> for Fields {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
+        let mut field = None;
+        value.visit(FieldOf(&mut field))?;
+        self.0.extend(field.map(|field| (key.to_string(), field)));
+        Ok(())
+    }
+}
+
+/// Finds the form of a value; one that is absent, as an option may be, has none.
+struct FieldOf<'a>(&'a mut Option<Field>);
+
+impl<'v> VisitValue<'v> for FieldOf<'_> {
+    fn visit_any(&mut self, value: Value<'_>) -> Result<(), kv::Error> {
         let text = value.to_string();
         let finite = value.to_f64().is_some_and(f64::is_finite);
         let is_number = value.to_u64().is_some() || value.to_i64().is_some() || finite;
-        let field = if value.to_bool().is_some() || is_number {
+        *self.0 = Some(if value.to_bool().is_some() || is_number {
             Field::Literal(text)
         } else {
             Field::Text(text)
-        };
-        self.0.push((key.to_string(), field));
+        });
+        Ok(())
+    }
+
+    fn visit_null(&mut self) -> Result<(), kv::Error> {
         Ok(())
     }
 }
@@ -260,6 +275,7 @@ fn is_unsafe(c: char) -> bool {
 mod tests {
     use chrono::TimeZone;
     use log::Level;
+    use log::kv::ToValue;
 
     use super::*;
 
@@ -396,13 +412,15 @@ mod tests {
             ("level", Value::from("forged")),
             ("stage", Value::from("forged")),
             ("run_id", Value::from("forged")),
+            ("absent", None::<u64>.to_value()),
+            ("present", Some(3_u64).to_value()),
         ];
         let line = logged(Format::Json, "datapass_pull", "Page read", &pairs);
         let json: serde_json::Value = serde_json::from_str(&line).unwrap();
         let expected = serde_json::json!({
             "time": "2026-05-18T10:00:00.000Z", "level": "WARN", "message": "Page read",
             "run_id": run_id(), "stage": "list", "page": 3, "offset": -1, "ratio": 0.5,
-            "nan": "NaN", "last": true,
+            "nan": "NaN", "last": true, "present": 3,
         });
         assert_eq!(json, expected);
         assert!(

@@ -16,7 +16,7 @@ use super::{
     PullConfig, Reports, ScheduleConfig, Scheduler, SentryConfig, UpstreamConfig, values,
 };
 use crate::cli::{self, Cli, CycleArgs, GlobalArgs};
-use crate::error::Result;
+use crate::error::{Result, Stage};
 
 impl Config {
     /// Validates what the command needs: flag over environment over env file over secret file.
@@ -32,7 +32,7 @@ impl Config {
     pub fn load(cli: Cli, environment: &Environment, now: DateTime<Utc>) -> Result<Self> {
         let (config, warnings) = load_with_warnings(cli, environment, now);
         for warning in warnings {
-            log::warn!("{warning}");
+            log::warn!(stage = Stage::Prepare.as_str(); "{warning}");
         }
         config
     }

@@ -14,7 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use log::{info, warn};
+use log::{debug, info, warn};
 
 use crate::auth::Session;
 use crate::error::{Failure, Reason, Result, Stage};
@@ -31,10 +31,23 @@ pub struct Page {
     pub meta: Meta,
 }
 
+/// Which page is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask {
+    /// How many pages this listing asked for, with this one.
+    pub number: u64,
+    /// How many rows of the list come before it.
+    pub offset: u64,
+    /// How many rows it should have.
+    pub limit: usize,
+    /// Whether this listing already got a page.
+    pub listed: bool,
+}
+
 /// Where pages come from: DataPass, or a model of it.
 pub trait Source: Send + Sync + 'static {
-    /// Returns the page at `offset`. `listed` tells that this listing already got a page.
-    fn page(&self, offset: u64, limit: usize, listed: bool) -> Result<Page>;
+    /// Returns one page.
+    fn page(&self, ask: Ask) -> Result<Page>;
 }
 
 /// A complete listing.
@@ -68,20 +81,23 @@ pub fn list(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Listing> {
     let mut paging = Paging::new(limit, concurrency, expected_rows);
-    let mut fetcher = Fetcher::start(source, limit, concurrency);
+    let mut fetcher = Fetcher::start(source, concurrency);
+    let mut asked = 0;
     let mut elements: HashMap<Key, Element> = HashMap::new();
     let mut clock = None;
     let mut pages = 0;
     while !paging.is_complete() {
         while let Some(offset) = paging.ask() {
-            fetcher.ask(offset, pages > 0);
+            asked += 1;
+            fetcher.ask(Ask {
+                number: asked,
+                offset,
+                limit,
+                listed: pages > 0,
+            });
         }
         let page = fetcher.next()?;
-        let clock = clock.get_or_insert_with(|| upstream_clock(page.meta));
-        log::trace!(
-            "Page of {} rows; the listing began at {clock}",
-            page.elements.len()
-        );
+        clock.get_or_insert_with(|| upstream_clock(page.meta));
         pages += 1;
         if paging.judge(&page.elements).map_err(unproved)? {
             let ours = page
@@ -96,9 +112,11 @@ pub fn list(
         for remark in paging.take_remarks() {
             tell(remark);
         }
+        let seen = paging.seen() as u64;
+        debug!(stage = Stage::List.as_str(), page = pages; "{seen} demandes are listed so far");
         progress(Progress {
             pages,
-            seen: paging.seen() as u64,
+            seen,
             drift_rewinds: paging.drift_rewinds(),
         });
     }
@@ -160,14 +178,13 @@ struct Fetcher {
 }
 
 struct Job {
-    offset: u64,
-    listed: bool,
+    ask: Ask,
     forgotten: Arc<AtomicBool>,
     reply: mpsc::Sender<Result<Page>>,
 }
 
 impl Fetcher {
-    fn start(source: Arc<dyn Source>, limit: usize, concurrency: usize) -> Self {
+    fn start(source: Arc<dyn Source>, concurrency: usize) -> Self {
         let (jobs, queue) = mpsc::channel::<Job>();
         let queue = Arc::new(Mutex::new(queue));
         for _ in 0..concurrency {
@@ -180,7 +197,7 @@ impl Fetcher {
                         continue;
                     }
                     // A page that nobody waits for any more is not worth a word.
-                    let _ = job.reply.send(source.page(job.offset, limit, job.listed));
+                    let _ = job.reply.send(source.page(job.ask));
                 }
             });
         }
@@ -191,12 +208,11 @@ impl Fetcher {
         }
     }
 
-    fn ask(&mut self, offset: u64, listed: bool) {
+    fn ask(&mut self, ask: Ask) {
         let (reply, page) = mpsc::channel();
         // A closed queue shows itself when the page is awaited.
         let _ = self.jobs.send(Job {
-            offset,
-            listed,
+            ask,
             forgotten: Arc::clone(&self.forgotten),
             reply,
         });
@@ -221,7 +237,8 @@ impl Fetcher {
 }
 
 impl Source for Session {
-    fn page(&self, offset: u64, limit: usize, listed: bool) -> Result<Page> {
+    fn page(&self, ask: Ask) -> Result<Page> {
+        let Ask { number, offset, .. } = ask;
         let upstream = self.upstream();
         let url = format!(
             "{}/demandes",
@@ -229,13 +246,14 @@ impl Source for Session {
         );
         let query = [
             ("state[]", "validated"),
-            ("limit", &limit.to_string()),
+            ("limit", &ask.limit.to_string()),
             ("offset", &offset.to_string()),
         ];
         let name = format!("GET /demandes (offset {offset})");
         let page = self.get(
             &name,
-            listed,
+            Some(number),
+            ask.listed,
             &|client| client.get(&url).query(&query),
             &mut |body, meta| {
                 let mut elements = Vec::new();
@@ -258,7 +276,7 @@ impl Source for Session {
                 Ok(Page { elements, meta })
             },
         )?;
-        info!(stage = Stage::List.as_str(), page = offset / limit.max(1) as u64;
+        info!(stage = Stage::List.as_str(), page = number;
             "Page at offset {offset}: {} rows", page.elements.len());
         Ok(page)
     }
@@ -287,6 +305,7 @@ pub fn right(session: &Session) -> Result<Right, HttpError> {
     );
     let definitions: Vec<Definition> = session.get(
         "GET /definitions",
+        None,
         true,
         &|client| client.get(&url),
         &mut |body, _| read_json(body, "the definitions are no array of objects with an id"),

@@ -24,6 +24,7 @@ mod handoff;
 mod harness;
 mod harness_selftest;
 mod leaks;
+mod log;
 mod metrics;
 mod migrate;
 mod model;

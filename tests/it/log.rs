@@ -1,0 +1,132 @@
+//! The log in JSON: one object a line, with what a search wants.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::harness::*;
+
+const STAGES: [&str; 5] = ["prepare", "authenticate", "list", "create", "advance"];
+
+fn cycle(upstream: &DataPass, database: &Database) -> Run {
+    Run::cycle(upstream, database)
+        .args(["--log-format", "json", "-vv", "--page-size", "10"])
+        .any_stderr()
+}
+
+/// Reads the log of a run; every line has its time, level, message, run and stage.
+#[track_caller]
+fn events(outcome: &Outcome, database: &Database) -> Vec<Value> {
+    let sql = "select run_id::text from datapass_pull_runs order by id desc limit 1";
+    let run_id: String = database.client().query_one(sql, &[]).unwrap().get(0);
+    let lines = outcome.stderr.lines();
+    let events: Vec<Value> = lines
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    for event in &events {
+        let keys: Vec<&str> = event
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect();
+        assert_eq!(keys[..4], ["time", "level", "message", "run_id"], "{event}");
+        let time = event["time"].as_str().unwrap();
+        assert!(
+            chrono::DateTime::parse_from_rfc3339(time).is_ok(),
+            "{event}"
+        );
+        assert_eq!(event["run_id"], run_id, "{event}");
+        assert!(
+            STAGES.contains(&event["stage"].as_str().unwrap()),
+            "{event}"
+        );
+    }
+    events
+}
+
+/// Returns the one event whose message has this text.
+#[track_caller]
+fn only<'a>(events: &'a [Value], text: &str) -> &'a Value {
+    let is = |event: &&Value| event["message"].as_str().unwrap().contains(text);
+    let found: Vec<&Value> = events.iter().filter(is).collect();
+    assert_eq!(found.len(), 1, "{text}: {events:#?}");
+    found[0]
+}
+
+#[test]
+fn events_tell_run_stage_reason_page_and_attempt() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    for id in 1..=30 {
+        upstream.add(Demande::cnous(id));
+    }
+    upstream.add(Demande::cnous(31).siret("1"));
+    upstream.fault(On::token(1), Fault::Status(503, &[]));
+    upstream.fault(On::page(2), Fault::Status(500, &[]));
+    let outcome = cycle(&upstream, &database)
+        .args(["--concurrency", "1"])
+        .output();
+    let summary = outcome.success();
+    let events = events(&outcome, &database);
+
+    let retried = |text| {
+        let event = only(&events, text);
+        assert_eq!(
+            (&event["level"], &event["attempt"]),
+            (&"WARN".into(), &1.into())
+        );
+        assert_eq!(event["reason"], "server_error");
+        assert!(event["wait_ms"].as_u64().unwrap() <= 500, "{event}");
+        (event["stage"].as_str().unwrap(), event["page"].as_u64())
+    };
+    assert_eq!(retried("answered 503"), ("authenticate", None));
+    assert_eq!(retried("answered 500"), ("list", Some(2)));
+    // Each page has a number of its own.
+    let pages = |text: &str| {
+        let of = events
+            .iter()
+            .filter(|it| it["message"].as_str().unwrap().contains(text));
+        of.map(|event| event["page"].as_u64().unwrap())
+            .collect::<Vec<_>>()
+    };
+    let expected: Vec<u64> = (1..=summary.pages).collect();
+    assert!(expected.len() > 3);
+    assert_eq!(pages("Page at offset "), expected);
+    assert_eq!(pages("demandes are listed so far"), expected);
+    let rejected = only(&events, "Rejected D31");
+    assert_eq!(
+        (&rejected["stage"], &rejected["level"]),
+        (&"create".into(), &"WARN".into())
+    );
+    let stages: BTreeSet<&str> = events
+        .iter()
+        .map(|it| it["stage"].as_str().unwrap())
+        .collect();
+    assert_eq!(stages, BTreeSet::from(STAGES));
+
+    upstream.fault(On::pages(..), Fault::Status(403, &[]));
+    let outcome = cycle(&upstream, &database).output();
+    outcome.permanent("request_refused");
+    let events = self::events(&outcome, &database);
+    let last = events.last().unwrap();
+    let told = ["level", "stage", "reason"].map(|key| last[key].as_str().unwrap());
+    assert_eq!(told, ["ERROR", "list", "request_refused"]);
+}
+
+#[test]
+fn a_cycle_that_cannot_start_tells_it_in_json_too() {
+    let outcome = Run::new(["--log-format", "json"]).any_stderr().output();
+    outcome.permanent("configuration");
+    let event: Value = serde_json::from_str(outcome.stderr.trim_end()).unwrap();
+    assert_eq!(
+        (&event["stage"], &event["reason"]),
+        (&"prepare".into(), &"configuration".into())
+    );
+    let warned = Run::new(["--log-format", "json", "status"]).env("DATAPASS_TYPO", "1");
+    let stderr = warned.any_stderr().output().stderr;
+    let event: Value = serde_json::from_str(stderr.lines().next().unwrap()).unwrap();
+    assert_eq!(
+        (&event["stage"], &event["level"]),
+        (&"prepare".into(), &"WARN".into())
+    );
+}
