@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
+use crate::harness::ingest::Ingest;
 use crate::harness::*;
 
 /// The most bytes that the release binary may have.
@@ -121,6 +122,21 @@ fn a_whole_cycle_in_a_bare_container() {
         }
         assert_eq!(image.run(run, user).output().success().created, 1, "{user}");
     }
+}
+
+/// The ids of reports are random, and there is no `/dev` to take that from.
+#[test]
+fn a_report_leaves_a_bare_container() {
+    let image = Image::assemble(|to| to.ends_with("/datapass-pull"));
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    upstream.add(Demande::cnous(1).siret("1"));
+    let ingest = Ingest::start();
+    let run = Run::cycle(&upstream, &database)
+        .env("SENTRY_DSN", ingest.dsn().replace("localhost", "127.0.0.1"))
+        .args(["--enqueue", "none"])
+        .stderr("Rejected D1");
+    image.run(run, &image.user).output().success();
+    assert_eq!(ingest.events().len(), 1);
 }
 
 #[test]
