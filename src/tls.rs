@@ -57,13 +57,11 @@ pub enum TlsError {
 pub enum Verification {
     /// Not at all (libpq's `require` without a root certificate).
     None,
-    /// The chain and the name, as browsers do.
-    Full(RootCertStore),
-    /// As libpq does, which takes a self-signed certificate that is a root itself.
-    Postgres {
+    /// As OpenSSL does, and so libpq and curl: a self-signed certificate may be a root itself.
+    Chain {
         /// The roots.
         roots: RootCertStore,
-        /// Whether the name must match (`verify-full`) or not (`verify-ca`).
+        /// Whether the name must match too, as everywhere but for libpq's `verify-ca`.
         name: bool,
     },
 }
@@ -114,7 +112,7 @@ pub fn file_roots(path: &Path) -> Result<RootCertStore, TlsError> {
 /// Makes the TLS settings of the HTTP client: the system's roots and those of `DATAPASS_CA_FILE`.
 pub fn http_client_config(ca_file: Option<&Path>) -> Result<ClientConfig, Failure> {
     let mut config = roots(ca_file)
-        .and_then(|store| client_config(Verification::Full(store)))
+        .and_then(|roots| client_config(Verification::Chain { roots, name: true }))
         .map_err(|error| Failure::new(Stage::Prepare, Reason::Configuration, error.to_string()))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
@@ -122,26 +120,22 @@ pub fn http_client_config(ca_file: Option<&Path>) -> Result<ClientConfig, Failur
 
 /// Makes TLS settings that trust nobody, for a client that only speaks plain HTTP.
 pub fn without_roots() -> Result<ClientConfig, Failure> {
-    client_config(Verification::Full(RootCertStore::empty()))
+    builder()
+        .map(|(builder, _)| builder.with_root_certificates(RootCertStore::empty()))
+        .map(|builder| builder.with_no_client_auth())
         .map_err(|error| Failure::new(Stage::Prepare, Reason::Configuration, error.to_string()))
 }
 
 /// Makes TLS settings without a client certificate that check the server as told.
 pub fn client_config(verification: Verification) -> Result<ClientConfig, TlsError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| TlsError::SetUp(error.to_string()))?;
+    let (builder, provider) = builder()?;
     let verifier: Arc<dyn ServerCertVerifier> = match verification {
-        Verification::Full(store) => {
-            return Ok(builder.with_root_certificates(store).with_no_client_auth());
-        }
-        Verification::Postgres { roots, name } => {
+        Verification::Chain { roots, name } => {
             let roots = Arc::new(roots);
             let inner = WebPkiServerVerifier::builder_with_provider(roots.clone(), provider)
                 .build()
                 .map_err(|error| TlsError::SetUp(error.to_string()))?;
-            Arc::new(Libpq { inner, roots, name })
+            Arc::new(Chain { inner, roots, name })
         }
         Verification::None => Arc::new(Unverified { provider }),
     };
@@ -150,6 +144,17 @@ pub fn client_config(verification: Verification) -> Result<ClientConfig, TlsErro
         .with_custom_certificate_verifier(verifier)
         .with_no_client_auth())
 }
+
+/// Begins TLS settings, with the one provider.
+fn builder() -> Result<(Builder, Arc<CryptoProvider>), TlsError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| TlsError::SetUp(error.to_string()))?;
+    Ok((builder, provider))
+}
+
+type Builder = rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>;
 
 /// Returns why a certificate was refused, when that is what an error is about.
 ///
@@ -195,15 +200,15 @@ pub(crate) fn chain<'a>(
     })
 }
 
-/// libpq's `verify-ca` and `verify-full`.
+/// Checks chain and name as OpenSSL does.
 #[derive(Debug)]
-struct Libpq {
+struct Chain {
     inner: Arc<WebPkiServerVerifier>,
     roots: Arc<RootCertStore>,
     name: bool,
 }
 
-impl Libpq {
+impl Chain {
     /// Tells whether a certificate's key is that of a root itself.
     fn is_root(&self, certificate: &CertificateDer<'_>) -> bool {
         let mut own = RootCertStore::empty();
@@ -217,7 +222,7 @@ impl Libpq {
     }
 }
 
-impl ServerCertVerifier for Libpq {
+impl ServerCertVerifier for Chain {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -237,8 +242,8 @@ impl ServerCertVerifier for Libpq {
             Err(rustls::Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) if !self.name => Ok(ServerCertVerified::assertion()),
-            // A self-signed server certificate as PostgreSQL's documentation makes one (section
-            // 19.9.5) is marked as an authority. Its dates were checked before its mark.
+            // A self-signed server certificate as `openssl req -x509` makes one (PostgreSQL's
+            // section 19.9.5) is marked as an authority. Its dates were checked before its mark.
             Err(rustls::Error::InvalidCertificate(CertificateError::Other(other)))
                 if other.to_string() == "CaUsedAsEndEntity" && self.is_root(end_entity) =>
             {

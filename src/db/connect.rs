@@ -87,10 +87,10 @@ fn connector(address: &Address) -> Result<Option<MakeRustlsConnect>, Failure> {
         Tls::Disable => return Ok(None),
         Tls::Prefer | Tls::Require => Ok(Verification::None),
         Tls::VerifyCa(roots) => {
-            store(roots).map(|roots| Verification::Postgres { roots, name: false })
+            store(roots).map(|roots| Verification::Chain { roots, name: false })
         }
         Tls::VerifyFull(roots) => {
-            store(roots).map(|roots| Verification::Postgres { roots, name: true })
+            store(roots).map(|roots| Verification::Chain { roots, name: true })
         }
     };
     let mut config = verification.and_then(tls::client_config).map_err(|error| {

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 
-use rcgen::CertificateParams;
+use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
 
@@ -15,9 +15,14 @@ use crate::harness::*;
 /// The name that the stand-in is asked for by.
 const NAME: &str = "localhost";
 
-/// Starts a stand-in with such a certificate.
+/// Starts a stand-in with such a certificate of an authority.
 fn upstream(authority: &Authority, params: &CertificateParams, host: &str) -> DataPass {
     let (certificate, key) = authority.sign(params);
+    showing(&certificate, &key, host)
+}
+
+/// Starts a stand-in that shows this certificate.
+fn showing(certificate: &Certificate, key: &KeyPair, host: &str) -> DataPass {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -60,6 +65,37 @@ fn a_private_root_is_trusted_beside_those_of_the_system() {
             .success();
     }
     assert_eq!(database.count("proactivite_requests"), 1);
+}
+
+#[test]
+fn a_self_signed_certificate_may_be_its_own_root() {
+    let (ours, database) = (Authority::new(), Database::migrated());
+    let key = KeyPair::generate().unwrap();
+    // `openssl req -x509` marks it as an authority.
+    let is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    for (name, is_ca, last_year, told) in [
+        (NAME, IsCa::NoCa, 2100, None),
+        (NAME, is_ca, 2100, None),
+        (NAME, is_ca, 2002, Some("expired")),
+        ("api.test", is_ca, 2100, Some("api.test")),
+    ] {
+        let mut params = named(name, 2001, last_year);
+        params.is_ca = is_ca;
+        let certificate = params.self_signed(&key).unwrap();
+        let file = ours.dir.path().join("own.pem");
+        std::fs::write(&file, certificate.pem()).unwrap();
+        let upstream = showing(&certificate, &key, NAME);
+        let run = || Run::cycle(&upstream, &database);
+        run().output().permanent("certificate");
+        let outcome = run().env("DATAPASS_CA_FILE", &file).output();
+        match told {
+            None => assert_eq!(outcome.success().seen, 0),
+            Some(told) => {
+                outcome.permanent("certificate");
+                assert!(outcome.stderr.contains(told), "{}", outcome.stderr);
+            }
+        }
+    }
 }
 
 #[test]
