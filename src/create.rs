@@ -77,6 +77,8 @@ pub struct Listed {
     pub key: Key,
     /// The key's text.
     pub reference: String,
+    /// When it was validated last.
+    pub last_validated_at: ValidatedAt,
     /// What it says.
     pub entry: Entry,
 }
@@ -88,12 +90,13 @@ impl Listed {
         element.entry.map(|entry| Self {
             key: element.key,
             reference,
+            last_validated_at: element.last_validated_at,
             entry,
         })
     }
 
     fn time(&self) -> Option<DateTime<Utc>> {
-        self.entry.last_validated_at.time()
+        self.last_validated_at.time()
     }
 
     fn public_id(&self) -> Option<&str> {
@@ -204,7 +207,7 @@ pub fn reconcile(
     let mut passed: Vec<&str> = Vec::new();
     summary.matched = plan.matched.len() as u64;
     for entry in &plan.matched {
-        let never_validated = entry.entry.last_validated_at == ValidatedAt::Never;
+        let never_validated = entry.last_validated_at == ValidatedAt::Never;
         if let Some(stored) = is_existing(entry) {
             summary.existing += 1;
             if stored.is_some_and(|stored| entry.time() > Some(stored)) {

@@ -41,20 +41,23 @@
 //!
 //! Where overlap proves nothing (one tie fills a page; rows are not in order, or carry no readable
 //! `created_at`; pages of one or two rows) the list is read plainly to an empty page, and then once
-//! more. If both passes read the same set of `n` rows, each row once, the listing is complete.
+//! more. If both passes read the same set of `n` rows, each row once and with the same
+//! `last_validated_at`, the listing is complete.
 //!
-//! *Proof*. The empty page came at offset `n`: its snapshot had at most `n` rows. Each of the `n` rows
-//! read was listed before that snapshot and after it, so (no row leaves and returns within seconds)
-//! it was in it. So that snapshot was exactly these rows, and a still row is one of them. ∎
+//! *Proof*. The first pass's empty page came at offset `n`: its snapshot had at most `n` rows. Each of
+//! the `n` rows read was listed before that snapshot and after it. Had it been away in between, it
+//! would have come back with a new `last_validated_at`, since every return to the listing is a
+//! validation; so it was in it. That snapshot was exactly these rows, and a still row is one of
+//! them. ∎
 //!
 //! A tie larger than a page is therefore listed whole when the list is quiet for that long, and is
 //! a transient failure, never a loss, when it is not.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use chrono::{DateTime, Utc};
 
-use super::decode::{Element, Key};
+use super::decode::{Element, Key, ValidatedAt};
 
 /// How many rows two pages share: as many may leave between two requests without a step back.
 const OVERLAP_ROWS: usize = 20;
@@ -122,6 +125,9 @@ pub struct Paging {
     remarks: Vec<Remark>,
 }
 
+/// What one plain reading of the list gave.
+type Pass = HashMap<Key, ValidatedAt>;
+
 #[derive(Debug)]
 enum Mode {
     /// Pages overlap.
@@ -133,9 +139,9 @@ enum Mode {
     Probe { after: Box<Mode>, next_offset: u64 },
     /// The list is read plainly, again and again.
     Twice {
-        pass: HashSet<Key>,
+        pass: Pass,
         rows: usize,
-        previous_pass: Option<HashSet<Key>>,
+        previous_pass: Option<Pass>,
         passes: u32,
     },
     /// Complete.
@@ -342,14 +348,17 @@ impl Paging {
         &mut self,
         offset: u64,
         page: &[Element],
-        mut pass: HashSet<Key>,
+        mut pass: Pass,
         mut rows: usize,
-        mut previous_pass: Option<HashSet<Key>>,
+        mut previous_pass: Option<Pass>,
         mut passes: u32,
     ) -> Result<bool, Unproved> {
         let same = offset > 0 && !page.is_empty() && self.is_same_page(page);
         self.record(page);
-        pass.extend(page.iter().map(|row| row.key.clone()));
+        pass.extend(
+            page.iter()
+                .map(|row| (row.key.clone(), row.last_validated_at)),
+        );
         rows += page.len();
         let mut next_offset = offset + page.len() as u64;
         if page.is_empty() {
@@ -362,7 +371,7 @@ impl Paging {
                 return Err(Unproved::Tie);
             }
             previous_pass = each_once.then_some(pass);
-            (pass, rows, next_offset) = (HashSet::new(), 0, 0);
+            (pass, rows, next_offset) = (Pass::new(), 0, 0);
         }
         let mode = Mode::Twice {
             pass,
@@ -391,7 +400,7 @@ impl Paging {
         self.remarks.push(Remark::ReadTwice);
         self.previous.clear();
         self.mode = Mode::Twice {
-            pass: HashSet::new(),
+            pass: Pass::new(),
             rows: 0,
             previous_pass: None,
             passes: 0,

@@ -1,7 +1,7 @@
 //! Looking ahead: how many times a quiet listing waits for DataPass, and for how many pages.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use datapass_pull::list::decode::{Element, Key};
+use datapass_pull::list::decode::{Element, Key, ValidatedAt};
 use datapass_pull::list::paging::Paging;
 use datapass_pull::types::DemandeId;
 
@@ -10,6 +10,7 @@ fn cost(rows: u64, limit: usize, concurrency: usize, expected: Option<u64>) -> (
     let element = |nth: u64| Element {
         key: Key::Id(DemandeId::try_from(1 + nth as i64).unwrap()),
         created_at: Some(DateTime::<Utc>::UNIX_EPOCH - TimeDelta::seconds(nth as i64)),
+        last_validated_at: ValidatedAt::Never,
         entry: None,
     };
     let mut paging = Paging::new(limit, concurrency, expected);

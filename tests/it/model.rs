@@ -50,6 +50,8 @@ struct History {
     cap: u8,
     /// The valid rows that it begins with.
     rows: u8,
+    /// How many of these share each `created_at`.
+    ties: u8,
     /// What happens, in order.
     steps: Vec<Step>,
 }
@@ -83,7 +85,7 @@ impl Cycle {
 
 /// Drives a history; the error says what does not hold.
 fn drive(history: &History, counts: &mut Counts) -> Result<()> {
-    let mut upstream = Upstream::new(history.cap, history.rows);
+    let mut upstream = Upstream::new(history.cap, history.rows, history.ties);
     let mut tables = Tables::default();
     let mut overtaken = None;
     for step in &history.steps {
@@ -144,7 +146,7 @@ fn upstream_move() -> impl Strategy<Value = Move> {
         1 => (any::<u8>(), 0..30_u8).prop_map(|(created, rows)| Move::Burst { created, rows }),
         4 => place().prop_map(|place| Move::Reopen { place }),
         4 => place().prop_map(|place| Move::Revoke { place }),
-        2 => (place(), 0..30_u8).prop_map(|(place, rows)| Move::Drain { place, rows }),
+        4 => (place(), 0..30_u8).prop_map(|(place, rows)| Move::Drain { place, rows }),
         4 => (nth(), valid(), late())
             .prop_map(|(nth, valid, late)| Move::Approve { nth, valid, late }),
         3 => (nth(), late()).prop_map(|(nth, late)| Move::Cancel { nth, late }),
@@ -182,7 +184,14 @@ fn history() -> impl Strategy<Value = History> {
         1 => Just(Step::Reset),
     ];
     let cap = prop_oneof![1 => Just(200_u8), 2 => 5..30_u8];
-    (cap, 0..50_u8, vec(step, 1..12)).prop_map(|(cap, rows, steps)| History { cap, rows, steps })
+    let ties = prop_oneof![2 => Just(1_u8), 1 => 2..8_u8];
+    let parts = (cap, 0..50_u8, ties, vec(step, 1..12));
+    parts.prop_map(|(cap, rows, ties, steps)| History {
+        cap,
+        rows,
+        ties,
+        steps,
+    })
 }
 
 /// Nothing is lost and nothing happens twice, whatever moves.

@@ -72,6 +72,8 @@ pub struct Element {
     pub key: Key,
     /// When it was created, which orders the listing; `None` when that cannot be read.
     pub created_at: Option<DateTime<Utc>>,
+    /// When it was validated last: another time at each return to the listing.
+    pub last_validated_at: ValidatedAt,
     /// What it says, unless it is of another definition.
     pub entry: Option<Entry>,
 }
@@ -81,8 +83,6 @@ pub struct Element {
 pub struct Entry {
     /// Whether the definition can be read, and so is the wanted one.
     pub of_definition: bool,
-    /// When it was validated last.
-    pub last_validated_at: ValidatedAt,
     /// What a row is made of, or why there can be none.
     pub body: Result<Valid, Rejected>,
 }
@@ -199,21 +199,23 @@ impl Element {
         let key = Key::of(demande_id, public_id, text);
         let created_at = faults.keep("created_at", required(written(created_at), parse_instant));
         let definition = faults.keep("definition_id", required(filled(definition_id), is(wanted)));
+        let validated = optional(written(last_validated_at), parse_instant);
+        let last_validated_at = match validated {
+            Ok(Some(time)) => ValidatedAt::At(time),
+            Ok(None) => ValidatedAt::Never,
+            Err(_) => ValidatedAt::Unreadable,
+        };
         if definition == Some(false) {
             return Self {
                 key,
                 created_at,
+                last_validated_at,
                 entry: None,
             };
         }
 
         let authorization_id = faults.keep("public_id", required(written(public_id), str::parse));
-        let last_validated_at = optional(written(last_validated_at), parse_instant);
-        let last_validated_at = match faults.keep("last_validated_at", last_validated_at) {
-            Some(Some(time)) => ValidatedAt::At(time),
-            Some(None) => ValidatedAt::Never,
-            None => ValidatedAt::Unreadable,
-        };
+        faults.keep("last_validated_at", validated);
         let state = required(written(state), is("validated"));
         if faults.keep("state", state) == Some(false) {
             faults.note("state", "not validated");
@@ -242,9 +244,9 @@ impl Element {
         Self {
             key,
             created_at,
+            last_validated_at,
             entry: Some(Entry {
                 of_definition: definition.is_some(),
-                last_validated_at,
                 body,
             }),
         }
@@ -260,9 +262,9 @@ impl Element {
         Self {
             key: Key::digest(text),
             created_at: None,
+            last_validated_at: ValidatedAt::Unreadable,
             entry: Some(Entry {
                 of_definition: false,
-                last_validated_at: ValidatedAt::Unreadable,
                 body: Err(Rejected {
                     authorization_id: None,
                     faults: vec![Fault {

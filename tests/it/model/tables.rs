@@ -169,7 +169,7 @@ impl Tables {
         let mut existing_count = 0;
         for entry in &plan.matched {
             let id = id_of(&entry.key)?;
-            let validated = entry.entry.last_validated_at;
+            let validated = entry.last_validated_at;
             let stored = self.rejections.get(&id).copied();
             if existing.contains(&id) {
                 existing_count += 1;

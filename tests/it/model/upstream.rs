@@ -110,8 +110,8 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// Starts with as many valid rows, each with its own `created_at`.
-    pub fn new(cap: u8, rows: u8) -> Self {
+    /// Starts with as many valid rows, of which so many share each `created_at`.
+    pub fn new(cap: u8, rows: u8, ties: u8) -> Self {
         let entity = Entity::new(EntityType::Commune, "69123").unwrap();
         let template = Valid {
             authorization_id: "public".parse().unwrap(),
@@ -133,8 +133,8 @@ impl Upstream {
             moved: false,
             template,
         };
-        for row in 0..i64::from(rows) {
-            upstream.submit(row * 5, Kind::Valid, 0);
+        for row in 0..rows {
+            upstream.submit(i64::from(row / ties) * 5, Kind::Valid, 0);
             upstream.tick(1);
         }
         upstream
@@ -304,7 +304,6 @@ impl Upstream {
         let authorization_id = format!("public-{id}").parse().unwrap();
         let entry = demande.ours.then(|| Entry {
             of_definition: true,
-            last_validated_at: demande.validated,
             body: match demande.wants_row() {
                 true => Ok(Valid {
                     authorization_id,
@@ -323,6 +322,7 @@ impl Upstream {
         Element {
             key: Key::Id(demande_id),
             created_at: Some(instant(demande.created)),
+            last_validated_at: demande.validated,
             entry,
         }
     }

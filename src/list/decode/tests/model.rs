@@ -41,7 +41,7 @@ fn said(element: &Element) -> Said {
                 .map(|fault| fault.field.to_owned())
                 .collect()),
         };
-        (entry.last_validated_at.time(), body)
+        (element.last_validated_at.time(), body)
     });
     (element.key.to_string(), element.created_at, entry)
 }
