@@ -208,7 +208,7 @@ fn of_failure(history: Option<&History>, failure: &Failure) -> Option<Alert> {
     } else if failure.kind() == Kind::Permanent {
         (Level::Error, failed, vec!["failure", reason])
     } else if failure.reason == Reason::Unauthorized && history.is_none_or(is_lasting) {
-        let message = format!("{failed}, and not for the first time: was the secret rotated?");
+        let message = format!("{failed}; was the secret rotated?");
         (Level::Error, message, vec!["failure", reason])
     } else {
         match history {

@@ -139,6 +139,8 @@ mod tests {
         let budget = Budget::new(Duration::from_secs(60));
         let line = line!() + 1;
         let outcome: Result<()> = supervise(&budget, || panic!("canari"));
+        // Other tests are to tell what they panic for.
+        let _ = panic::take_hook();
         let failure = outcome.unwrap_err();
         assert_eq!(failure.reason, Reason::Panic);
         assert!(!failure.story().contains("canari"), "{}", failure.story());

@@ -1,22 +1,14 @@
-//! Reports to Sentry, taken by a stand-in: which ones, what they say, and what they never do.
+//! Reports to Sentry, taken by a stand-in: which ones, and what they say.
 
-use std::net::TcpListener;
+mod delivery;
+
 use std::os::unix::fs::PermissionsExt;
-use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::ServerConfig;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
 
 use crate::harness::ingest::Ingest;
 use crate::harness::*;
-
-/// What a flush may cost, with what a busy machine adds to it.
-const FLUSH_TIME: Duration = Duration::from_millis(3_500);
 
 struct Scene {
     upstream: DataPass,
@@ -110,8 +102,7 @@ fn a_failure_is_reported_when_a_person_should_act() {
         told("error", stage, reason, "failure token_refused", message)
     };
     let lasting = || {
-        let message = "The pull failed in authenticate: unauthorized, and not for the first time: \
-                       was the secret rotated?";
+        let message = "The pull failed in authenticate: unauthorized; was the secret rotated?";
         let (stage, reason) = ("authenticate", "unauthorized");
         told("error", stage, reason, "failure unauthorized", message)
     };
@@ -183,6 +174,41 @@ fn a_failure_before_the_past_is_known_is_reported() {
     assert_eq!(
         events,
         [told("warning", stage, reason, fingerprint, message)]
+    );
+}
+
+/// A panic from outside: a system that grants no further thread, which a listing's fetchers need.
+#[test]
+fn a_panic_is_reported_with_its_place() {
+    let scene = Scene::new();
+    // Nobody else has threads under this user; three of four fetchers are granted.
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(&folder, PermissionsExt::from_mode(0o755)).unwrap();
+    let binary = folder.path().join("datapass-pull");
+    std::fs::copy(env!("CARGO_BIN_EXE_datapass-pull"), &binary).unwrap();
+    const LIMITED: &str = "binary=$1 user=$2; shift 3; exec setpriv --reuid \"$user\" --clear-groups \
+                           prlimit --nproc=7 \"$binary\" \"$@\"";
+    let user = (20_000 + std::process::id() % 40_000).to_string();
+    let words = ["sh", "-c", LIMITED, "sh", binary.to_str().unwrap(), &user];
+    let run = scene.cycle().args(["--concurrency", "4"]).through(words);
+    let outcome = run.output();
+    outcome.permanent("panic");
+    let events: Vec<Told> = scene.ingest.events().iter().map(read).collect();
+    let [(level, _, reason, fingerprint, message)] = &events[..] else {
+        panic!("one event, not {events:?}: {}", outcome.stderr)
+    };
+    assert_eq!((level.as_str(), reason.as_str()), ("fatal", "panic"));
+    let place = &fingerprint[2];
+    assert_eq!(fingerprint[..2], ["failure", "panic"]);
+    assert!(place.contains(".rs:"), "{place}");
+    assert_eq!(
+        message,
+        &format!("The pull has a defect and stopped at {place}")
+    );
+    assert!(
+        outcome.stderr.contains(place.as_str()),
+        "{}",
+        outcome.stderr
     );
 }
 
@@ -276,128 +302,6 @@ fn a_cycle_without_a_finding_reports_nothing() {
     scene.upstream.add(Demande::cnous(1));
     scene.cycle().output().success();
     assert!(scene.ingest.requests().is_empty());
-}
-
-#[test]
-fn an_ingest_that_is_away_silent_or_refusing_changes_no_end() {
-    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let silent = format!("http://public@{}/42", silent.local_addr().unwrap());
-    let refusals = [500, 429].map(Ingest::refusing);
-    let away = "http://public@127.0.0.1:1/42".to_owned();
-    let nowhere = "https://public@sentry.invalid/42".to_owned();
-    let refusing = refusals.iter().map(Ingest::dsn);
-    let attempt = |dsn: String| {
-        let scene = Scene::new();
-        scene.upstream.add(Demande::cnous(1).siret("1"));
-        let run = || scene.cycle().env("SENTRY_DSN", &dsn);
-        let begun = Instant::now();
-        run().output().success();
-        scene.answer(403);
-        run().output().permanent("token_refused");
-        let took = begun.elapsed();
-        assert!(took < 2 * FLUSH_TIME, "{dsn}: {took:?}");
-    };
-    thread::scope(|scope| {
-        for dsn in [silent, away, nowhere].into_iter().chain(refusing) {
-            scope.spawn(|| attempt(dsn));
-        }
-    });
-    assert!(refusals.iter().all(|ingest| ingest.requests().len() == 2));
-}
-
-/// Makes a server's settings for a host name, and the authority that the name is signed by.
-fn certified(name: &str) -> (Arc<ServerConfig>, String) {
-    let mut authority = CertificateParams::default();
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let key = KeyPair::generate().unwrap();
-    let pem = authority.self_signed(&key).unwrap().pem();
-    let issuer = Issuer::new(authority, key);
-    let key = KeyPair::generate().unwrap();
-    let params = CertificateParams::new([name.to_owned()]).unwrap();
-    let certificate = params.signed_by(&key, &issuer).unwrap();
-    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], key)
-        .unwrap();
-    (Arc::new(config), pem)
-}
-
-/// No variable weakens the check of the certificate: not the SDK's own, and not a proxy.
-#[test]
-fn a_report_goes_to_the_certified_host_alone() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("roots.pem");
-    for (dsn_host, proxied) in [("localhost", false), ("sentry.invalid", true)] {
-        let (config, trusted) = certified(dsn_host);
-        let (_, other) = certified(dsn_host);
-        for (roots, arrives) in [(&trusted, true), (&other, false)] {
-            std::fs::write(&file, roots).unwrap();
-            let mut scene = Scene::new();
-            scene.ingest = Ingest::tls(Arc::clone(&config));
-            let address = scene.ingest.address();
-            let dsn = match proxied {
-                true => format!("https://public@{dsn_host}/42"),
-                false => scene.ingest.dsn(),
-            };
-            scene.answer(403);
-            let run = scene
-                .cycle()
-                .env("SENTRY_DSN", dsn)
-                .env("SSL_CERT_FILE", &file)
-                .env("SSL_VERIFY", "false")
-                .env("HTTPS_PROXY", format!("http://{address}"));
-            run.output().permanent("token_refused");
-            let requests = scene.ingest.requests();
-            let is = |verb: &[u8]| requests.iter().filter(|it| it.starts_with(verb)).count();
-            let expected = (usize::from(proxied), usize::from(arrives));
-            assert_eq!((is(b"CONNECT "), is(b"POST ")), expected, "{dsn_host}");
-        }
-    }
-}
-
-/// Everything that follows a signal shares two seconds: grace, run row and report.
-#[test]
-fn a_signal_is_answered_in_time_with_a_silent_ingest_and_a_stuck_database() {
-    let (upstream, database) = (DataPass::start(), Database::migrated());
-    upstream.add(Demande::cnous(1).siret("1"));
-    // Any failure is worth a report after a success that is days old.
-    database.exec(
-        "insert into datapass_pull_runs (outcome, kind, started_at)
-         values ('success', 'cycle', now() - interval '9 days')",
-    );
-    let gate = upstream.gate(On::page(1));
-    let run = || {
-        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-        let dsn = format!("http://public@{}/42", silent.local_addr().unwrap());
-        let run = Run::cycle(&upstream, &database).env("SENTRY_DSN", dsn);
-        (silent, run.any_stderr().spawn())
-    };
-    let (_silent, running) = run();
-    gate.reached();
-    let mut client = database.client();
-    let mut holder = client.transaction().unwrap();
-    holder
-        .batch_execute("lock table datapass_pull_runs")
-        .unwrap();
-    running.signal("TERM");
-    let begun = Instant::now();
-    running.wait().transient("interrupted");
-    assert!(begun.elapsed().as_millis() < 2000, "{:?}", begun.elapsed());
-    drop(holder);
-    gate.open();
-    upstream.behave();
-
-    // One that comes while a report is on its way changes nothing but the wait.
-    let (silent, running) = run();
-    let _report = silent.accept().unwrap();
-    running.signal("TERM");
-    let begun = Instant::now();
-    running.wait().success();
-    assert!(begun.elapsed().as_millis() < 1000, "{:?}", begun.elapsed());
 }
 
 #[test]

@@ -145,7 +145,8 @@ fn https_without_a_root_certificate_is_a_clear_error() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     let run = Run::cycle(&upstream, &database)
         .env("DATAPASS_AUTH_URL", "https://datapass.invalid/token")
-        .env("DATAPASS_API_BASE_URL", "https://datapass.invalid/api");
+        .env("DATAPASS_API_BASE_URL", "https://datapass.invalid/api")
+        .env("SENTRY_DSN", "https://public@sentry.invalid/42");
     let outcome = image.run(run, &image.user).output();
     outcome.permanent("configuration");
     assert!(

@@ -1,0 +1,139 @@
+//! How reports travel: in time, to the certified host, and without a say in how a cycle ends.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::ServerConfig;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+
+use super::Scene;
+use crate::harness::ingest::Ingest;
+use crate::harness::*;
+
+/// What a flush may cost, with what a busy machine adds to it.
+const FLUSH_TIME: Duration = Duration::from_millis(3_500);
+
+#[test]
+fn an_ingest_that_is_away_silent_or_refusing_changes_no_end() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = format!("http://public@{}/42", silent.local_addr().unwrap());
+    let refusals = [500, 429].map(Ingest::refusing);
+    let away = "http://public@127.0.0.1:1/42".to_owned();
+    let nowhere = "https://public@sentry.invalid/42".to_owned();
+    let refusing = refusals.iter().map(Ingest::dsn);
+    let attempt = |dsn: String| {
+        let scene = Scene::new();
+        scene.upstream.add(Demande::cnous(1).siret("1"));
+        let run = || scene.cycle().env("SENTRY_DSN", &dsn);
+        let begun = Instant::now();
+        run().output().success();
+        scene.answer(403);
+        run().output().permanent("token_refused");
+        let took = begun.elapsed();
+        assert!(took < 2 * FLUSH_TIME, "{dsn}: {took:?}");
+    };
+    thread::scope(|scope| {
+        for dsn in [silent, away, nowhere].into_iter().chain(refusing) {
+            scope.spawn(|| attempt(dsn));
+        }
+    });
+    assert!(refusals.iter().all(|ingest| ingest.requests().len() == 2));
+}
+
+/// Makes a server's settings for a host name, and the authority that the name is signed by.
+fn certified(name: &str) -> (Arc<ServerConfig>, String) {
+    let mut authority = CertificateParams::default();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    let pem = authority.self_signed(&key).unwrap().pem();
+    let issuer = Issuer::new(authority, key);
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new([name.to_owned()]).unwrap();
+    let certificate = params.signed_by(&key, &issuer).unwrap();
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key)
+        .unwrap();
+    (Arc::new(config), pem)
+}
+
+/// No variable weakens the check of the certificate: not the SDK's own, and not a proxy.
+#[test]
+fn a_report_goes_to_the_certified_host_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("roots.pem");
+    for (dsn_host, proxied) in [("localhost", false), ("sentry.invalid", true)] {
+        let (config, trusted) = certified(dsn_host);
+        let (_, other) = certified(dsn_host);
+        for (roots, arrives) in [(&trusted, true), (&other, false)] {
+            std::fs::write(&file, roots).unwrap();
+            let mut scene = Scene::new();
+            scene.ingest = Ingest::tls(Arc::clone(&config));
+            let address = scene.ingest.address();
+            let dsn = match proxied {
+                true => format!("https://public@{dsn_host}/42"),
+                false => scene.ingest.dsn(),
+            };
+            scene.answer(403);
+            let run = scene
+                .cycle()
+                .env("SENTRY_DSN", dsn)
+                .env("SSL_CERT_FILE", &file)
+                .env("SSL_VERIFY", "false")
+                .env("HTTPS_PROXY", format!("http://{address}"));
+            run.output().permanent("token_refused");
+            let requests = scene.ingest.requests();
+            let is = |verb: &[u8]| requests.iter().filter(|it| it.starts_with(verb)).count();
+            let expected = (usize::from(proxied), usize::from(arrives));
+            assert_eq!((is(b"CONNECT "), is(b"POST ")), expected, "{dsn_host}");
+        }
+    }
+}
+
+/// Everything that follows a signal shares two seconds: grace, run row and report.
+#[test]
+fn a_signal_is_answered_in_time_with_a_silent_ingest_and_a_stuck_database() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    upstream.add(Demande::cnous(1).siret("1"));
+    // Any failure is worth a report after a success that is days old.
+    database.exec(
+        "insert into datapass_pull_runs (outcome, kind, started_at)
+         values ('success', 'cycle', now() - interval '9 days')",
+    );
+    let gate = upstream.gate(On::page(1));
+    let run = || {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let dsn = format!("http://public@{}/42", silent.local_addr().unwrap());
+        let run = Run::cycle(&upstream, &database).env("SENTRY_DSN", dsn);
+        (silent, run.any_stderr().spawn())
+    };
+    let (_silent, running) = run();
+    gate.reached();
+    let mut client = database.client();
+    let mut holder = client.transaction().unwrap();
+    holder
+        .batch_execute("lock table datapass_pull_runs")
+        .unwrap();
+    running.signal("TERM");
+    let begun = Instant::now();
+    running.wait().transient("interrupted");
+    assert!(begun.elapsed().as_millis() < 2000, "{:?}", begun.elapsed());
+    drop(holder);
+    gate.open();
+    upstream.behave();
+
+    // One that comes while a report is on its way changes nothing but the wait.
+    let (silent, running) = run();
+    let _report = silent.accept().unwrap();
+    running.signal("TERM");
+    let begun = Instant::now();
+    running.wait().success();
+    assert!(begun.elapsed().as_millis() < 1000, "{:?}", begun.elapsed());
+}
