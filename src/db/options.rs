@@ -164,10 +164,10 @@ impl Options {
         if let Some(end) = credentials_end(text) {
             let (user, password) = split_once_or_all(&text[..end], ':');
             let user = decode(user)?;
-            // `me%3Apassword`: the server would be told it as a name, and tell it again.
-            if user.contains(':') {
+            // `me%3Apassword` in one: the server would be told all of it as a name, and repeat it.
+            if user.contains(':') && password.is_none() {
                 return Err(AddressError::Malformed(
-                    "holds an encoded : in the user: percent-encode user and password by themselves",
+                    "holds an encoded : in the user, and no password: percent-encode each by itself",
                 ));
             }
             self.set("user", user)?;

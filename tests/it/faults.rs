@@ -175,7 +175,7 @@ fn statements(bench: &Bench<'_>) -> Vec<String> {
         "connect",
         "SELECT",
         "INSERT INTO proactivite_requests",
-        "INSERT INTO good_jobs",
+        "INSERT INTO public.good_jobs",
     ] {
         let found = statements.iter().any(|text| text.starts_with(expected));
         assert!(found, "no `{expected}` in {statements:?}");
