@@ -1,6 +1,7 @@
 //! Reports to Sentry, taken by a stand-in: which ones, and what they say.
 
 mod delivery;
+mod panics;
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -174,41 +175,6 @@ fn a_failure_before_the_past_is_known_is_reported() {
     assert_eq!(
         events,
         [told("warning", stage, reason, fingerprint, message)]
-    );
-}
-
-/// A panic from outside: a system that grants no further thread, which a listing's fetchers need.
-#[test]
-fn a_panic_is_reported_with_its_place() {
-    let scene = Scene::new();
-    // Nobody else has threads under this user; three of four fetchers are granted.
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(&folder, PermissionsExt::from_mode(0o755)).unwrap();
-    let binary = folder.path().join("datapass-pull");
-    std::fs::copy(env!("CARGO_BIN_EXE_datapass-pull"), &binary).unwrap();
-    const LIMITED: &str = "binary=$1 user=$2; shift 3; exec setpriv --reuid \"$user\" --clear-groups \
-                           prlimit --nproc=7 \"$binary\" \"$@\"";
-    let user = (20_000 + std::process::id() % 40_000).to_string();
-    let words = ["sh", "-c", LIMITED, "sh", binary.to_str().unwrap(), &user];
-    let run = scene.cycle().args(["--concurrency", "4"]).through(words);
-    let outcome = run.output();
-    outcome.permanent("panic");
-    let events: Vec<Told> = scene.ingest.events().iter().map(read).collect();
-    let [(level, _, reason, fingerprint, message)] = &events[..] else {
-        panic!("one event, not {events:?}: {}", outcome.stderr)
-    };
-    assert_eq!((level.as_str(), reason.as_str()), ("fatal", "panic"));
-    let place = &fingerprint[2];
-    assert_eq!(fingerprint[..2], ["failure", "panic"]);
-    assert!(place.contains(".rs:"), "{place}");
-    assert_eq!(
-        message,
-        &format!("The pull has a defect and stopped at {place}")
-    );
-    assert!(
-        outcome.stderr.contains(place.as_str()),
-        "{}",
-        outcome.stderr
     );
 }
 
