@@ -6,7 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::{DateTime, NaiveDate, SubsecRound, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 
 /// The rule that a text breaks; never the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -330,13 +330,14 @@ impl Perimeter {
 
 /// Reads an instant: RFC 3339, or ISO 8601 with an offset such as `+0200` or `+02`.
 ///
-/// An offset is required. The instant is cut to microseconds, which is what PostgreSQL keeps, so
-/// that what was stored compares equal to what was read.
+/// An offset is required. The instant is cut to microseconds and a leap second becomes the next
+/// one, as PostgreSQL keeps it, so that what was stored compares equal to what was read.
 pub fn parse_instant(text: &str) -> Result<DateTime<Utc>, Invalid> {
     DateTime::parse_from_rfc3339(text)
         .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f%#z"))
-        .map(|time| time.to_utc().trunc_subsecs(6))
-        .map_err(|_| Invalid("not a time with offset"))
+        .ok()
+        .and_then(|time| DateTime::from_timestamp_micros(time.timestamp_micros()))
+        .ok_or(Invalid("not a time with offset"))
 }
 
 /// Reads a date, exactly `YYYY-MM-DD`.
@@ -473,6 +474,10 @@ mod tests {
         assert_eq!(
             instant("2025-06-19T17:36:36.298123999Z"),
             Ok("2025-06-19T17:36:36.298123+00:00".to_owned())
+        );
+        assert_eq!(
+            instant("2026-06-30T23:59:60.5Z"),
+            Ok("2026-07-01T00:00:00.500+00:00".to_owned())
         );
         for text in [
             "",
