@@ -10,6 +10,7 @@ mod ahead;
 mod alerts;
 mod answers;
 mod bare;
+mod clock;
 mod completions;
 mod cost;
 mod cycle;

@@ -441,22 +441,38 @@ fn no_move_of_a_small_list_loses_a_row() {
     println!("{explored:?}");
 }
 
-/// A row that is away whenever the list is read to its end makes room for one that is never seen. Both
-/// readings give the same rows; only its new validation tells that it was away.
-#[test]
-fn a_row_that_leaves_and_returns_between_two_readings_hides_none() {
+/// Reads a small list row by row, so that it is read twice, while this happens; nothing is lost.
+fn read_twice(list: &[Row], moves: &[(usize, Small)]) {
     let reading = Reading {
         limit: 1,
         concurrency: 1,
         expected_rows: None,
         last_first: false,
     };
-    let mut moves = vec![
+    let mut explored = Explored::default();
+    explore(list, reading, &mut moves.to_vec(), 0, &mut explored);
+    assert_eq!((explored.proved, explored.given_up), (1, 0));
+}
+
+/// A row that is away whenever the list is read to its end makes room for one that is never seen. Both
+/// readings give the same rows; only its new validation tells that it was away.
+#[test]
+fn a_row_that_leaves_and_returns_between_two_readings_hides_none() {
+    let moves = [
         (2, Small::Leave(0)),
         (4, Small::Return),
         (5, Small::Leave(0)),
     ];
-    let mut explored = Explored::default();
-    explore(&distinct(3), reading, &mut moves, 0, &mut explored);
-    assert_eq!((explored.proved, explored.given_up), (1, 0));
+    read_twice(&distinct(3), &moves);
+}
+
+/// Two rows that tie swap while either reading goes by: both see one of them twice, and the other not.
+#[test]
+fn a_row_that_is_read_twice_hides_none_that_it_swaps_with() {
+    let moves = [
+        (2, Small::Swap(0)),
+        (6, Small::Swap(0)),
+        (7, Small::Swap(0)),
+    ];
+    read_twice(&[row(1, 0), row(2, 0), row(3, 0)], &moves);
 }

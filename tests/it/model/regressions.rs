@@ -149,6 +149,20 @@ fn a_since_later_than_the_look_back_leaves_the_watermark() {
 }
 
 #[test]
+fn an_open_rejection_is_tried_again_even_by_a_later_since() {
+    let steps = vec![
+        Step::Upstream(submit(Kind::Invalid, 0)),
+        Step::Cycle(during(&[])),
+        Step::Upstream(Move::Wait { seconds: 200 }),
+        Step::Cycle(Cycle {
+            since: Some(-10),
+            ..during(&[])
+        }),
+    ];
+    holds(200, 0, 1, steps);
+}
+
+#[test]
 fn an_overtaken_run_does_not_take_the_watermark_back() {
     let steps = vec![
         Step::Cycle(Cycle {

@@ -89,8 +89,8 @@ pub struct Listed {
     still: Vec<(i64, Demande)>,
     /// A plain cycle while nothing moved.
     quiet: bool,
-    /// What was open when it began.
-    open: BTreeSet<i64>,
+    /// The rejections that were not closed when it began.
+    tracked: BTreeMap<i64, Rejection>,
 }
 
 fn id_of(key: &Key) -> Result<i64> {
@@ -133,8 +133,8 @@ impl Tables {
         let tracked: Tracked = tracked
             .map(|(id, it)| (format!("D{id}"), it.known()))
             .collect();
-        let open = self.rejections.iter().filter(|(_, it)| !it.closed);
-        let open = open.map(|(id, _)| *id).collect();
+        let mut not_closed = self.rejections.clone();
+        not_closed.retain(|_, it| !it.closed);
         upstream.begin_listing();
         let clock = upstream.clock();
         let before = upstream.listed().to_vec();
@@ -156,13 +156,14 @@ impl Tables {
             clock,
             still: still.map(|id| (id, upstream.demande(id).clone())).collect(),
             quiet: quiet && cycle.since.is_none(),
-            open,
+            tracked: not_closed,
         }))
     }
 
     /// The transaction, and what must hold after it.
     pub fn commit(&mut self, listed: Listed) -> Result<()> {
         let Listed { plan, since, .. } = &listed;
+        check_matched(&listed)?;
         let existing: BTreeSet<i64> = self.rows.keys().copied().collect();
         let (mut created, mut accepted, mut dropped, mut rejected) = (Vec::new(), 0, 0, 0);
         let mut oldest_rejected: Option<DateTime<Utc>> = None;
@@ -176,7 +177,7 @@ impl Tables {
                 self.close(id);
             } else if validated == ValidatedAt::Never
                 && since.is_some()
-                && !listed.open.contains(&id)
+                && !listed.tracked.contains_key(&id)
             {
                 dropped += 1;
             } else if entry.entry.body.is_ok() {
@@ -282,6 +283,27 @@ impl Tables {
         }
         Ok(())
     }
+}
+
+/// Matched is what is in time, has no readable time, or has an open rejection; nothing else is.
+fn check_matched(listed: &Listed) -> Result<()> {
+    let both = [(true, &listed.plan.matched), (false, &listed.plan.earlier)];
+    for (is_matched, entries) in both {
+        for entry in entries {
+            let time = entry.last_validated_at.time();
+            let is_open = listed
+                .tracked
+                .get(&id_of(&entry.key)?)
+                .is_some_and(|it| !(it.accepted && it.time == time));
+            let is_in_time = listed.since.is_none_or(|since| time >= Some(since));
+            ensure!(
+                is_matched == (is_in_time || time.is_none() || is_open),
+                "{} is matched: {is_matched}",
+                entry.reference
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Reads the pages while upstream moves, and checks that what was in every snapshot is listed.
