@@ -90,7 +90,7 @@ fn refused(error: &clap::Error, args: &[OsString], environment: Environment) -> 
 
 /// Ends a cycle that could not start.
 fn not_started(failure: Failure, requested: &Requested) -> Exit {
-    let account = SharedAccount::open(false, None).lock().clone();
+    let account = SharedAccount::open(requested.dry_run, None).lock().clone();
     let budget = Budget::new(COMMAND_TIMEOUT);
     let format = Some(requested.format);
     conclude(account, Some(failure), format, &requested.reports, &budget)

@@ -18,6 +18,8 @@ pub struct Requested {
     pub format: Format,
     /// Whether a cycle was meant, which always ends with a summary line.
     pub is_cycle: bool,
+    /// Whether it was to write nothing.
+    pub dry_run: bool,
     /// Who else is to hear of it: nobody unless a cycle was meant that may write.
     pub reports: Reports,
 }
@@ -30,6 +32,7 @@ pub fn requested(cli: &Cli, environment: &Environment) -> Requested {
     Requested {
         format: lenient_format("DATAPASS_FORMAT", cli.global.format.as_deref(), environment),
         is_cycle: cycle.is_some(),
+        dry_run: cli.cycle.dry_run,
         reports: wants_reports.then(reports).unwrap_or_default(),
     }
 }
@@ -83,6 +86,7 @@ pub fn requested_by_refused(args: &[OsString], environment: Environment) -> Requ
     Requested {
         format: lenient_format("DATAPASS_FORMAT", option("--format"), &environment),
         is_cycle,
+        dry_run,
         reports: (is_cycle && !dry_run).then(reports).unwrap_or_default(),
     }
 }

@@ -217,3 +217,15 @@ fn a_wish_to_wait_beyond_the_deadline_ends_the_cycle_at_once() {
     assert_eq!(outcome.code(), 2);
     assert_eq!(upstream.requests().len(), 2);
 }
+
+#[test]
+fn a_dry_run_that_cannot_start_is_still_one() {
+    for (args, reason) in [
+        (&["--dry-run"][..], "configuration"),
+        (&["pull", "--dry-run", "--page-size", "0"], "configuration"),
+        (&["--dry-run", "--no-such-option"], "usage"),
+    ] {
+        let outcome = Run::new(args.iter().copied()).any_stderr().output();
+        assert!(outcome.permanent(reason).dry_run, "{args:?}");
+    }
+}
