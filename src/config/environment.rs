@@ -161,7 +161,40 @@ impl EnvFile {
                 )),
             }
         }
+        for line in lines_with_a_variable(text) {
+            self.bad_lines.push(format!(
+                "{:?} line {line} holds a $ outside of single quotes: quote the value 'like this'",
+                self.path
+            ));
+        }
     }
+}
+
+/// Returns the numbers of the lines with a `$` that the parser would replace.
+///
+/// It takes for a variable what may be a piece of a password, and systemd, which reads the same
+/// file, does not.
+fn lines_with_a_variable(text: &str) -> Vec<usize> {
+    let mut lines = vec![];
+    let (mut quote, mut is_escaped, mut is_comment) = (None, false, false);
+    let (mut line, mut previous) = (1, '\n');
+    for char in text.chars() {
+        match char {
+            '\n' => (line, is_escaped, is_comment) = (line + 1, false, false),
+            _ if is_comment => {}
+            _ if is_escaped => is_escaped = false,
+            '\'' | '"' if quote == Some(char) => quote = None,
+            _ if quote == Some('\'') => {}
+            '\\' => is_escaped = true,
+            '\'' | '"' if quote.is_none() => quote = Some(char),
+            '#' => is_comment = quote.is_none() && previous.is_whitespace(),
+            '$' => lines.push(line),
+            _ => {}
+        }
+        previous = char;
+    }
+    lines.dedup();
+    lines
 }
 
 /// Hands out one line a read, so that the number of the line being parsed is known.
@@ -319,6 +352,19 @@ mod tests {
                 assert!(line.contains(expected), "{line}");
                 assert!(!line.contains("hunter2"), "{line}");
             }
+        }
+    }
+
+    #[test]
+    fn only_a_variable_is_one() {
+        for (text, expected) in [
+            ("A='p$w'\nB=\"it's \\$5\" # $5\n# $C\nC=a\\$b\n", &[][..]),
+            ("A='it'\\''s $x'", &[]),
+            ("A=1\nB=p$w$x\nC=a#$b\n", &[2, 3]),
+            ("A=\"it's $5\"\nB='x' # it's\nC=${D}\n", &[1, 3]),
+            ("A='two\n$lines'\nB=\"two\n$lines\"\n", &[4]),
+        ] {
+            assert_eq!(lines_with_a_variable(text), expected, "{text}");
         }
     }
 

@@ -150,6 +150,10 @@ fn a_bad_line_of_an_env_file_is_told_by_its_number_alone() {
         ("hunter2\n", "line 1"),
         ("A=1\n\nDATABASE_URL='hunter2\n", "line 4"),
         ("A=\"hunter2", "line 1"),
+        (
+            "A=1\nDATABASE_URL=postgres://u:p$hunter2@h/d\n",
+            "line 2 holds a $",
+        ),
     ] {
         let outcome = scheduled(content, &[]);
         outcome.assert_code(1);
