@@ -54,7 +54,7 @@ pub fn run(args: Vec<OsString>, variables: impl Iterator<Item = (OsString, OsStr
         Err(error) => return refused(&error, &args, environment),
     };
     let environment = environment.with_file(cli.global.env_file.as_deref());
-    logging::init(&config::log_config(&cli.global, &environment));
+    logging::init(&config::log_config(&cli, &environment));
     let requested = config::requested(&cli, &environment);
     match Config::load(cli, &environment, Utc::now()) {
         Ok(config) => dispatch(config),

@@ -80,7 +80,7 @@ pub struct CycleArgs {
     /// Do it all, write nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Print nothing on success
+    /// Print nothing on success, not even warnings
     #[arg(short, long)]
     pub quiet: bool,
     /// Rows asked for a page, 1 to 1000 [env: DATAPASS_PAGE_SIZE] [default: 1000]

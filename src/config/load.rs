@@ -45,7 +45,7 @@ fn load_with_warnings(
 ) -> (Result<Config>, Vec<String>) {
     let mut loader = Loader::new(environment, now);
     loader.sources(matches!(cli.command, Some(cli::Command::Schedule { .. })));
-    let log = loader.log(&cli.global);
+    let log = loader.log(&cli);
     let command = loader.command(cli);
     let warnings = std::mem::take(&mut loader.warnings);
     let config = match (command, log) {
@@ -64,11 +64,12 @@ pub(super) fn reports(environment: &Environment, metrics_file: Option<&OsStr>) -
 }
 
 impl Loader<'_> {
-    fn log(&mut self, args: &GlobalArgs) -> Option<LogConfig> {
-        let format = self.text("DATAPASS_LOG_FORMAT", args.log_format.as_deref(), format);
+    fn log(&mut self, cli: &Cli) -> Option<LogConfig> {
+        let option = cli.global.log_format.as_deref();
+        let format = self.text("DATAPASS_LOG_FORMAT", option, format);
         Some(LogConfig {
             format: format?,
-            ..super::log_config(args, self.environment)
+            ..super::log_config(cli, self.environment)
         })
     }
 

@@ -215,6 +215,8 @@ pub enum Format {
 pub struct LogConfig {
     /// How often `-v` was given.
     pub verbosity: u8,
+    /// Log errors alone, unless `-v` or `RUST_LOG` says otherwise.
+    pub quiet: bool,
     /// `RUST_LOG`, as found.
     pub rust_log: Option<String>,
     /// The form of a line.

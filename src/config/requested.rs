@@ -6,7 +6,7 @@ use std::ffi::{OsStr, OsString};
 
 use super::load::reports;
 use super::{Environment, Format, LogConfig, Reports, values};
-use crate::cli::{self, Cli, GlobalArgs};
+use crate::cli::{self, Cli};
 
 /// The words of both formats.
 pub(super) const FORMATS: &[(&str, Format)] = &[("text", Format::Text), ("json", Format::Json)];
@@ -93,12 +93,14 @@ pub fn requested_by_refused(args: &[OsString], environment: Environment) -> Requ
 
 /// Tells how to log, before anything is validated: a form that is not understood is text here, and
 /// a problem that [`super::Config::load`] names.
-pub fn log_config(args: &GlobalArgs, environment: &Environment) -> LogConfig {
+pub fn log_config(cli: &Cli, environment: &Environment) -> LogConfig {
+    let args = &cli.global;
     let rust_log = environment
         .find("RUST_LOG")
         .and_then(|found| found.value.to_str());
     LogConfig {
         verbosity: args.verbose,
+        quiet: cli.cycle.quiet,
         rust_log: rust_log.map(str::to_owned),
         format: lenient_format(
             "DATAPASS_LOG_FORMAT",
@@ -193,7 +195,7 @@ mod tests {
             assert_eq!(told, (format, is_cycle), "{line}");
         }
         let cli = cli::parse(args("-vv --log-format json").into_iter()).unwrap();
-        let log = log_config(&cli.global, &environment);
+        let log = log_config(&cli, &environment);
         assert_eq!((log.verbosity, log.rust_log.as_deref()), (2, Some("debug")));
         assert_eq!(log.format, Format::Json);
     }

@@ -48,8 +48,15 @@ fn plain_http_is_refused_before_anything_is_contacted() {
 fn quiet_prints_nothing_on_success_and_the_summary_on_failure() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     let run = || Run::cycle(&upstream, &database).arg("-q");
+    // Two warnings: a row without a job, and an entry that is rejected.
+    upstream.add(Demande::cnous(1));
+    upstream.add(Demande::cnous(2).siret("no siret"));
     let quiet = run().output();
     assert_eq!((quiet.code(), quiet.stdout.as_str()), (0, ""));
+    assert_eq!(quiet.stderr, "");
+    let asked = run().env("RUST_LOG", "warn").any_stderr().output();
+    assert_eq!((asked.code(), asked.stdout.as_str()), (0, ""));
+    assert!(asked.stderr.contains("Rejected D2"), "{}", asked.stderr);
     upstream.fault(On::tokens(..), Fault::Status(403, &[]));
     assert!(
         run()
