@@ -4,7 +4,6 @@
 //! transient. A message names what failed, where, and what to do; it never holds a secret, a
 //! person's data or a piece of a response body, so that it may be printed and stored anywhere.
 
-use std::error::Error as StdError;
 use std::fmt;
 
 /// Whether running again without a change can help.
@@ -159,7 +158,7 @@ pub struct Failure {
     /// One sentence for a person, free of secrets and personal data.
     pub message: String,
     #[source]
-    source: Option<Box<dyn StdError + Send + Sync>>,
+    source: Option<anyhow::Error>,
 }
 
 impl Failure {
@@ -174,8 +173,8 @@ impl Failure {
     }
 
     /// Adds the cause. Its `Display` is printed too, so it must be as clean as the message.
-    pub fn with_source(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
-        self.source = Some(Box::new(source));
+    pub fn with_source(mut self, source: impl Into<anyhow::Error>) -> Self {
+        self.source = Some(source.into());
         self
     }
 
@@ -192,14 +191,10 @@ impl Failure {
 
     /// Returns the message with its causes, on one line.
     pub fn story(&self) -> String {
-        let mut story = self.message.clone();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            story.push_str(": ");
-            story.push_str(&error.to_string());
-            cause = error.source();
-        }
-        story
+        let causes = self.source.iter().flat_map(anyhow::Error::chain);
+        causes.fold(self.message.clone(), |story, cause| {
+            format!("{story}: {cause}")
+        })
     }
 }
 
