@@ -368,7 +368,10 @@ fn explore(
     });
     explored.requests += answers as u64;
     match proved {
-        Err(_) => explored.given_up += 1,
+        Err(error) => {
+            assert!(!moves.is_empty(), "a quiet list is given up: {error}");
+            explored.given_up += 1;
+        }
         Ok(proved) => {
             explored.proved += 1;
             for id in still {
