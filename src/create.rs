@@ -15,11 +15,12 @@ use serde_json::json;
 use crate::config::JobConfig;
 use crate::error::Stage;
 use crate::jobs::{self, Queue};
-use crate::list::decode::{Element, Entry, Key, Rejected, Valid, ValidatedAt};
-use crate::rejections::{self, Acceptance, Observed, State};
+use crate::list::decode::{Rejected, Valid};
+use crate::plan::{Known, Listed, Plan, Tracked};
+use crate::rejections::{Acceptance, State};
 use crate::report::Summary;
 use crate::store::{Tx, TxError};
-use crate::types::{AuthorizationId, CommuneCode, DemandeId};
+use crate::types::{CommuneCode, DemandeId};
 
 const EXISTING_ROWS: &str = include_str!("../sql/existing_rows.sql");
 const CREATE_ROWS: &str = include_str!("../sql/create_rows.sql");
@@ -31,29 +32,6 @@ const CLOSE_REJECTIONS: &str = include_str!("../sql/close_rejections.sql");
 /// How many rows one statement inserts: enough to amortize the round trip, small enough to be sent
 /// without a pause.
 const BATCH_ROWS: usize = 2_000;
-
-/// The rejections that a cycle begins with, by reference.
-pub type Tracked = HashMap<String, Known>;
-
-/// A rejection that is not closed, or one that a person decided about.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Known {
-    /// The decision.
-    pub acceptance: Option<Acceptance>,
-    /// Whether the entry passed or left the listing.
-    pub closed: bool,
-}
-
-impl Known {
-    /// Returns the state of the entry, should it fail again.
-    fn state(self, entry: &Listed) -> State {
-        rejections::next(self.acceptance, Observed::Failed(entry.time()))
-    }
-
-    fn is_open(self, entry: &Listed) -> bool {
-        !self.closed && self.state(entry) == State::Open
-    }
-}
 
 /// Reads the rejections to try again, and the decisions.
 pub fn tracked(tx: &mut Tx<'_>) -> Result<Tracked, TxError> {
@@ -68,106 +46,6 @@ fn known(row: &Row) -> (String, Known) {
         closed: row.get(3),
     };
     (row.get(0), known)
-}
-
-/// An entry, and what its rejection is filed under.
-#[derive(Debug)]
-pub struct Listed {
-    /// What tells it apart.
-    pub key: Key,
-    /// The key's text.
-    pub reference: String,
-    /// When it was validated last.
-    pub last_validated_at: ValidatedAt,
-    /// What it says.
-    pub entry: Entry,
-}
-
-impl Listed {
-    /// Takes an element, unless it is of another definition.
-    fn new(element: Element) -> Option<Self> {
-        let reference = element.key.to_string();
-        element.entry.map(|entry| Self {
-            key: element.key,
-            reference,
-            last_validated_at: element.last_validated_at,
-            entry,
-        })
-    }
-
-    fn time(&self) -> Option<DateTime<Utc>> {
-        self.last_validated_at.time()
-    }
-
-    fn public_id(&self) -> Option<&str> {
-        self.entry.authorization_id().map(AuthorizationId::as_str)
-    }
-}
-
-/// A complete listing, sorted out by the filter.
-#[derive(Debug)]
-pub struct Plan {
-    /// The entries that the cycle is about, oldest validation first, those without one last.
-    pub matched: Vec<Listed>,
-    /// Entries before `since`: they should be in the table.
-    pub earlier: Vec<Listed>,
-    /// References of tracked rejections that are not listed any more.
-    pub left: Vec<String>,
-    /// The greatest validation time that is not later than DataPass' clock.
-    pub newest: Option<DateTime<Utc>>,
-    /// How many entries are dated after DataPass' clock.
-    pub future: u64,
-    /// Whether an entry without a validation time is kept.
-    first_run: bool,
-    tracked: Tracked,
-}
-
-impl Plan {
-    /// Filters on instants, whatever the offset they are printed with, and puts in order.
-    pub fn new(
-        elements: Vec<Element>,
-        since: Option<DateTime<Utc>>,
-        clock: DateTime<Utc>,
-        tracked: Tracked,
-    ) -> Self {
-        let entries: Vec<Listed> = elements.into_iter().filter_map(Listed::new).collect();
-        let times = || entries.iter().filter_map(Listed::time);
-        let newest = times().filter(|time| *time <= clock).max();
-        let future = times().filter(|time| *time > clock).count() as u64;
-        let listed: HashSet<&str> = entries.iter().map(|entry| &*entry.reference).collect();
-        let left = tracked
-            .iter()
-            .filter(|(known, it)| !it.closed && !listed.contains(known.as_str()));
-        let left = left.map(|(known, _)| known.clone()).collect();
-        let is_matched = |entry: &Listed| {
-            let in_time = match (entry.time(), since) {
-                (Some(time), Some(since)) => time >= since,
-                _ => true,
-            };
-            in_time
-                || tracked
-                    .get(&entry.reference)
-                    .is_some_and(|known| known.is_open(entry))
-        };
-        let (mut matched, earlier): (Vec<Listed>, Vec<Listed>) =
-            entries.into_iter().partition(is_matched);
-        // The key last, so that equal times come in the same order every time.
-        matched.sort_by(|one, other| {
-            let order = |entry: &Listed| (entry.time().is_none(), entry.time());
-            order(one)
-                .cmp(&order(other))
-                .then_with(|| one.key.cmp(&other.key))
-        });
-        Self {
-            matched,
-            earlier,
-            left,
-            newest,
-            future,
-            first_run: since.is_none(),
-            tracked,
-        }
-    }
 }
 
 /// What a person should hear of, beside the counters.
@@ -196,61 +74,32 @@ pub fn reconcile(
         ..Findings::default()
     };
     let existing = existing(tx, plan)?;
-    let is_existing = |entry: &Listed| {
-        entry
-            .public_id()
-            .and_then(|public_id| existing.get(public_id))
-            .copied()
+    let stored = |entry: &Listed| {
+        let public_id = entry.public_id()?;
+        existing.get(public_id).copied()
     };
-    let mut valid: Vec<New<'_>> = Vec::new();
-    let mut failed: Vec<(&Listed, &Rejected)> = Vec::new();
-    let mut passed: Vec<&str> = Vec::new();
+    let exists = |entry: &Listed| stored(entry).is_some();
+    let sorted = plan.sort_out(exists);
     summary.matched = plan.matched.len() as u64;
-    for entry in &plan.matched {
-        let never_validated = entry.last_validated_at == ValidatedAt::Never;
-        if let Some(stored) = is_existing(entry) {
-            summary.existing += 1;
-            if stored.is_some_and(|stored| entry.time() > Some(stored)) {
-                summary.revalidated += 1;
-            }
-            passed.push(&entry.reference);
-            continue;
-        }
-        let tracked = || {
-            plan.tracked
-                .get(&entry.reference)
-                .is_some_and(|it| !it.closed)
-        };
-        if never_validated && !plan.first_run && !tracked() {
-            summary.dropped += 1;
-            findings.dropped.push(entry.reference.clone());
-            continue;
-        }
-        match &entry.entry.body {
-            Ok(body) => {
-                valid.push(New {
-                    time: entry.time(),
-                    body,
-                });
-                passed.push(&entry.reference);
-            }
-            Err(rejected) => failed.push((entry, rejected)),
-        }
-    }
-    create(tx, &valid, job, queue, summary)?;
-    reject(tx, &failed, summary, &mut findings)?;
+    summary.existing = sorted.existing.len() as u64;
+    let is_newer = |entry: &&&Listed| {
+        let stored = stored(entry).flatten();
+        stored.is_some_and(|stored| entry.time() > Some(stored))
+    };
+    summary.revalidated = sorted.existing.iter().filter(is_newer).count() as u64;
+    summary.dropped = sorted.dropped.len() as u64;
+    let references = sorted.dropped.iter().map(|entry| entry.reference.clone());
+    findings.dropped = references.collect();
+    let valid = sorted.valid.iter().map(|(entry, body)| New {
+        time: entry.time(),
+        body,
+    });
+    create(tx, valid, job, queue, summary)?;
+    reject(tx, &sorted.failed, summary, &mut findings)?;
     if !summary.dry_run {
-        close(tx, passed, &plan.left)?;
+        close(tx, sorted.passed().collect(), &plan.left)?;
     }
-    summary.missing = plan
-        .earlier
-        .iter()
-        .filter(|entry| is_existing(entry).is_none())
-        .filter(|entry| {
-            let known = plan.tracked.get(&entry.reference);
-            known.is_none_or(|known| known.state(entry) != State::Accepted)
-        })
-        .count() as u64;
+    summary.missing = plan.missing(exists).count() as u64;
     warn_of(&findings, summary);
     Ok(findings)
 }
@@ -298,18 +147,17 @@ struct New<'a> {
     body: &'a Valid,
 }
 
-fn create(
+fn create<'a>(
     tx: &mut Tx<'_>,
-    valid: &[New<'_>],
+    valid: impl Iterator<Item = New<'a>>,
     job: &JobConfig,
     queue: &Queue,
     summary: &mut Summary,
 ) -> Result<(), TxError> {
     let mut seen = HashSet::new();
     // One public id may stand under two demandes; the one validated first decides.
-    let (fresh, again): (Vec<New<'_>>, Vec<New<'_>>) = valid
-        .iter()
-        .partition(|new| seen.insert(new.body.authorization_id.as_str()));
+    let (fresh, again): (Vec<New<'a>>, Vec<New<'a>>) =
+        valid.partition(|new| seen.insert(new.body.authorization_id.as_str()));
     summary.existing += again.len() as u64;
     if summary.dry_run {
         summary.created = fresh.len() as u64;

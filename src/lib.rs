@@ -11,8 +11,8 @@
 //!   [`exit`] has the codes, [`error`] the reasons; [`logging`] writes the log.
 //! - [`supervise`] waits for a run, its deadline ([`budget`]), a signal or a panic.
 //! - [`cycle`] is the cycle, top to bottom: [`auth`] over [`http`] (tried again by [`retry`]),
-//!   [`list`] (pages, proof, decoding into [`types`]), [`create`] with [`rejections`] and [`jobs`],
-//!   [`advance`] for the arithmetic of the [`watermark`].
+//!   [`list`] (pages, proof, decoding into [`types`]), [`plan`] (the filter), [`create`] with
+//!   [`rejections`] and [`jobs`], [`advance`] for the arithmetic of the [`watermark`].
 //! - [`store`] runs transactions; [`db`] connects, classifies errors, migrates; [`tls`] is for both.
 //! - [`progress`] shows how far it is; [`report`], [`runs`], [`metrics`] and [`alerts`] tell how it
 //!   ended.
@@ -38,6 +38,7 @@ pub mod jobs;
 pub mod list;
 pub mod logging;
 pub mod metrics;
+pub mod plan;
 pub mod progress;
 pub mod rejected;
 pub mod rejections;

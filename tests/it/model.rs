@@ -13,6 +13,7 @@
 mod listings;
 mod pages;
 mod regressions;
+mod small;
 mod tables;
 mod upstream;
 

@@ -7,9 +7,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use chrono::{DateTime, TimeDelta, Utc};
 use datapass_pull::advance::{self, Covered};
-use datapass_pull::create::{Known, Plan, Tracked};
-use datapass_pull::list::decode::{Element, Key, ValidatedAt};
+use datapass_pull::list::decode::{Element, Key};
 use datapass_pull::list::paging::Unproved;
+use datapass_pull::plan::{self, Known, Plan, Tracked};
 use datapass_pull::rejections::{self, Acceptance, Observed, State};
 
 use super::upstream::{Demande, Move, Upstream};
@@ -93,6 +93,10 @@ pub struct Listed {
     tracked: BTreeMap<i64, Rejection>,
 }
 
+fn number(reference: &str) -> Result<i64> {
+    Ok(reference.trim_start_matches('D').parse()?)
+}
+
 fn id_of(key: &Key) -> Result<i64> {
     Ok(key.demande_id().context("an element without id")?.get())
 }
@@ -162,77 +166,59 @@ impl Tables {
 
     /// The transaction, and what must hold after it.
     pub fn commit(&mut self, listed: Listed) -> Result<()> {
-        let Listed { plan, since, .. } = &listed;
         check_matched(&listed)?;
-        let existing: BTreeSet<i64> = self.rows.keys().copied().collect();
-        let (mut created, mut accepted, mut dropped, mut rejected) = (Vec::new(), 0, 0, 0);
+        let plan = &listed.plan;
+        let had: BTreeSet<i64> = self.rows.keys().copied().collect();
+        let exists = |entry: &plan::Listed| id_of(&entry.key).is_ok_and(|id| had.contains(&id));
+        let sorted = plan.sort_out(exists);
+        for (entry, _) in &sorted.valid {
+            *self.rows.entry(id_of(&entry.key)?).or_default() += 1;
+        }
         let mut oldest_rejected: Option<DateTime<Utc>> = None;
-        let mut existing_count = 0;
-        for entry in &plan.matched {
-            let id = id_of(&entry.key)?;
-            let validated = entry.last_validated_at;
+        for (entry, _) in &sorted.failed {
+            let (id, time) = (id_of(&entry.key)?, entry.time());
             let stored = self.rejections.get(&id).copied();
-            if existing.contains(&id) {
-                existing_count += 1;
-                self.close(id);
-            } else if validated == ValidatedAt::Never
-                && since.is_some()
-                && !listed.tracked.contains_key(&id)
-            {
-                dropped += 1;
-            } else if entry.entry.body.is_ok() {
-                *self.rows.entry(id).or_default() += 1;
-                created.push(validated.time());
-                self.close(id);
-            } else {
-                let acceptance = stored.and_then(Rejection::acceptance);
-                let state = rejections::next(acceptance, Observed::Failed(validated.time()));
-                let was_accepted_as_it_is =
-                    stored.is_some_and(|it| it.accepted && it.time == validated.time());
-                ensure!(
-                    (state == State::Accepted) == was_accepted_as_it_is,
-                    "D{id} is {state:?}, but accepted for its validation: {was_accepted_as_it_is}"
-                );
-                if state == State::Accepted {
-                    accepted += 1;
-                } else {
-                    rejected += 1;
-                    oldest_rejected = [oldest_rejected, validated.time()]
-                        .into_iter()
-                        .flatten()
-                        .min();
-                }
-                let row = Rejection {
-                    time: validated.time(),
-                    accepted: state == State::Accepted,
-                    closed: false,
-                };
-                self.rejections.insert(id, row);
+            let acceptance = stored.and_then(Rejection::acceptance);
+            let state = rejections::next(acceptance, Observed::Failed(time));
+            let accepted = state == State::Accepted;
+            ensure!(
+                accepted == stored.is_some_and(|it| it.accepted && it.time == time),
+                "D{id} is {state:?}, not for the validation that was accepted"
+            );
+            if !accepted {
+                oldest_rejected = [oldest_rejected, time].into_iter().flatten().min();
+            }
+            let row = Rejection {
+                time,
+                accepted,
+                closed: false,
+            };
+            self.rejections.insert(id, row);
+        }
+        for reference in sorted.passed().chain(plan.left.iter().map(String::as_str)) {
+            if let Some(rejection) = self.rejections.get_mut(&number(reference)?) {
+                rejection.closed = true;
             }
         }
-        for reference in &plan.left {
-            self.close(reference.trim_start_matches('D').parse()?);
-        }
+        let parts = [&sorted.existing, &sorted.dropped].map(Vec::len);
+        let parts = parts.iter().sum::<usize>() + sorted.valid.len() + sorted.failed.len();
+        ensure!(plan.matched.len() == parts, "the counters do not add up");
+        let created = sorted.valid.iter().map(|(entry, _)| entry.time());
         ensure!(
-            plan.matched.len() == created.len() + existing_count + rejected + accepted + dropped,
-            "the counters do not add up"
-        );
-        ensure!(
-            created.is_sorted_by_key(|time| (time.is_none(), *time)),
-            "created out of order: {created:?}"
+            created.is_sorted_by_key(|time| (time.is_none(), time)),
+            "created out of order"
         );
         ensure!(
             self.rows.values().all(|rows| *rows == 1),
             "a row came twice"
         );
         self.advance(&listed, oldest_rejected)?;
-        self.check_rows(&listed)
-    }
-
-    fn close(&mut self, id: i64) {
-        if let Some(rejection) = self.rejections.get_mut(&id) {
-            rejection.closed = true;
-        }
+        let excused: BTreeSet<i64> = plan
+            .missing(exists)
+            .chain(sorted.dropped.iter().copied())
+            .map(|entry| id_of(&entry.key))
+            .collect::<Result<_>>()?;
+        self.check_rows(&listed, &excused)
     }
 
     fn advance(&mut self, listed: &Listed, oldest_rejected: Option<DateTime<Utc>>) -> Result<()> {
@@ -259,24 +245,25 @@ impl Tables {
         Ok(())
     }
 
-    /// What stood still and is in time has a row; after a quiet plain cycle, all that is listed has.
-    fn check_rows(&self, listed: &Listed) -> Result<()> {
+    /// What stood still and is in time has a row; after a quiet plain cycle, all that is listed has,
+    /// but for what a person accepted, and what the cycle tells by name.
+    fn check_rows(&self, listed: &Listed, excused: &BTreeSet<i64>) -> Result<()> {
         let still = listed.still.iter().filter(|(_, it)| it.wants_row());
         for (id, demande) in still.filter(|(id, _)| !self.rows.contains_key(id)) {
-            let in_time = match (demande.time(), listed.since) {
-                (Some(time), Some(since)) => time >= since,
-                (None, Some(_)) => false, // It is dropped.
+            let is_in_time = match (demande.time(), listed.since) {
                 (_, None) => true,
+                (Some(time), Some(since)) => time >= since,
+                (None, Some(_)) => false,
             };
-            ensure!(!in_time, "D{id} stood still, is in time and has no row");
+            ensure!(!is_in_time, "D{id} stood still, is in time and has no row");
             let accepted = || {
                 let rejection = self.rejections.get(id);
                 rejection.is_some_and(|it| it.accepted && it.time == demande.time())
             };
-            let missing = demande.late > LOOKBACK_S.into();
-            let dropped = demande.time().is_none();
+            let never = demande.time().is_none();
+            let excuse = excused.contains(id) && (never || demande.late > LOOKBACK_S.into());
             ensure!(
-                !listed.quiet || missing || dropped || accepted(),
+                !listed.quiet || excuse || accepted(),
                 "D{id} is lost: {demande:?}, watermark {:?}",
                 self.watermark
             );
