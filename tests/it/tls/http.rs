@@ -45,6 +45,9 @@ fn a_private_root_is_trusted_beside_those_of_the_system() {
         upstream.add(Demande::cnous(1));
         let run = || Run::cycle(&upstream, &database).args(["--enqueue", "none"]);
         run().output().permanent("certificate");
+        // Empty is the same as unset: the system's roots are looked for where they are.
+        let unset = run().env("SSL_CERT_FILE", "").env("SSL_CERT_DIR", "");
+        unset.output().permanent("certificate");
         run()
             .env("DATAPASS_CA_FILE", other.file())
             .output()
