@@ -16,6 +16,9 @@ use crate::watermark::{self, Watermark};
 const REQUESTS_TABLE: &str = include_str!("../sql/requests_table.sql");
 const RECENT_RUNS: &str = include_str!("../sql/recent_runs.sql");
 
+/// How many rejected entries the text names; `rejected list` has them all.
+const TOLD_REFERENCES: usize = 10;
+
 /// What there is to tell.
 struct State {
     now: DateTime<Utc>,
@@ -24,7 +27,8 @@ struct State {
     watermark: Watermark,
     /// The entry that holds the watermark, and since when.
     held: Option<(Rejection, DateTime<Utc>)>,
-    open: usize,
+    /// References of the rejections that nobody accepted, oldest validation first.
+    open: Vec<String>,
     accepted: usize,
     last_success: Option<LastSuccess>,
     /// The queue that a cycle would choose, or why it would fail.
@@ -58,9 +62,9 @@ fn read(tx: &mut Tx<'_>, job: &JobConfig) -> Result<State, TxError> {
     let table = tx.rows("find the table", REQUESTS_TABLE, &[])?;
     let watermark = watermark::read(tx)?;
     let rejections = rejected::read(tx)?;
-    let accepted = rejections.iter().filter(|it| it.accepted_at.is_some());
-    let accepted = accepted.count();
-    let open = rejections.len() - accepted;
+    let open = rejections.iter().filter(|it| it.accepted_at.is_none());
+    let open: Vec<String> = open.map(|it| it.reference.clone()).collect();
+    let accepted = rejections.len() - open.len();
     // The list is by validation time, so the first open one is what holds, unless it is dated
     // after what the watermark has reached.
     let holder = rejections
@@ -131,7 +135,8 @@ impl State {
             "held_since": self.held.as_ref().map(|(_, since)| rfc3339(*since)),
             "last_success": self.last_success.map(|last| rfc3339(last.started_at)),
             "missing": self.last_success.map(|last| last.missing),
-            "rejected": self.open,
+            "rejected": self.open.len(),
+            "rejected_refs": self.open,
             "accepted": self.accepted,
             "table": self.table,
             "enqueue": self.queue.as_ref().map_or("refused", |queue| queue.as_str()),
@@ -161,7 +166,7 @@ impl State {
         ));
         lines.push((
             "rejected",
-            format!("{} open, {} accepted", self.open, self.accepted),
+            format!("{}, {} accepted", self.open_rejections(), self.accepted),
         ));
         lines.push(("missing", or_none(missing)));
         lines.push(("rows go to", or_none(self.table.clone())));
@@ -188,6 +193,20 @@ impl State {
             ));
         }
         text
+    }
+
+    /// Tells how many rejections are open, and the first of them by their references.
+    fn open_rejections(&self) -> String {
+        let told = &self.open[..self.open.len().min(TOLD_REFERENCES)];
+        let more = if told.len() < self.open.len() {
+            ", …"
+        } else {
+            ""
+        };
+        match told {
+            [] => "0 open".to_owned(),
+            told => format!("{} open ({}{more})", self.open.len(), told.join(", ")),
+        }
     }
 
     /// Tells where jobs go, or why a cycle would be refused.

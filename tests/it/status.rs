@@ -23,6 +23,10 @@ fn a_refused_queue_is_told_and_the_rest_too() {
     );
     assert!(text.contains("held by       D1: siret"), "{text}");
     assert!(
+        text.contains("rejected      1 open (D1), 0 accepted"),
+        "{text}"
+    );
+    assert!(
         text.lines().all(|line| line.chars().count() <= 80),
         "{text}"
     );
@@ -32,6 +36,7 @@ fn a_refused_queue_is_told_and_the_rest_too() {
         (&json["enqueue"], &json["rejected"]),
         (&"refused".into(), &1.into())
     );
+    assert_eq!(json["rejected_refs"], serde_json::json!(["D1"]));
     assert!(json["held_since"].is_string(), "{json}");
 }
 
