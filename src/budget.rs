@@ -23,6 +23,7 @@ pub struct Budget {
     end: Instant,
     stop: Arc<AtomicBool>,
     signalled: Arc<OnceLock<Instant>>,
+    stage: Arc<Mutex<Stage>>,
     on_stop: Arc<Mutex<Option<Canceller>>>,
 }
 
@@ -40,6 +41,7 @@ impl Budget {
             end,
             stop: Arc::new(AtomicBool::new(false)),
             signalled: Arc::default(),
+            stage: Arc::new(Mutex::new(Stage::Prepare)),
             on_stop: Arc::default(),
         }
     }
@@ -83,8 +85,19 @@ impl Budget {
         self.end.saturating_duration_since(Instant::now())
     }
 
+    /// Returns the step that asked last: where a run is that does not come back.
+    pub fn stage(&self) -> Stage {
+        *self
+            .stage
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
     /// Returns what is left, or the failure that ends the run.
     pub fn check(&self, stage: Stage) -> Result<Duration> {
+        if let Ok(mut last) = self.stage.lock() {
+            *last = stage;
+        }
         if self.stop.load(Ordering::SeqCst) {
             return Err(interrupted(stage));
         }

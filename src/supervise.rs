@@ -53,8 +53,8 @@ pub fn supervise<T: Send + 'static>(
         .map_err(no_thread)?;
     let abandoned = match events.recv_timeout(budget.left()) {
         Ok(Event::Ended(outcome)) => return outcome.unwrap_or_else(|_| Err(panicked())),
-        Ok(Event::Signal) => budget::interrupted(Stage::Prepare),
-        Err(RecvTimeoutError::Timeout) => budget::deadline(Stage::Prepare),
+        Ok(Event::Signal) => budget::interrupted(budget.stage()),
+        Err(RecvTimeoutError::Timeout) => budget::deadline(budget.stage()),
         Err(RecvTimeoutError::Disconnected) => return Err(panicked()),
     };
     budget.stop();

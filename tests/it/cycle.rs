@@ -444,7 +444,10 @@ fn runs_at_once_make_one_row_and_one_job_each() {
 
 #[test]
 fn a_signal_ends_a_cycle_within_two_seconds_and_writes_nothing() {
-    for (signal, on) in [("TERM", On::token(1)), ("INT", On::page(1))] {
+    for (signal, on, stage) in [
+        ("TERM", On::token(1), "authenticate"),
+        ("INT", On::page(1), "list"),
+    ] {
         let (upstream, database) = (DataPass::start(), Database::migrated());
         upstream.add(validated(1, 10));
         let gate = upstream.gate(on);
@@ -455,6 +458,7 @@ fn a_signal_ends_a_cycle_within_two_seconds_and_writes_nothing() {
         running.wait().transient("interrupted");
         assert!(begun.elapsed().as_millis() < 2000, "{signal}");
         assert_eq!(database.count("proactivite_requests"), 0);
+        assert_eq!(database.runs()[0]["stage"], stage);
         gate.open();
     }
 }
