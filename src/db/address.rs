@@ -15,11 +15,8 @@ use std::time::Duration;
 
 use postgres::Config;
 use postgres::config::{SslNegotiation, TargetSessionAttrs};
-use secrecy::ExposeSecret;
 
-use crate::config::DatabaseConfig;
 use crate::db::options::Options;
-use crate::error::{Failure, Reason, Stage};
 
 const DEFAULT_PORT: u16 = 5432;
 /// libpq's socket directories: Debian's, then PostgreSQL's own.
@@ -138,19 +135,6 @@ pub struct Address {
     pub endpoints: Vec<Endpoint>,
     /// What is demanded of TLS.
     pub tls: Tls,
-}
-
-impl Address {
-    /// Parses the address in the settings.
-    pub fn from_config(config: &DatabaseConfig) -> Result<Self, Failure> {
-        parse(config.url.expose_secret()).map_err(|error| {
-            Failure::new(
-                Stage::Prepare,
-                Reason::Configuration,
-                format!("DATABASE_URL {error}"),
-            )
-        })
-    }
 }
 
 /// Parses the text of `DATABASE_URL`.

@@ -11,7 +11,6 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
-use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use log::{debug, info, warn};
@@ -331,12 +330,4 @@ pub fn clock_offset(meta: Meta) -> Option<TimeDelta> {
     let middle = Utc::now() - TimeDelta::from_std(meta.elapsed / 2).unwrap_or_default();
     meta.date
         .map(|date| TimeDelta::seconds((middle - date).num_seconds()))
-}
-
-/// Returns a meta for sources that have no answer to take it from.
-pub fn meta_at(date: DateTime<Utc>) -> Meta {
-    Meta {
-        date: Some(date),
-        elapsed: Duration::ZERO,
-    }
 }
