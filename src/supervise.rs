@@ -52,10 +52,12 @@ pub fn supervise<T: Send + 'static>(
         })
         .map_err(no_thread)?;
     let abandoned = match events.recv_timeout(budget.left()) {
-        Ok(Event::Ended(outcome)) => return outcome.unwrap_or_else(|_| Err(panicked())),
+        Ok(Event::Ended(outcome)) => {
+            return outcome.unwrap_or_else(|_| Err(panicked(budget.stage())));
+        }
         Ok(Event::Signal) => budget::interrupted(budget.stage()),
         Err(RecvTimeoutError::Timeout) => budget::deadline(budget.stage()),
-        Err(RecvTimeoutError::Disconnected) => return Err(panicked()),
+        Err(RecvTimeoutError::Disconnected) => return Err(panicked(budget.stage())),
     };
     budget.stop();
     match events.recv_timeout(GRACE) {
@@ -112,9 +114,9 @@ pub fn panic_place() -> Option<&'static str> {
     PANIC_PLACE.get().map(String::as_str)
 }
 
-fn panicked() -> Failure {
+fn panicked(stage: Stage) -> Failure {
     Failure::new(
-        Stage::Prepare,
+        stage,
         Reason::Panic,
         "This program has a defect and stopped; nothing was written. Please report the line above",
     )

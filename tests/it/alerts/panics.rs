@@ -45,10 +45,11 @@ fn a_panic_is_reported_with_its_place() {
         .output();
     outcome.permanent("panic");
     let events: Vec<Told> = scene.ingest.events().iter().map(read).collect();
-    let [(level, _, reason, fingerprint, message)] = &events[..] else {
+    let [(level, stage, reason, fingerprint, message)] = &events[..] else {
         panic!("one event, not {events:?}: {}", outcome.stderr)
     };
     assert_eq!((level.as_str(), reason.as_str()), ("fatal", "panic"));
+    assert_ne!(stage, "prepare", "it had come further");
     let place = &fingerprint[2];
     assert_eq!(fingerprint[..2], ["failure", "panic"]);
     assert!(place.contains(".rs:"), "{place}");
