@@ -2,15 +2,10 @@
 
 use std::process::Command;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 
 use crate::harness::datapass::Endpoint;
 use crate::harness::*;
-
-/// The instant that is `minutes` after the epoch of these tests.
-fn minute(minutes: i64) -> DateTime<Utc> {
-    at("2026-05-18T10:00:00.123Z") + TimeDelta::minutes(minutes)
-}
 
 /// A demande that was created in the order of its id and validated at a minute.
 fn validated(id: i64, minutes: i64) -> Demande {

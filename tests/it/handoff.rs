@@ -1,20 +1,12 @@
 //! The hand-off: what a job row holds, where it goes, what is refused, and rows that wait.
 
 use ::postgres::fallible_iterator::FallibleIterator;
-use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
+use chrono::{NaiveDateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 
 use crate::harness::*;
 
 const VERSIONS: [(&str, &str); 2] = [("3.99", GOOD_JOBS_3_99), ("4", GOOD_JOBS_4)];
-
-fn minute(minutes: i64) -> DateTime<Utc> {
-    at("2026-05-18T10:00:00.123Z") + TimeDelta::minutes(minutes)
-}
-
-fn validated(id: i64, minutes: i64) -> Demande {
-    Demande::cnous(id).validated(minute(minutes))
-}
 
 /// Lets a role write to every table in the schema `public`.
 fn grants(role: &str) -> String {

@@ -1,19 +1,11 @@
 //! Details that a cycle promises: what a row holds, what is rejected and why, what the clock, the
 //! filter and the requests are like.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use serde_json::{Value, json};
 
 use crate::harness::datapass::{Clock, Endpoint};
 use crate::harness::*;
-
-fn minute(minutes: i64) -> DateTime<Utc> {
-    at("2026-05-18T10:00:00.123Z") + TimeDelta::minutes(minutes)
-}
-
-fn validated(id: i64, minutes: i64) -> Demande {
-    Demande::cnous(id).validated(minute(minutes))
-}
 
 #[test]
 fn a_row_of_a_table_that_rails_made_holds_what_was_listed_in_utc() {

@@ -1,16 +1,6 @@
 //! Several schemas: which tables a search path means, and that a person is told.
 
-use chrono::{DateTime, TimeDelta, Utc};
-
 use crate::harness::*;
-
-fn minute(minutes: i64) -> DateTime<Utc> {
-    at("2026-05-18T10:00:00.123Z") + TimeDelta::minutes(minutes)
-}
-
-fn validated(id: i64, minutes: i64) -> Demande {
-    Demande::cnous(id).validated(minute(minutes))
-}
 
 fn good_jobs_in(schema: &str) -> String {
     format!("create schema {schema}; set search_path = {schema}; {GOOD_JOBS_4}")

@@ -23,7 +23,7 @@ pub mod summary;
 pub mod tables;
 pub mod terminal;
 
-pub use datapass::{DataPass, Demande, Endpoint, Fault, On, at};
+pub use datapass::{DataPass, Demande, Endpoint, Fault, On, at, minute, validated};
 pub use pgbouncer::PgBouncer;
 pub use postgres::{Cluster, Database, with_search_path};
 pub use proxy::{Place, Proxy};

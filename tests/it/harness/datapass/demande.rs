@@ -16,6 +16,16 @@ pub fn at(text: &str) -> DateTime<Utc> {
         .to_utc()
 }
 
+/// Returns the instant that is `minutes` after the one that most tests reckon from.
+pub fn minute(minutes: i64) -> DateTime<Utc> {
+    at("2026-05-18T10:00:00.123Z") + TimeDelta::minutes(minutes)
+}
+
+/// Makes a demande of the definition that was validated at a [`minute`].
+pub fn validated(id: i64, minutes: i64) -> Demande {
+    Demande::cnous(id).validated(minute(minutes))
+}
+
 /// Writes a time as DataPass does: Paris time, cut to the millisecond, with its offset.
 pub fn paris(time: DateTime<Utc>) -> String {
     // Summer time is from 01:00 UTC of March's last Sunday to 01:00 UTC of October's

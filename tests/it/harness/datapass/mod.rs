@@ -13,7 +13,7 @@ mod http;
 mod server;
 mod upstream;
 
-pub use demande::{CANARY, DEFINITION, Demande, at, paris, siret};
+pub use demande::{CANARY, DEFINITION, Demande, at, minute, paris, siret, validated};
 pub use fault::{Endpoint, Fault, On};
 pub use http::{Answer, Request};
 pub use server::{DataPass, Gate};
