@@ -118,7 +118,8 @@ fn panicked(stage: Stage) -> Failure {
     Failure::new(
         stage,
         Reason::Panic,
-        "This program has a defect and stopped; nothing was written. Please report the line above",
+        "This program has a defect and stopped; what it had to write is written as a whole or not at \
+         all. Please report the line above",
     )
 }
 
