@@ -59,8 +59,9 @@ use chrono::{DateTime, Utc};
 
 use super::decode::{Element, Key, ValidatedAt};
 
-/// How many rows two pages share: as many may leave between two requests without a step back.
-const OVERLAP_ROWS: usize = 20;
+/// How many rows two pages share: almost as many may leave between two requests without a step back.
+/// No server has pages of this size.
+const OVERLAP_ROWS: usize = 21;
 /// No server's page is smaller: fewer rows are the end of the list.
 const SMALLEST_PAGE_ROWS: usize = 5;
 /// How far past a page that came twice the question goes whether the server pages at all.
@@ -446,10 +447,18 @@ impl Paging {
     }
 }
 
-/// Returns how many rows the page after one of `rows` rows shares with it. One is too few: it would
-/// begin at the frontier, and not join.
+/// Returns how many rows the page after one of `rows` rows shares with it.
+///
+/// One is too few: that page would begin at the frontier, and not join. Half of them is too many to
+/// tell the end from a server whose pages become half as large, but where that is no page's size.
 fn overlap_rows(rows: usize) -> usize {
-    OVERLAP_ROWS.min(rows / 2).max(2)
+    let half = rows / 2;
+    let overlap = if half < SMALLEST_PAGE_ROWS {
+        half.max(2)
+    } else {
+        half + 1
+    };
+    overlap.min(OVERLAP_ROWS)
 }
 
 /// How far behind a page's first row the next page may begin.
