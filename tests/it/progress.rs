@@ -64,6 +64,7 @@ fn the_line_shows_how_far_a_slow_listing_is_and_leaves_no_trace() {
         "Page at offset 0: 10 rows",
         "Page at offset ",
         "Page at offset ",
+        "Page at offset ",
         "Created 15 rows",
         "The watermark is",
     ];
