@@ -151,6 +151,33 @@ fn a_job_is_the_row_that_good_job_writes_and_wakes_a_worker() {
     }
 }
 
+/// Workers take jobs of one priority and time by the index, which may go on with the id.
+#[test]
+fn jobs_stand_in_the_order_of_their_rows() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    database.exec(GOOD_JOBS_4);
+    for nth in 1..=20 {
+        upstream.add(validated(nth, 21 - nth));
+    }
+    let summary = Run::cycle(&upstream, &database).output().success();
+    assert_eq!(summary.enqueued, 20);
+    let argument = "serialized_params #>> '{arguments,0,_aj_globalid}'";
+    let expected: Vec<String> = (1..=20)
+        .map(|record| format!("gid://relais/ProactiviteRequest/{record}"))
+        .collect();
+    for order in ["id", "ctid"] {
+        let rows = database
+            .client()
+            .query(
+                &format!("select {argument} from good_jobs order by {order}"),
+                &[],
+            )
+            .unwrap();
+        let jobs: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+        assert_eq!(jobs, expected, "by {order}");
+    }
+}
+
 #[test]
 fn class_queue_application_and_argument_are_settings() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
