@@ -66,7 +66,7 @@ pub fn run(args: Vec<OsString>, variables: impl Iterator<Item = (OsString, OsStr
 /// Ends a command line that clap did not take: help and version are answers, the rest is misuse.
 fn refused(error: &clap::Error, args: &[OsString], environment: Environment) -> Exit {
     if !error.use_stderr() {
-        print(&error.render().to_string());
+        let _ = print(&error.render().to_string());
         return Exit::Success;
     }
     // A closed standard error loses the text, not the code.
@@ -120,8 +120,12 @@ fn conclude(
     if let Some(failure) = &failure {
         tell(failure);
     }
-    if let Some(format) = format {
-        print(&format!("{}\n", account.summary.line(format)));
+    if let Some(format) = format
+        && let Err(error) = print(&format!("{}\n", account.summary.line(format)))
+        && failure.is_none()
+    {
+        // What the cycle did is done; a failure has told its last line.
+        warn!("The summary line cannot be written: {error}");
     }
     if let Some(sentry) = &reports.sentry {
         alerts::report_in_time(sentry, account, failure, budget);
@@ -159,7 +163,8 @@ fn dispatch(Config { command, log }: Config) -> Exit {
         Command::Check(config) => {
             let budget = Budget::new(config.timeout);
             let checked = supervise(&budget.clone(), move || {
-                check::check(&config, &budget, &mut |line| print(line))
+                // The status tells what standard output may not.
+                check::check(&config, &budget, &mut |line| drop(print(line)))
             });
             checked.map_or_else(|failure| failed(&failure), |()| Exit::Success)
         }
@@ -216,13 +221,13 @@ fn in_time<T: Send + 'static>(
 }
 
 fn tell_answer(answer: Result<String>) -> Exit {
-    match answer {
-        Ok(text) => {
-            print(&text);
-            Exit::Success
-        }
-        Err(failure) => failed(&failure),
-    }
+    let printed = answer.and_then(|text| {
+        print(&text).map_err(|error| {
+            let message = "Standard output takes no more; look at its disk";
+            Failure::new(Stage::Prepare, Reason::Resources, message).with_source(error)
+        })
+    });
+    printed.map_or_else(|failure| failed(&failure), |()| Exit::Success)
 }
 
 /// Moves the watermark by hand; asks first unless `yes`.
@@ -299,7 +304,10 @@ fn tell(failure: &Failure) {
 }
 
 /// Writes to standard output. A reader that went away is no failure of ours.
-fn print(text: &str) {
+fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(()),
+    }
 }

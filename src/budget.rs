@@ -68,8 +68,9 @@ impl Budget {
             .ok()
             .and_then(|mut on_stop| on_stop.take());
         if let Some(cancel) = canceller {
-            // The peer may be silent, and nobody waits for it.
-            thread::spawn(cancel);
+            // The peer may be silent, and nobody waits for it. Without a thread it goes on until it
+            // notices that we are gone.
+            let _ = thread::Builder::new().spawn(cancel);
         }
     }
 

@@ -87,6 +87,8 @@ reasons! {
     Usage = "usage", Permanent;
     /// A setting is missing or bad.
     Configuration = "configuration", Permanent;
+    /// This machine gives no thread or file, or takes no output.
+    Resources = "resources", Transient;
     /// No connection to an HTTP host: DNS, refused, reset, proxy.
     Connection = "connection", Transient;
     /// The TLS handshake failed for another cause than the certificate.
@@ -170,6 +172,13 @@ impl Failure {
             message: message.into(),
             source: None,
         }
+    }
+
+    /// Makes the failure of a machine that lets nothing more be started.
+    pub fn no_thread(stage: Stage, error: impl Into<anyhow::Error>) -> Self {
+        let message = "This machine gives no thread: look at its limits on processes, open files \
+                       and memory";
+        Self::new(stage, Reason::Resources, message).with_source(error)
     }
 
     /// Adds the cause. Its `Display` is printed too, so it must be as clean as the message.

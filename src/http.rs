@@ -130,9 +130,13 @@ impl Http {
             builder = builder.no_proxy();
         }
         let client = builder.build().map_err(|error| {
+            let error = error.without_url();
+            // It runs on a thread of its own, and what is set does no I/O.
+            if tls::chain(&error).any(|cause| cause.is::<io::Error>()) {
+                return Failure::no_thread(Stage::Prepare, error);
+            }
             let message = "The HTTP client cannot be set up; check the proxy variables";
-            Failure::new(Stage::Prepare, Reason::Configuration, message)
-                .with_source(error.without_url())
+            Failure::new(Stage::Prepare, Reason::Configuration, message).with_source(error)
         })?;
         Ok(Self {
             client,

@@ -5,6 +5,7 @@
 
 use std::io::{self, Write};
 use std::sync::Mutex;
+use std::thread;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -34,8 +35,14 @@ pub fn show() -> Option<Shown> {
     let line = ProgressBar::with_draw_target(None, target)
         .with_style(style.tick_chars("-\\|/ "))
         .with_message(message(Progress::default()));
-    line.enable_steady_tick(TICK_INTERVAL);
-    set(Some(line));
+    set(Some(line.clone()));
+    // The library's own ticker panics where there is no thread for it; here the line stands still.
+    let _ = thread::Builder::new().spawn(move || {
+        while !line.is_finished() {
+            line.tick();
+            thread::sleep(TICK_INTERVAL);
+        }
+    });
     Some(Shown(()))
 }
 

@@ -43,14 +43,14 @@ pub fn supervise<T: Send + 'static>(
         let _ = signals.send(Event::Signal);
         signalled.interrupt();
     })
-    .map_err(no_thread)?;
+    .map_err(|error| Failure::no_thread(Stage::Prepare, error))?;
     thread::Builder::new()
         .name("run".to_owned())
         .spawn(move || {
             let outcome = catch_unwind(AssertUnwindSafe(work));
             let _ = sender.send(Event::Ended(outcome));
         })
-        .map_err(no_thread)?;
+        .map_err(|error| Failure::no_thread(Stage::Prepare, error))?;
     let abandoned = match events.recv_timeout(budget.left()) {
         Ok(Event::Ended(outcome)) => {
             return outcome.unwrap_or_else(|_| Err(panicked(budget.stage())));
@@ -121,15 +121,6 @@ fn panicked(stage: Stage) -> Failure {
         "This program has a defect and stopped; what it had to write is written as a whole or not at \
          all. Please report the line above",
     )
-}
-
-fn no_thread(error: io::Error) -> Failure {
-    Failure::new(
-        Stage::Prepare,
-        Reason::Panic,
-        "No thread or signal handler can be set up",
-    )
-    .with_source(error)
 }
 
 #[cfg(test)]

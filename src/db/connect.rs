@@ -128,7 +128,7 @@ fn look_up(endpoint: &Endpoint, deadline: Instant) -> Result<Vec<Option<IpAddr>>
         let found = (host.as_str(), port).to_socket_addrs();
         found.map(|found| found.map(|address| Some(address.ip())).collect::<Vec<_>>())
     });
-    match found {
+    match found? {
         Some(Ok(targets)) if !targets.is_empty() => Ok(targets),
         Some(Ok(_)) => Err(unavailable(endpoint, "the name has no address")),
         Some(Err(error)) => Err(unavailable(
@@ -172,7 +172,7 @@ fn attempt(
 
     let connector = connector.filter(|_| !endpoint.is_socket());
     let prefer = address.tls == Tls::Prefer;
-    match within(limit, move || open(config, connector, prefer)) {
+    match within(limit, move || open(config, connector, prefer))? {
         Some(Ok(client)) => Ok(client),
         Some(Err(error)) => Err(sqlstate::failure(
             Stage::Prepare,
@@ -217,13 +217,13 @@ fn open(
 fn within<T: Send + 'static>(
     limit: Duration,
     call: impl FnOnce() -> T + Send + 'static,
-) -> Option<T> {
+) -> Result<Option<T>, Failure> {
     let (sender, receiver) = mpsc::channel();
     std::thread::Builder::new()
         .name("connect".to_owned())
         .spawn(move || sender.send(call()))
-        .ok()?;
-    receiver.recv_timeout(limit).ok()
+        .map_err(|error| Failure::no_thread(Stage::Prepare, error))?;
+    Ok(receiver.recv_timeout(limit).ok())
 }
 
 fn unavailable(endpoint: &Endpoint, why: &str) -> Failure {

@@ -80,7 +80,7 @@ pub fn list(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Listing> {
     let mut paging = Paging::new(limit, concurrency, expected_rows);
-    let mut fetcher = Fetcher::start(source, concurrency);
+    let mut fetcher = Fetcher::start(source, concurrency)?;
     let mut asked = 0;
     let mut elements: HashMap<Key, Element> = HashMap::new();
     let mut clock = None;
@@ -183,12 +183,12 @@ struct Job {
 }
 
 impl Fetcher {
-    fn start(source: Arc<dyn Source>, concurrency: usize) -> Self {
+    fn start(source: Arc<dyn Source>, concurrency: usize) -> Result<Self> {
         let (jobs, queue) = mpsc::channel::<Job>();
         let queue = Arc::new(Mutex::new(queue));
         for _ in 0..concurrency {
             let (source, queue) = (Arc::clone(&source), Arc::clone(&queue));
-            thread::spawn(move || {
+            let fetch = move || {
                 loop {
                     let job = queue.lock().map(|queue| queue.recv());
                     let Ok(Ok(job)) = job else { break };
@@ -198,13 +198,15 @@ impl Fetcher {
                     // A page that nobody waits for any more is not worth a word.
                     let _ = job.reply.send(source.page(job.ask));
                 }
-            });
+            };
+            let fetcher = thread::Builder::new().name("pages".to_owned()).spawn(fetch);
+            fetcher.map_err(|error| Failure::no_thread(Stage::List, error))?;
         }
-        Self {
+        Ok(Self {
             jobs,
             awaited: VecDeque::new(),
             forgotten: Arc::default(),
-        }
+        })
     }
 
     fn ask(&mut self, ask: Ask) {

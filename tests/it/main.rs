@@ -33,6 +33,7 @@ mod operate;
 mod progress;
 mod promises;
 mod rejected;
+mod resources;
 mod schedule;
 mod schema;
 mod schemas;
