@@ -92,7 +92,11 @@ pub struct Call<'a> {
 /// The client.
 #[derive(Debug)]
 pub struct Http {
-    client: Client,
+    /// For other hosts, through the proxy that the environment may name.
+    remote: Client,
+    /// For this machine: a proxy must never see what is meant for it, the secret would leave it in
+    /// clear.
+    direct: Client,
     budget: Budget,
     max_retries: u32,
 }
@@ -115,31 +119,40 @@ impl Http {
         };
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        let mut builder = Client::builder()
-            .user_agent(concat!("datapass-pull/", env!("CARGO_PKG_VERSION")))
-            .default_headers(headers)
-            .tls_backend_preconfigured(tls)
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_user_timeout(TCP_USER_TIMEOUT)
-            .timeout(REQUEST_TIMEOUT);
-        // A proxy must never see what is meant for this machine: the secret would leave it in clear.
-        if urls.iter().all(|url| is_loopback(url)) {
-            builder = builder.no_proxy();
-        }
-        let client = builder.build().map_err(|error| {
-            let error = error.without_url();
-            // It runs on a thread of its own, and what is set does no I/O.
-            if tls::chain(&error).any(|cause| cause.is::<io::Error>()) {
-                return Failure::no_thread(Stage::Prepare, error);
-            }
-            let message = "The HTTP client cannot be set up; check the proxy variables";
-            Failure::new(Stage::Prepare, Reason::Configuration, message).with_source(error)
-        })?;
+        let client = |is_direct: bool| {
+            let builder = Client::builder()
+                .user_agent(concat!("datapass-pull/", env!("CARGO_PKG_VERSION")))
+                .default_headers(headers.clone())
+                .tls_backend_preconfigured(tls.clone())
+                .redirect(reqwest::redirect::Policy::none())
+                .retry(reqwest::retry::never())
+                .referer(false)
+                .connect_timeout(CONNECT_TIMEOUT)
+                .tcp_user_timeout(TCP_USER_TIMEOUT)
+                .timeout(REQUEST_TIMEOUT);
+            let builder = match is_direct {
+                true => builder.no_proxy(),
+                false => builder,
+            };
+            builder.build().map_err(|error| {
+                let error = error.without_url();
+                // It runs on a thread of its own, and what is set does no I/O.
+                if tls::chain(&error).any(|cause| cause.is::<io::Error>()) {
+                    return Failure::no_thread(Stage::Prepare, error);
+                }
+                let message = "The HTTP client cannot be set up; check the proxy variables";
+                Failure::new(Stage::Prepare, Reason::Configuration, message).with_source(error)
+            })
+        };
+        let [first, second] = urls.map(is_loopback);
+        let remote = client(first && second)?;
+        let direct = match first == second {
+            true => remote.clone(),
+            false => client(true)?,
+        };
         Ok(Self {
-            client,
+            remote,
+            direct,
             budget,
             max_retries,
         })
@@ -194,10 +207,15 @@ impl Http {
         let left = self.budget.check(call.stage).map_err(HttpError::last)?;
         let begun = Instant::now();
         // The limit of a request covers its body too, unlike the client's own, which is for one read.
-        let request = (call.build)(&self.client).timeout(left.min(REQUEST_TIMEOUT));
-        let mut response = request
-            .send()
-            .map_err(|error| self.connection_error(call, error))?;
+        let request = (call.build)(&self.remote).timeout(left.min(REQUEST_TIMEOUT));
+        let answer = request.build().and_then(|request| {
+            let client = match is_loopback(request.url()) {
+                true => &self.direct,
+                false => &self.remote,
+            };
+            client.execute(request)
+        });
+        let mut response = answer.map_err(|error| self.connection_error(call, error))?;
         let meta = Meta {
             date: date_of(&response),
             elapsed: begun.elapsed(),

@@ -4,14 +4,14 @@
 //! says what is expected. It never repeats the text: a secret pasted into the wrong place must
 //! not show.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone, Utc};
-use url::{Host, Url};
+use url::Url;
 
 use crate::db::address;
+use crate::http::is_loopback;
 use crate::tls::{self, TlsError};
 
 /// Ages end here: a hundred years are safe in every unit and type that they are turned into.
@@ -134,15 +134,6 @@ fn web(text: &str, allow_http: bool) -> Result<Url, String> {
 const HTTPS_NEEDED: &str =
     "must be https:// (http is for loopback hosts, or for any with DATAPASS_ALLOW_HTTP=1)";
 
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
-}
-
 /// Parses the token URL, which may have a query (RFC 6749 section 3.2) but no fragment.
 pub(super) fn auth_url(text: &str, allow_http: bool) -> Result<Url, String> {
     web(text, allow_http)
@@ -162,14 +153,10 @@ pub(super) fn base_url(text: &str, allow_http: bool) -> Result<Url, String> {
 /// Takes a Sentry DSN that parses and keeps to https like any other URL.
 pub(super) fn sentry_dsn(text: &str, allow_http: bool) -> Result<String, String> {
     const EXPECTED: &str = "must be a Sentry DSN (https://KEY@HOST/PROJECT)";
-    let dsn: sentry::types::Dsn = text.parse().map_err(|_| EXPECTED.to_owned())?;
-    let host = dsn.host();
-    let address = host
-        .trim_start_matches('[')
-        .trim_end_matches(']')
-        .parse::<IpAddr>();
-    let is_loopback = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
-    if dsn.scheme() == sentry::types::Scheme::Http && !allow_http && !is_loopback {
+    text.parse::<sentry::types::Dsn>()
+        .map_err(|_| EXPECTED.to_owned())?;
+    let url = Url::parse(text).map_err(|_| EXPECTED.to_owned())?;
+    if url.scheme() == "http" && !allow_http && !is_loopback(&url) {
         return Err(HTTPS_NEEDED.to_owned());
     }
     Ok(text.to_owned())

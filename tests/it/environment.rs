@@ -33,6 +33,24 @@ fn a_proxy_is_asked_for_any_other_host() {
 }
 
 #[test]
+fn a_loopback_host_is_asked_without_the_proxy_that_the_other_host_needs() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    let proxy = DataPass::start();
+    let run = Run::cycle(&upstream, &database)
+        .env("DATAPASS_ALLOW_HTTP", "1")
+        .env("DATAPASS_API_BASE_URL", "http://datapass.invalid/api")
+        .env("http_proxy", format!("http://{}", proxy.address()))
+        .args(["--max-retries", "0"]);
+    run.any_stderr().output();
+    let methods = |asked: &DataPass| -> Vec<String> {
+        let requests = asked.requests().into_iter();
+        requests.map(|request| request.method).collect()
+    };
+    assert_eq!(methods(&upstream), ["POST"]);
+    assert_eq!(methods(&proxy), ["GET"]);
+}
+
+#[test]
 fn plain_http_is_refused_before_anything_is_contacted() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     let run =
