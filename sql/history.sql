@@ -1,6 +1,7 @@
 -- What the cycles so far tell: when the last one that succeeded began, what it listed and what it
 -- missed; when the first one began; why the last one failed. Always one row.
-SELECT success.started_at, success.seen, success.missing, first.started_at, last.reason
+SELECT success.started_at::timestamptz, success.seen::bigint, success.missing::bigint,
+       first.started_at::timestamptz, last.reason
   FROM (SELECT min(started_at) AS started_at FROM datapass_pull_runs WHERE kind = 'cycle') AS first
   LEFT JOIN (SELECT started_at, seen, missing
                FROM datapass_pull_runs

@@ -1,4 +1,4 @@
-SELECT ref, demande_id, datapass_authorization_id, reasons, last_validated_at::timestamptz,
+SELECT ref, demande_id::bigint, datapass_authorization_id, reasons, last_validated_at::timestamptz,
        first_seen_at::timestamptz, last_seen_at::timestamptz, times_seen::bigint,
        accepted_at::timestamptz, accepted_reason
   FROM datapass_pull_rejections

@@ -57,7 +57,7 @@ pub fn read(tx: &mut Tx<'_>) -> Result<Watermark, TxError> {
 /// Returns when the watermark moved last.
 pub fn moved_at(tx: &mut Tx<'_>) -> Result<Option<DateTime<Utc>>, TxError> {
     let rows = tx.rows("read when the watermark moved", WATERMARK_MOVED, &[])?;
-    Ok(rows.first().map(|row| row.get(0)))
+    Ok(rows.first().and_then(|row| row.get(0)))
 }
 
 /// Takes the lock under which cycles take turns; with `dry_run` only reads.

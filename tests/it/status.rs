@@ -82,3 +82,31 @@ fn an_accepted_entry_that_leaves_and_comes_back_as_it_was_is_not_missing() {
     upstream.with(|upstream| upstream.validate(1, later));
     assert_eq!(run().rejected, 1, "validated again, it is open anew");
 }
+
+#[test]
+fn rows_of_tables_with_other_types_are_read() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    let counters = [
+        "created",
+        "dropped",
+        "duration_ms",
+        "missing",
+        "rejected",
+        "seen",
+    ];
+    for column in counters {
+        database.exec(&format!(
+            "ALTER TABLE datapass_pull_runs ALTER {column} TYPE integer"
+        ));
+    }
+    database.exec("ALTER TABLE datapass_pull_runs ALTER started_at TYPE timestamp");
+    database.exec("ALTER TABLE datapass_pull_rejections ALTER demande_id TYPE integer");
+    upstream.add(Demande::cnous(1).siret("1"));
+    for _ in 0..2 {
+        let run = Run::cycle(&upstream, &database).stderr("Rejected D1");
+        run.output().success();
+    }
+    for form in ["text", "json"] {
+        status(&database, form).assert_success();
+    }
+}
