@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use crate::config::UpstreamConfig;
-use crate::error::{Failure, Result, Stage};
+use crate::error::{Result, Stage};
 use crate::http::{BodyError, Call, Http, HttpError, read_json};
 
 /// An access token. It cannot be printed: its `Debug` is redacted and it has no `Display`.
@@ -170,10 +170,4 @@ fn usable(answer: TokenAnswer) -> Result<Token, BodyError> {
         ));
     }
     Ok(Token(answer.access_token))
-}
-
-impl From<Failure> for HttpError {
-    fn from(failure: Failure) -> Self {
-        Self::last(failure)
-    }
 }

@@ -131,6 +131,6 @@ pub fn deadline(stage: Stage) -> Failure {
     Failure::new(
         stage,
         Reason::Deadline,
-        "The cycle's deadline is over; raise --timeout if this is usual",
+        "The time is over; for a cycle or `check`, raise --timeout if this is usual",
     )
 }

@@ -41,9 +41,9 @@ pub enum BodyError {
     /// JSON, but not what was expected.
     #[error("{0}")]
     WrongShape(&'static str),
-    /// Larger than the ceiling.
-    #[error("the body is larger than {} MiB once decoded", BODY_CEILING_BYTES >> 20)]
-    TooLarge,
+    /// Larger than this ceiling, in bytes.
+    #[error("the body is larger than {} MiB once decoded", .0 >> 20)]
+    TooLarge(u64),
     /// The connection failed while the body was read.
     #[error("the connection failed while the body was read")]
     Io(#[from] io::Error),
@@ -263,7 +263,7 @@ impl Http {
         let reason = match &error {
             BodyError::NotJson => Reason::BadBody,
             BodyError::WrongShape(_) => Reason::WrongShape,
-            BodyError::TooLarge => Reason::TooLarge,
+            BodyError::TooLarge(_) => Reason::TooLarge,
             BodyError::Io(_) if self.budget.left().is_zero() => {
                 return HttpError::last(budget::deadline(call.stage));
             }
@@ -287,7 +287,7 @@ impl HttpError {
     }
 
     /// Makes an error that no further try may follow.
-    pub(crate) fn last(failure: Failure) -> Self {
+    fn last(failure: Failure) -> Self {
         Self {
             failure,
             status: None,
@@ -384,7 +384,7 @@ pub fn read_json<T: serde::de::DeserializeOwned>(
     let mut bytes = Vec::new();
     body.take(SMALL_CEILING_BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > SMALL_CEILING_BYTES {
-        return Err(BodyError::TooLarge);
+        return Err(BodyError::TooLarge(SMALL_CEILING_BYTES));
     }
     let any: &serde_json::value::RawValue =
         serde_json::from_slice(&bytes).map_err(|_| BodyError::NotJson)?;

@@ -271,7 +271,7 @@ impl Source for Session {
                     DecodeError::WrongShape => {
                         BodyError::WrongShape("the listing is no JSON array")
                     }
-                    DecodeError::TooLarge => BodyError::TooLarge,
+                    DecodeError::TooLarge => BodyError::TooLarge(BODY_CEILING_BYTES),
                     DecodeError::Io(error) => BodyError::Io(error),
                 })?;
                 Ok(Page { elements, meta })

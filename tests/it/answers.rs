@@ -69,6 +69,18 @@ fn each_request_is_tried_again_so_often_and_no_more() {
 }
 
 #[test]
+fn an_answer_that_is_too_large_is_told_with_the_ceiling_that_it_broke() {
+    let (upstream, database) = (datapass(1), Database::migrated());
+    for (on, told) in [(On::page(1), "64 MiB"), (On::token(1), "4 MiB")] {
+        upstream.fault(on, Fault::GzipBomb(65));
+        let outcome = cycle(&upstream, &database).output();
+        outcome.permanent("too_large");
+        let told = format!("larger than {told} once decoded");
+        assert!(outcome.stderr.contains(&told), "{}", outcome.stderr);
+    }
+}
+
+#[test]
 fn a_token_endpoint_that_refuses_is_asked_once() {
     let database = Database::migrated();
     for (status, code) in [(401, 2), (400, 1), (403, 1), (422, 1)] {
