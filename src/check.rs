@@ -12,6 +12,7 @@ use crate::error::{Failure, Kind, Reason, Result, Stage};
 use crate::http::Http;
 use crate::jobs;
 use crate::list::{self, Ask, Right, Source};
+use crate::logging::escape;
 use crate::report::rfc3339;
 use crate::store::{Access, Store};
 use crate::watermark;
@@ -26,17 +27,22 @@ struct Findings<'a> {
 }
 
 impl Findings<'_> {
+    /// Prints a line; what it tells may be remote text.
+    fn line(&mut self, verdict: &str, name: &str, detail: &str) {
+        (self.print)(&format!("{verdict} {name}: {}\n", escape(detail)));
+    }
+
     fn ok(&mut self, name: &str, detail: &str) {
-        (self.print)(&format!("ok   {name}: {detail}\n"));
+        self.line("ok  ", name, detail);
     }
 
     fn warn(&mut self, name: &str, detail: &str) {
-        (self.print)(&format!("warn {name}: {detail}\n"));
+        self.line("warn", name, detail);
     }
 
     /// Keeps the failure that decides the exit code: a permanent one before a transient one.
     fn fail(&mut self, name: &str, failure: Failure) {
-        (self.print)(&format!("FAIL {name}: {}\n", failure.story()));
+        self.line("FAIL", name, &failure.story());
         let decides = self.failure.as_ref().is_none_or(|first| {
             first.kind() == Kind::Transient && failure.kind() == Kind::Permanent
         });

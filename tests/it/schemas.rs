@@ -147,3 +147,24 @@ fn check_and_status_tell_which_tables_are_meant() {
         .output()
         .assert_code(1);
 }
+
+#[test]
+fn no_name_drives_the_terminal_that_check_and_status_are_read_on() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    let schema = "\"a\u{1b}[2Jb\u{202e}\"";
+    database.exec(&format!("alter schema public rename to {schema}"));
+    let url = with_search_path(&database.url(), schema);
+    for (command, told) in [
+        ("check", "\nok   tables: in schema "),
+        ("status", "\nrows go to"),
+    ] {
+        let run = Run::new([command]).upstream(&upstream);
+        let outcome = run.env("DATABASE_URL", &url).output();
+        let text = &outcome.assert_success().stdout;
+        assert!(
+            text.contains(told) && text.contains("\\u{1b}[2Jb\\u{202e}"),
+            "{text:?}"
+        );
+        assert!(!text.contains(['\u{1b}', '\u{202e}']), "{text:?}");
+    }
+}
