@@ -12,7 +12,7 @@ use clap::{
     ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, ValueHint,
 };
 
-use crate::config::{Scheduler, VARIABLES};
+use crate::config::VARIABLES;
 
 const EXIT_STATUS: &str = "\
 Exit status:
@@ -157,6 +157,17 @@ pub enum Command {
     },
 }
 
+/// A scheduler that an entry can be printed for.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Scheduler {
+    /// A crontab line
+    Crontab,
+    /// A CronJob
+    Kubernetes,
+    /// A service and a timer
+    Systemd,
+}
+
 /// `rejected …`.
 #[derive(Debug, Subcommand)]
 pub enum Rejected {
@@ -190,20 +201,6 @@ pub enum Watermark {
         #[arg(long)]
         yes: bool,
     },
-}
-
-impl ValueEnum for Scheduler {
-    fn value_variants<'a>() -> &'a [Self] {
-        &[Self::Crontab, Self::Kubernetes, Self::Systemd]
-    }
-
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        Some(match self {
-            Self::Crontab => PossibleValue::new("crontab").help("A crontab line"),
-            Self::Kubernetes => PossibleValue::new("kubernetes").help("A CronJob"),
-            Self::Systemd => PossibleValue::new("systemd").help("A service and a timer"),
-        })
-    }
 }
 
 /// Takes any text, and tells help and completions the words that the configuration knows.

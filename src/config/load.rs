@@ -144,7 +144,7 @@ impl Loader<'_> {
                 yes,
             },
             Some(cli::Command::Schedule { scheduler, image }) => {
-                Command::Schedule(self.schedule(&global, scheduler, image)?)
+                Command::Schedule(Box::new(self.schedule(&global, scheduler, image)?))
             }
             Some(cli::Command::Completions { shell }) => Command::Completions(shell),
         })
@@ -277,24 +277,29 @@ impl Loader<'_> {
     fn schedule(
         &mut self,
         global: &GlobalArgs,
-        scheduler: Scheduler,
+        scheduler: cli::Scheduler,
         image: Option<String>,
     ) -> Option<ScheduleConfig> {
-        let image = match image.filter(|text| !text.is_empty()) {
-            Some(text) => self.only_option("--image", values::image(&text)),
-            None if scheduler == Scheduler::Kubernetes => self.only_option(
-                "--image",
-                Err("is not given, and kubernetes needs it".to_owned()),
-            ),
-            None => None,
+        let scheduler = match scheduler {
+            cli::Scheduler::Crontab => Some(Scheduler::Crontab),
+            cli::Scheduler::Systemd => Some(Scheduler::Systemd),
+            cli::Scheduler::Kubernetes => {
+                let image = match image.as_deref() {
+                    None | Some("") => Err("is not given, and kubernetes needs it".to_owned()),
+                    Some(text) => values::image(text),
+                };
+                let image = self.only_option("--image", image);
+                image.map(|image| Scheduler::Kubernetes { image })
+            }
         };
-        let cron = self.text("DATAPASS_PULL_CRON", None, |text| values::plain(text, 200));
+        let cron = self.text("DATAPASS_PULL_CRON", None, |text| {
+            values::plain(text, 200)?.parse()
+        });
         let timeout = self.timeout(global);
         let env_file = global.env_file.as_ref().filter(|path| !path.is_empty());
         Some(ScheduleConfig {
-            scheduler,
+            scheduler: scheduler?,
             cron: cron?,
-            image,
             env_file: env_file.map(PathBuf::from),
             timeout: timeout?,
         })

@@ -330,6 +330,19 @@ fn only_bad_options_are_a_usage_error() {
     }
     let (reason, _) = problem("--page-size 0", COMPLETE, &[("DATAPASS_CONCURRENCY", "0")]);
     assert_eq!(reason, Reason::Configuration);
+    for bad in [
+        "0 24 * * *",
+        "hunter2",
+        "@hunter2",
+        "hunter2 * * * *",
+        "1-hunter2/2 * * * *",
+    ] {
+        let (reason, story) = problem("schedule kubernetes", &[], &[("DATAPASS_PULL_CRON", bad)]);
+        assert_eq!(reason, Reason::Configuration);
+        for setting in ["--image is not given", "; DATAPASS_PULL_CRON "] {
+            assert!(story.contains(setting), "{story}");
+        }
+    }
 }
 
 #[test]
@@ -432,8 +445,8 @@ fn commands_carry_what_was_asked() {
     };
     assert_eq!(schedule.scheduler, Scheduler::Systemd);
     assert_eq!(
-        (schedule.cron.as_str(), schedule.timeout),
-        ("5 * * * *", Duration::from_secs(120))
+        (schedule.cron.to_string(), schedule.timeout),
+        ("5 * * * *".to_owned(), Duration::from_secs(120))
     );
     assert!(matches!(
         command("completions fish"),

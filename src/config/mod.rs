@@ -14,6 +14,7 @@ use chrono::{DateTime, Utc};
 use secrecy::SecretString;
 use url::Url;
 
+use crate::schedule::Cron;
 pub use environment::Environment;
 pub use requested::{Requested, log_config, requested, requested_by_refused};
 pub use variables::{VARIABLES, Variable};
@@ -87,7 +88,7 @@ pub enum Command {
         yes: bool,
     },
     /// `schedule crontab|kubernetes|systemd`.
-    Schedule(ScheduleConfig),
+    Schedule(Box<ScheduleConfig>),
     /// `completions SHELL`.
     Completions(clap_complete::Shell),
 }
@@ -228,23 +229,24 @@ pub struct LogConfig {
 pub struct ScheduleConfig {
     /// For which scheduler.
     pub scheduler: Scheduler,
-    /// `DATAPASS_PULL_CRON`, not yet checked.
-    pub cron: String,
-    /// The container image, for Kubernetes.
-    pub image: Option<String>,
+    /// `DATAPASS_PULL_CRON`.
+    pub cron: Cron,
     /// The env file to name in the entry.
     pub env_file: Option<PathBuf>,
-    /// The cycle's own deadline, from which the entry's limits follow.
+    /// The cycle's own deadline, in whole seconds, from which the entry's limits follow.
     pub timeout: Duration,
 }
 
 /// A scheduler that an entry can be printed for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scheduler {
     /// A crontab line.
     Crontab,
     /// A `batch/v1` CronJob.
-    Kubernetes,
+    Kubernetes {
+        /// The reference of the container image, which needs no escape in quotes.
+        image: String,
+    },
     /// A service and a timer.
     Systemd,
 }

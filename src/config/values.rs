@@ -190,10 +190,13 @@ pub(super) fn global_id_app(text: &str) -> Result<String, String> {
     }
 }
 
-/// Takes the reference of a container image, without judging more than its characters.
+/// Takes the reference of a container image, without judging more than its characters and that it
+/// is no URL.
 pub(super) fn image(text: &str) -> Result<String, String> {
     let is_known = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/:@".contains(&byte);
-    if text.len() <= 1_000 && text.bytes().all(is_known) {
+    let is_reference =
+        text.starts_with(|c: char| c.is_ascii_alphanumeric()) && !text.contains("//");
+    if is_reference && text.len() <= 1_000 && text.bytes().all(is_known) {
         Ok(text.to_owned())
     } else {
         Err("must be an image, such as registry.example/datapass-pull:1.0".to_owned())
@@ -460,7 +463,17 @@ mod tests {
             (
                 image,
                 &["a", "r.example:5000/a/b:1.0@sha256:00"],
-                &["a b", "a\n", "a\"", "a'", "a#b", "é"],
+                &[
+                    "",
+                    "a b",
+                    "a\n",
+                    "a\"",
+                    "a'",
+                    "a#b",
+                    "é",
+                    "-x",
+                    "https://x/y",
+                ],
             ),
             (
                 |text| plain(text, 5),

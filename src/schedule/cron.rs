@@ -4,6 +4,8 @@
 //! ranges, and steps over a range or `*` (crontab(5)). What only some of them take (`@daily`,
 //! `5/10`, `?`, `L`, a range that wraps) is refused: an entry must not mean something else elsewhere.
 
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// The minutes of a day.
@@ -12,9 +14,9 @@ const MINUTES_PER_DAY: u64 = 24 * 60;
 /// The days that a month has at most, January first.
 const LONGEST_DAYS: [u8; 12] = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
 
-/// An expression: when a cycle starts, in UTC.
+/// An expression: when a cycle starts, in UTC. It is printed in the numbers that every cron reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Cron {
+pub struct Cron {
     pub(super) minutes: Field,
     pub(super) hours: Field,
     pub(super) days: Field,
@@ -90,20 +92,24 @@ const WEEKDAY: Kind = Kind {
     allowed: "0 to 7 (0 and 7 are Sunday) or SUN to SAT",
 };
 
-impl Cron {
-    /// Reads an expression; the error names every bad field and what it may hold.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+impl FromStr for Cron {
+    /// The end of a sentence that begins with the setting's name: every bad field and what it may
+    /// hold, but nothing of a text that is no expression.
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
         let words: Vec<&str> = text.split_ascii_whitespace().collect();
         if words.first().is_some_and(|word| word.starts_with('@')) {
-            return Err(format!(
-                "{text:?} is a nickname, which not every scheduler knows: write five fields, \
-                 such as `0 0 * * *` for @daily"
-            ));
+            return Err(
+                "is a nickname, which not every scheduler knows: write five fields, such as \
+                 `0 0 * * *` for @daily"
+                    .to_owned(),
+            );
         }
         let &[minute, hour, day, month, weekday] = words.as_slice() else {
             return Err(format!(
-                "{text:?} has {} fields, and cron has five (minute, hour, day of month, month, \
-                 day of week; no seconds, no year)",
+                "has {} words, and cron has five fields (minute, hour, day of month, month, day of \
+                 week; no seconds, no year)",
                 words.len()
             ));
         };
@@ -122,7 +128,7 @@ impl Cron {
             read(&WEEKDAY, weekday),
         );
         let (Some(minutes), Some(hours), Some(days), Some(months), Some(weekdays)) = fields else {
-            return Err(problems.join("; "));
+            return Err(format!("has {}", problems.join(", and ")));
         };
         let cron = Self {
             minutes,
@@ -134,20 +140,36 @@ impl Cron {
         cron.check_days()?;
         Ok(cron)
     }
+}
 
+impl fmt::Display for Cron {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fields = [
+            &self.minutes,
+            &self.hours,
+            &self.days,
+            &self.months,
+            &self.weekdays,
+        ];
+        f.write_str(&fields.map(|field| field.text.as_str()).join(" "))
+    }
+}
+
+impl Cron {
     /// Refuses day fields that never match, or that schedulers combine differently.
     fn check_days(&self) -> Result<(), String> {
         use Shape::{Any, Listed, Stepped};
         match (self.days.shape, self.weekdays.shape) {
             // Vixie cron demands both days when a field begins with `*`, Kubernetes either.
             (Stepped, Stepped | Listed) | (Listed, Stepped) => Err(format!(
-                "the day of month `{}` and the day of week `{}` are both set and one has a `*`: \
+                "sets the day of month `{}` and the day of week `{}`, one of them with a `*`: \
                  some schedulers then want both to match, others either; write that field \
                  without `*`, or the other one as `*`",
                 self.days.text, self.weekdays.text
             )),
             (Listed, Any) if !self.has_a_day() => Err(format!(
-                "the day of month `{}` does not exist in the month `{}`: nothing would ever run",
+                "sets the day of month `{}`, which does not exist in the month `{}`: nothing \
+                 would ever run",
                 self.days.text, self.months.text
             )),
             _ => Ok(()),
@@ -159,19 +181,6 @@ impl Cron {
             let longest = LONGEST_DAYS[usize::from(month) - 1];
             self.days.values.iter().any(|&day| day <= longest)
         })
-    }
-
-    /// Writes the five fields in the numbers that every cron reads.
-    pub(super) fn text(&self) -> String {
-        [
-            &self.minutes,
-            &self.hours,
-            &self.days,
-            &self.months,
-            &self.weekdays,
-        ]
-        .map(|field| field.text.as_str())
-        .join(" ")
     }
 
     /// Returns the shortest time that can pass between two starts, at least a minute.
@@ -206,8 +215,8 @@ impl Field {
         for element in text.split(',') {
             let found = kind.element(element).map_err(|why| {
                 format!(
-                    "the {} field {text:?} is not allowed ({why}); allowed: {}, `*`, lists `1,2`, \
-                     ranges `1-5`, steps `*/2` and `1-5/2`",
+                    "a bad {} ({why}; allowed: {}, `*`, lists `1,2`, ranges `1-5`, steps `*/2` and \
+                     `1-5/2`)",
                     kind.name, kind.allowed
                 )
             })?;
@@ -260,11 +269,11 @@ impl Kind {
                 } else {
                     ""
                 };
-                return Err(format!("`{range}` ends before it begins{sunday}"));
+                return Err(format!("a range ends before it begins{sunday}"));
             }
             (first, last)
         } else if step.is_some() {
-            return Err(format!("a step needs a range or `*`, unlike {text:?}"));
+            return Err("a step needs a range or `*`".to_owned());
         } else {
             let value = self.value(range)?;
             (value, value)
@@ -273,7 +282,7 @@ impl Kind {
             None => 1,
             Some(step) => number(step)
                 .filter(|step| (1..=self.max).contains(step))
-                .ok_or_else(|| format!("the step {step:?} is not from 1 to {}", self.max))?,
+                .ok_or_else(|| format!("a step is not from 1 to {}", self.max))?,
         };
         Ok((first..=last).step_by(usize::from(step)))
     }
@@ -286,7 +295,7 @@ impl Kind {
         named
             .or_else(|| number(text))
             .filter(|value| (self.min..=self.max).contains(value))
-            .ok_or_else(|| format!("{text:?} is none of its values"))
+            .ok_or_else(|| "an unknown value".to_owned())
     }
 }
 
@@ -315,7 +324,12 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Cron {
-        Cron::parse(text).unwrap_or_else(|problem| panic!("{text}: {problem}"))
+        text.parse()
+            .unwrap_or_else(|problem| panic!("{text}: {problem}"))
+    }
+
+    fn refused(text: &str) -> String {
+        text.parse::<Cron>().expect_err(text)
     }
 
     #[test]
@@ -354,7 +368,7 @@ mod tests {
         }
         assert_eq!(parse("*,5 * * * *").minutes.values.len(), 60);
         assert_eq!(parse("0 1 * JAN,oct-DEC *").months.values, [1, 10, 11, 12]);
-        assert_eq!(parse("\t0  1 * * *\n").text(), "0 1 * * *");
+        assert_eq!(parse("\t0  1 * * *\n").to_string(), "0 1 * * *");
     }
 
     #[test]
@@ -368,8 +382,8 @@ mod tests {
             ("0 1 1 * 1-7", "0 1 1 * 0-6"),
             ("0 1 * feb,MAR *", "0 1 * 2,3 *"),
         ] {
-            assert_eq!(parse(text).text(), wanted);
-            assert_eq!(parse(wanted).text(), wanted);
+            assert_eq!(parse(text).to_string(), wanted);
+            assert_eq!(parse(wanted).to_string(), wanted);
         }
     }
 
@@ -403,7 +417,7 @@ mod tests {
             ("0 1 * * FRI-SUN", "Sunday at the end is 7"),
             ("0 1 \u{a0} * *", "day of month"),
         ] {
-            let problem = Cron::parse(text).expect_err(text);
+            let problem = refused(text);
             assert!(problem.contains(names), "{text}: {problem}");
             assert!(problem.contains("allowed: "), "{text}: {problem}");
         }
@@ -411,18 +425,18 @@ mod tests {
 
     #[test]
     fn every_bad_field_is_named() {
-        let problem = Cron::parse("60 24 * 13 *").expect_err("three problems");
-        for name in ["minute", "hour", "month field"] {
-            assert!(problem.contains(name), "{problem}");
+        let problem = refused("60 24 * 13 *");
+        for name in ["minute", "hour", "month"] {
+            assert!(problem.contains(&format!("a bad {name} ")), "{problem}");
         }
     }
 
     #[test]
     fn nicknames_and_other_counts_of_fields_are_refused_with_the_reason() {
-        let problem = Cron::parse("@daily").expect_err("a nickname");
+        let problem = refused("@daily");
         assert!(problem.contains("nickname"), "{problem}");
         for text in ["", "*", "0 1 * *", "0 0 1 * * *", "0 0 1 * * * 2027"] {
-            let problem = Cron::parse(text).expect_err(text);
+            let problem = refused(text);
             assert!(problem.contains("cron has five"), "{text}: {problem}");
         }
     }
@@ -430,15 +444,15 @@ mod tests {
     #[test]
     fn days_that_never_come_or_that_schedulers_disagree_on_are_refused() {
         for text in ["0 1 30 2 *", "0 1 31 4,6,9,NOV *", "0 1 30-31 FEB *"] {
-            let problem = Cron::parse(text).expect_err(text);
+            let problem = refused(text);
             assert!(problem.contains("does not exist"), "{problem}");
         }
         parse("0 1 29 2 *");
         // Either day: the Mondays of February remain.
         parse("0 1 30 2 MON");
         for text in ["0 1 */2 * MON", "0 1 1 * */2", "0 1 */2 * */2"] {
-            let problem = Cron::parse(text).expect_err(text);
-            assert!(problem.contains("both set"), "{problem}");
+            let problem = refused(text);
+            assert!(problem.contains("others either"), "{problem}");
         }
         parse("0 1 */2 * *");
         parse("0 1 */1 * MON");

@@ -26,9 +26,8 @@ pub(super) fn entry(cron: &Cron, binary: &str, env_file: &str) -> Result<String,
             command.len()
         ));
     }
-    let times = cron.text();
     Ok(format!(
-        "# datapass-pull, one cycle at: {times} (UTC)\n\
+        "# datapass-pull, one cycle at: {cron} (UTC)\n\
          #\n\
          # For the crontab of a user who may read {env_file}: crontab -e\n\
          # In /etc/crontab or /etc/cron.d, write that user's name before the command.\n\
@@ -42,7 +41,7 @@ pub(super) fn entry(cron: &Cron, binary: &str, env_file: &str) -> Result<String,
          # to the owner or to MAILTO.\n\
          # Status 2 (transient) is tried again after {} seconds; every other status ends it.\n\
          CRON_TZ=UTC\n\
-         {times} {command}\n",
+         {cron} {command}\n",
         waits.join(", "),
     ))
 }
@@ -87,7 +86,7 @@ mod tests {
 
     fn entry_of(cron: &str, binary: &str) -> Result<String, String> {
         entry(
-            &Cron::parse(cron).expect("cron"),
+            &cron.parse().expect("cron"),
             binary,
             "/etc/datapass-pull.env",
         )

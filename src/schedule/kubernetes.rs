@@ -2,10 +2,8 @@
 //!
 //! For Kubernetes 1.29 and later, where every field used here is on by default.
 
-use std::time::Duration;
-
 use super::cron::Cron;
-use super::{RETRIES, span, whole_seconds};
+use super::{RETRIES, span};
 
 /// The Job controller's waits before tries two to six: 10 s, doubled each time.
 const BACKOFF_SECONDS: u64 = 10 + 20 + 40 + 80 + 160;
@@ -16,30 +14,11 @@ const GRACE_SECONDS: u64 = 30;
 /// What a pod may take beyond the cycle's deadline: a node, the image, the start, a last report.
 const POD_ROOM_SECONDS: u64 = 60;
 
-/// Checks `--image` and returns it.
-pub(super) fn image(image: Option<&str>) -> Result<&str, String> {
-    let image = image.unwrap_or_default();
-    let part = |c: char| c.is_ascii_alphanumeric() || "._-/:@".contains(c);
-    let named = image.starts_with(|c: char| c.is_ascii_alphanumeric()) && !image.contains("//");
-    if named && image.chars().all(part) {
-        return Ok(image);
-    }
-    Err(format!(
-        "--image {}: a CronJob needs the reference of a container image, such as \
-         registry.example/datapass-pull:1.0 (letters, digits and . _ - / : @)",
-        if image.is_empty() {
-            "is missing".to_owned()
-        } else {
-            format!("{image:?} is not one")
-        }
-    ))
-}
-
 /// Returns the manifest, explained in lines of `##`: what begins with `# ` is YAML to be switched on.
 ///
-/// `image` comes from [`image`], so it needs no escape in quotes.
-pub(super) fn entry(cron: &Cron, image: &str, timeout: Duration) -> String {
-    let job = |arguments| job(arguments, image, whole_seconds(timeout));
+/// `image` needs no escape in quotes.
+pub(super) fn entry(cron: &Cron, image: &str, timeout_seconds: u64) -> String {
+    let job = |arguments| job(arguments, image, timeout_seconds);
     let cycle = indent(&job(r#"["pull"]"#), "      ");
     let migrate = one_off(
         "datapass-pull-migrate",
@@ -51,7 +30,6 @@ pub(super) fn entry(cron: &Cron, image: &str, timeout: Duration) -> String {
         "Lists again from --since: an age (7d), a date, or a time with its offset",
         &job(r#"["pull", "--since", "7d"]"#),
     );
-    let schedule = cron.text();
     format!(
         r#"## Kubernetes 1.29 or later. It needs, in the same namespace:
 ##   kubectl create configmap datapass-pull --from-env-file=FILE
@@ -64,7 +42,7 @@ metadata:
   labels:
     app.kubernetes.io/name: datapass-pull
 spec:
-  schedule: "{schedule}"
+  schedule: "{cron}"
   timeZone: Etc/UTC
   # Two runs at once would be safe, and no use
   concurrencyPolicy: Forbid
@@ -191,26 +169,4 @@ fn indent(text: &str, prefix: &str) -> String {
     text.lines()
         .map(|line| format!("{prefix}{line}\n"))
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn images_are_checked() {
-        for good in [
-            "a",
-            "registry.example:5000/x/datapass-pull:1.0",
-            "x@sha256:0123abcd",
-        ] {
-            assert_eq!(image(Some(good)), Ok(good));
-        }
-        for bad in ["", "a b", "a\"b", "-x", "a\nb", "é", "a#b", "https://x/y"] {
-            let problem = image(Some(bad)).expect_err(bad);
-            assert!(problem.contains("--image"), "{problem}");
-            assert!(!problem.contains('\n'), "{problem}");
-        }
-        assert!(image(None).expect_err("none").contains("is missing"));
-    }
 }

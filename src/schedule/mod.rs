@@ -10,11 +10,10 @@ mod kubernetes;
 mod systemd;
 
 use std::path::{self, Path};
-use std::time::Duration;
 
 use crate::config::{ScheduleConfig, Scheduler};
 use crate::error::{Failure, Reason, Result, Stage};
-use cron::Cron;
+pub use cron::Cron;
 
 /// Where the settings are when no `--env-file` was given.
 const DEFAULT_ENV_FILE: &str = "/etc/datapass-pull.env";
@@ -24,23 +23,15 @@ const RETRIES: u64 = 5;
 
 /// Returns the entry's text, which ends with a newline.
 ///
-/// `binary` is the absolute path of the program; a container has its own and takes
-/// [`ScheduleConfig::image`] instead.
+/// `binary` is the absolute path of the program; a container has its own.
 ///
 /// # Errors
-/// [`Reason::Configuration`] for an expression that is not cron's or that the scheduler cannot
-/// express, and for a path that cannot be written into the entry; [`Reason::Usage`] when it is
-/// `--image` that is missing or bad.
-pub fn entry(config: &ScheduleConfig, binary: &Path) -> Result<String, Failure> {
-    let cron =
-        Cron::parse(&config.cron).map_err(|problem| format!("DATAPASS_PULL_CRON: {problem}"));
-    if config.scheduler == Scheduler::Kubernetes {
-        return match (cron, kubernetes::image(config.image.as_deref())) {
-            (Ok(cron), Ok(image)) => Ok(kubernetes::entry(&cron, image, config.timeout)),
-            (Err(cron), Err(image)) => Err(refused(format!("{cron}; {image}"))),
-            (Err(cron), Ok(_)) => Err(refused(cron)),
-            (Ok(_), Err(image)) => Err(Failure::new(Stage::Prepare, Reason::Usage, image)),
-        };
+/// [`Reason::Configuration`] for times that the scheduler cannot express, and for a path that cannot
+/// be written into the entry.
+pub fn entry(config: &ScheduleConfig, binary: &Path) -> Result<String> {
+    let (cron, timeout_seconds) = (&config.cron, config.timeout.as_secs());
+    if let Scheduler::Kubernetes { image } = &config.scheduler {
+        return Ok(kubernetes::entry(cron, image, timeout_seconds));
     }
 
     let binary = plain_path("The program's path", binary)?;
@@ -56,11 +47,9 @@ pub fn entry(config: &ScheduleConfig, binary: &Path) -> Result<String, Failure> 
         .with_source(error)
     })?;
     let env_file = plain_path("--env-file", &env_file)?;
-    let cron = cron.map_err(refused)?;
-    let entry = if config.scheduler == Scheduler::Crontab {
-        crontab::entry(&cron, binary, env_file)
-    } else {
-        systemd::entry(&cron, binary, env_file, config.timeout)
+    let entry = match config.scheduler {
+        Scheduler::Systemd => systemd::entry(cron, binary, env_file, timeout_seconds),
+        _ => crontab::entry(cron, binary, env_file),
     };
     entry.map_err(refused)
 }
@@ -91,25 +80,17 @@ fn span(seconds: u64) -> String {
     }
 }
 
-/// Returns a cycle's deadline in whole seconds, rounded up, and small enough to multiply.
-fn whole_seconds(timeout: Duration) -> u64 {
-    let rounded = timeout
-        .as_secs()
-        .saturating_add(u64::from(timeout.subsec_nanos() > 0));
-    rounded.min(u64::from(u32::MAX))
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
+    use std::time::Duration;
 
     use super::*;
 
     fn config(scheduler: Scheduler) -> ScheduleConfig {
         ScheduleConfig {
             scheduler,
-            cron: "0 1 * * *".into(),
-            image: None,
+            cron: "0 1 * * *".parse().expect("cron"),
             env_file: None,
             timeout: Duration::from_secs(900),
         }
@@ -120,32 +101,10 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_image_is_a_usage_error() {
-        let failure = failure(&config(Scheduler::Kubernetes), "/bin/x");
-        assert_eq!(failure.reason, Reason::Usage);
-        assert!(failure.message.contains("--image"), "{}", failure.message);
-    }
-
-    #[test]
-    fn a_bad_expression_and_a_missing_image_are_named_together() {
-        let mut config = config(Scheduler::Kubernetes);
-        config.cron = "0 24 * * *".into();
-        let failure = failure(&config, "/bin/x");
-        assert_eq!(failure.reason, Reason::Configuration);
-        for part in ["DATAPASS_PULL_CRON", "hour", "0 to 23", "--image"] {
-            assert!(
-                failure.message.contains(part),
-                "{part}: {}",
-                failure.message
-            );
-        }
-    }
-
-    #[test]
     fn paths_that_cannot_be_written_are_refused() {
         for scheduler in [Scheduler::Crontab, Scheduler::Systemd] {
             for binary in ["bin/x", "/bin/x\ny", "/bin/x ", "/bin/\u{7f}"] {
-                let failure = failure(&config(scheduler), binary);
+                let failure = failure(&config(scheduler.clone()), binary);
                 assert_eq!(failure.reason, Reason::Configuration, "{binary:?}");
                 assert!(!failure.message.contains('\n'), "{:?}", failure.message);
             }
@@ -168,7 +127,5 @@ mod tests {
     fn spans_read_back() {
         assert_eq!(span(900), "15m");
         assert_eq!(span(90), "90s");
-        assert_eq!(whole_seconds(Duration::from_millis(1500)), 2);
-        assert_eq!(whole_seconds(Duration::MAX), u64::from(u32::MAX));
     }
 }

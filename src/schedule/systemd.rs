@@ -2,10 +2,8 @@
 //!
 //! Settings are those of systemd 247 (Debian 11) and later.
 
-use std::time::Duration;
-
 use super::cron::{Cron, Shape, compact};
-use super::{RETRIES, span, whole_seconds};
+use super::{RETRIES, span};
 
 /// What a start may take beyond the cycle's own deadline: the start itself, a last report.
 const START_ROOM_SECONDS: u64 = 60;
@@ -27,16 +25,15 @@ pub(super) fn entry(
     cron: &Cron,
     binary: &str,
     env_file: &str,
-    timeout: Duration,
+    timeout_seconds: u64,
 ) -> Result<String, String> {
     let calendar = on_calendar(cron)?;
     let program = program(binary)?;
     let env_file = glob_free(env_file)?;
-    let timeout = whole_seconds(timeout);
-    let pace = Pace::new(cron, timeout);
+    let pace = Pace::new(cron, timeout_seconds);
 
-    let cycle = span(timeout);
-    let start_timeout = span(timeout + START_ROOM_SECONDS);
+    let cycle = span(timeout_seconds);
+    let start_timeout = span(timeout_seconds + START_ROOM_SECONDS);
     let starts = RETRIES + 1;
     let limit = span(pace.limit_interval_seconds);
     let restart = span(pace.restart_seconds);
@@ -48,7 +45,6 @@ pub(super) fn entry(
     } else {
         "yes"
     };
-    let times = cron.text();
     Ok(format!(
         "\
 # /etc/systemd/system/datapass-pull.service
@@ -108,7 +104,7 @@ SystemCallFilter=~@privileged
 Description=When validated DataPass requests are pulled
 
 [Timer]
-# The five fields of cron: {times}
+# The five fields of cron: {cron}
 OnCalendar={calendar}
 # A start that was missed while the machine was off is made up for
 Persistent=true
@@ -154,10 +150,9 @@ impl Pace {
 fn on_calendar(cron: &Cron) -> Result<String, String> {
     if cron.days.shape == Shape::Listed && cron.weekdays.shape == Shape::Listed {
         return Err(format!(
-            "DATAPASS_PULL_CRON: `{}` sets the day of month and the day of week; cron then runs on \
+            "DATAPASS_PULL_CRON: `{cron}` sets the day of month and the day of week; cron then runs on \
              either day and systemd only where both agree, so no timer says the same: set one of \
-             them to `*`",
-            cron.text()
+             them to `*`"
         ));
     }
     let number = |values: &[u8], all: usize| {
@@ -225,7 +220,7 @@ mod tests {
     use super::*;
 
     fn cron(text: &str) -> Cron {
-        Cron::parse(text).expect(text)
+        text.parse().expect(text)
     }
 
     #[test]
@@ -301,7 +296,7 @@ mod tests {
 
     #[test]
     fn a_program_in_a_home_can_be_reached() {
-        let entry = |binary| entry(&cron("0 1 * * *"), binary, "/e", Duration::from_secs(1));
+        let entry = |binary| entry(&cron("0 1 * * *"), binary, "/e", 1);
         let text = entry("/home/x/.cargo/bin/datapass-pull").expect("an entry");
         assert!(text.contains("ProtectHome=read-only\n"), "{text}");
         let text = entry("/usr/local/bin/datapass-pull").expect("an entry");

@@ -28,8 +28,7 @@ const TIMEOUT: Duration = Duration::from_secs(900);
 fn config(scheduler: Scheduler) -> ScheduleConfig {
     ScheduleConfig {
         scheduler,
-        cron: "0 1 * * *".into(),
-        image: Some("registry.example:5000/etalab/datapass-pull:1.0@sha256:0123".into()),
+        cron: "0 1 * * *".parse().expect("cron"),
         env_file: None,
         timeout: TIMEOUT,
     }

@@ -50,7 +50,7 @@ fn elapses(calendar: &str, base: DateTime<Utc>, count: usize) -> Vec<DateTime<Ut
 /// Compares the timer of an expression with what another cron library makes of it.
 fn assert_same_times(cron: &str) {
     let mut config = config(Scheduler::Systemd);
-    config.cron = cron.into();
+    config.cron = cron.parse().expect(cron);
     let printed = entry(&config, Path::new("/bin/sh"));
     let calendar = setting(&units(&printed)[1].1, "OnCalendar").to_owned();
     // The eve of a leap day, and a Monday.

@@ -15,6 +15,14 @@ const VALIDATOR: &str = "kubernetes-validate==1.37.0";
 /// The oldest version that the entry is for, the one where its failure policy is stable, the newest.
 const KUBERNETES_VERSIONS: [&str; 3] = ["1.29", "1.31", "1.37"];
 
+const IMAGE: &str = "registry.example:5000/etalab/datapass-pull:1.0@sha256:0123";
+
+fn kubernetes() -> Scheduler {
+    Scheduler::Kubernetes {
+        image: IMAGE.to_owned(),
+    }
+}
+
 /// Returns whether the validator accepts the manifest, with what it said.
 fn validate(manifest: &str, version: &str) -> (bool, String) {
     let file = tempfile::Builder::new()
@@ -49,7 +57,7 @@ pub(super) fn documents(manifest: &str) -> Vec<Value> {
 }
 
 fn manifest() -> String {
-    entry(&config(Scheduler::Kubernetes), Path::new("/unused"))
+    entry(&config(kubernetes()), Path::new("/unused"))
 }
 
 pub(super) fn uncommented(manifest: &str) -> String {
@@ -123,8 +131,8 @@ pub(super) fn job(document: &Value) -> &Value {
 
 #[test]
 fn the_cron_job_starts_once_and_at_the_right_time() {
-    let mut config = config(Scheduler::Kubernetes);
-    config.cron = "*/20 8-18 * JAN-MAR 5-7".into();
+    let mut config = config(kubernetes());
+    config.cron = "*/20 8-18 * JAN-MAR 5-7".parse().unwrap();
     let manifest = entry(&config, Path::new("/unused"));
     let cron_job = &documents(&manifest)[0]["spec"];
     assert_eq!(cron_job["schedule"], "*/20 8-18 * 1-3 0,5,6");
@@ -179,10 +187,7 @@ fn the_rules_of_every_job_fit_together() {
             container["terminationMessagePolicy"],
             "FallbackToLogsOnError"
         );
-        assert_eq!(
-            container["image"],
-            config(Scheduler::Kubernetes).image.as_deref().unwrap()
-        );
+        assert_eq!(container["image"], IMAGE);
         check_restricted(pod, container);
         check_secrets(pod, container);
     }

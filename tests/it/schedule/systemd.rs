@@ -186,7 +186,7 @@ fn a_frequent_timer_does_not_hit_the_start_limit() {
         ("0 * * * *", 3600),
     ] {
         let mut config = config(Scheduler::Systemd);
-        config.cron = cron.into();
+        config.cron = cron.parse().expect(cron);
         let printed = entry(&config, Path::new("/bin/sh"));
         let units = units(&printed);
         let interval = seconds(setting(&units[0].1, "StartLimitIntervalSec"));
