@@ -4,19 +4,8 @@
 //! at once do it once. The numbered files of `sql/migrations` are applied by refinery and recorded
 //! in `datapass_pull_migrations`. Before that, tables that exist get what they lack
 //! (`adopt`); to rename or retype a column there needs `yes`, since a table
-//! that does not have our shape was made or changed by others.
-//!
-//! # Beside a running Rails application
-//!
-//! Renaming `external_request_id` breaks a Rails process that knows the old name: Rails reads the
-//! columns once, at its start. So, in this order:
-//! 1. release Rails code that works with either name, as by
-//!    `alias_attribute :datapass_authorization_id, :external_request_id` in the model when
-//!    `column_names` has the old one, and that no longer pulls by itself;
-//! 2. let running jobs end, and run `datapass-pull migrate` to see the statements;
-//! 3. run `datapass-pull migrate --yes`, and restart the Rails processes at once;
-//! 4. run `bin/rails db:schema:dump` and commit the result, so that new databases agree;
-//! 5. schedule `datapass-pull`; drop the alias in a later release.
+//! that does not have our shape was made or changed by others. The README's "Beside a running Rails
+//! application" says in which order that is safe.
 //!
 //! Each statement waits at most five seconds for its lock. A busy table makes `migrate` fail as
 //! transient, with nothing changed, instead of holding up the requests behind it.
