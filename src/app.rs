@@ -140,14 +140,8 @@ fn dispatch(Config { command, log }: Config) -> Exit {
             let shows_progress = !config.quiet && log.format == Format::Text;
             pull(*config, shows_progress)
         }
-        Command::Migrate { print: true, .. } | Command::Migrate { database: None, .. } => {
-            answer(|_| Ok(migrate::print()))
-        }
-        Command::Migrate {
-            database: Some(database),
-            yes,
-            ..
-        } => answer(move |budget| {
+        Command::MigratePrint => answer(|_| Ok(migrate::print())),
+        Command::Migrate { database, yes } => answer(move |budget| {
             let mut store = Store::new(&database, budget)?;
             let lines = migrate::migrate(store.client(Stage::Prepare)?, yes)?;
             Ok(lines.iter().map(|line| format!("{line}\n")).collect())

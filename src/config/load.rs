@@ -93,14 +93,9 @@ impl Loader<'_> {
                     format: format?,
                 }
             }
-            Some(cli::Command::Migrate { print: true, yes }) => Command::Migrate {
-                database: None,
-                print: true,
-                yes,
-            },
+            Some(cli::Command::Migrate { print: true, .. }) => Command::MigratePrint,
             Some(cli::Command::Migrate { print: false, yes }) => Command::Migrate {
-                database: Some(self.database()?),
-                print: false,
+                database: self.database()?,
                 yes,
             },
             Some(cli::Command::Rejected {

@@ -406,19 +406,11 @@ fn commands_carry_what_was_asked() {
     ));
     assert!(matches!(
         command("migrate"),
-        Command::Migrate {
-            database: Some(_),
-            print: false,
-            yes: false
-        }
+        Command::Migrate { yes: false, .. }
     ));
     assert!(matches!(
         command("migrate --print --yes"),
-        Command::Migrate {
-            database: None,
-            print: true,
-            yes: true
-        }
+        Command::MigratePrint
     ));
     let Command::RejectedAccept { id, reason, .. } = command("rejected accept D5 --reason seen")
     else {

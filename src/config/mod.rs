@@ -44,12 +44,12 @@ pub enum Command {
         /// The form of the answer.
         format: Format,
     },
+    /// Shows the SQL of `migrate`.
+    MigratePrint,
     /// Makes or upgrades the tables.
     Migrate {
-        /// Where the tables are; absent with `--print`, which needs none.
-        database: Option<DatabaseConfig>,
-        /// Shows the SQL instead.
-        print: bool,
+        /// Where the tables are.
+        database: DatabaseConfig,
         /// Allows to rename or retype columns of tables that others made.
         yes: bool,
     },
@@ -138,7 +138,7 @@ pub struct Reports {
 pub struct UpstreamConfig {
     /// The whole token URL.
     pub auth_url: Url,
-    /// The base that `/demandes` is appended to, without a trailing slash.
+    /// The base of the API, without a slash at the end of its path.
     pub api_base_url: Url,
     /// The OAuth client.
     pub client_id: String,
@@ -148,6 +148,15 @@ pub struct UpstreamConfig {
     pub ca_file: Option<PathBuf>,
     /// The kind of request that is pulled.
     pub definition_id: String,
+}
+
+impl UpstreamConfig {
+    /// Returns the address of what the API calls so, such as `demandes`.
+    pub fn resource(&self, name: &str) -> String {
+        // A base without a path is printed with the slash of the root.
+        let base = self.api_base_url.as_str().trim_end_matches('/');
+        format!("{base}/{name}")
+    }
 }
 
 /// Where PostgreSQL is: the text of `DATABASE_URL`, already known to parse.

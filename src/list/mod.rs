@@ -241,10 +241,7 @@ impl Source for Session {
     fn page(&self, ask: Ask) -> Result<Page> {
         let Ask { number, offset, .. } = ask;
         let upstream = self.upstream();
-        let url = format!(
-            "{}/demandes",
-            upstream.api_base_url.as_str().trim_end_matches('/')
-        );
+        let url = upstream.resource("demandes");
         let query = [
             ("state[]", "validated"),
             ("limit", &ask.limit.to_string()),
@@ -300,10 +297,7 @@ pub fn right(session: &Session) -> Result<Right, HttpError> {
         id: String,
     }
     let upstream = session.upstream();
-    let url = format!(
-        "{}/definitions",
-        upstream.api_base_url.as_str().trim_end_matches('/')
-    );
+    let url = upstream.resource("definitions");
     let definitions: Vec<Definition> = session.get(
         "GET /definitions",
         None,
