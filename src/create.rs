@@ -32,6 +32,8 @@ const CLOSE_REJECTIONS: &str = include_str!("../sql/close_rejections.sql");
 /// How many rows one statement inserts: enough to amortize the round trip, small enough to be sent
 /// without a pause.
 const BATCH_ROWS: usize = 2_000;
+/// How many public ids one statement looks up: an answer is held twice for as long as it is read.
+const BATCH_LOOKUPS: usize = 10_000;
 
 /// Reads the rejections to try again, and the decisions.
 pub fn tracked(tx: &mut Tx<'_>) -> Result<Tracked, TxError> {
@@ -132,12 +134,16 @@ fn existing(
         .chain(&plan.earlier)
         .filter_map(Listed::public_id)
         .collect();
-    let rows = tx.rows(
-        "look for existing rows",
-        EXISTING_ROWS,
-        &[(&public_ids, Type::TEXT_ARRAY)],
-    )?;
-    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    let mut existing = HashMap::new();
+    for batch in public_ids.chunks(BATCH_LOOKUPS) {
+        let rows = tx.rows(
+            "look for existing rows",
+            EXISTING_ROWS,
+            &[(&batch, Type::TEXT_ARRAY)],
+        )?;
+        existing.extend(rows.iter().map(|row| (row.get(0), row.get(1))));
+    }
+    Ok(existing)
 }
 
 /// An entry that gets a row.

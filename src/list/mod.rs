@@ -7,7 +7,7 @@
 pub mod decode;
 pub mod paging;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque, hash_map};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
@@ -82,7 +82,9 @@ pub fn list(
     let mut paging = Paging::new(limit, concurrency, expected_rows);
     let mut fetcher = Fetcher::start(source, concurrency)?;
     let mut asked = 0;
-    let mut elements: HashMap<Key, Element> = HashMap::new();
+    let mut elements: Vec<Element> = Vec::new();
+    // Where the last one with a key is: an entry may be listed again while it changes.
+    let mut places: HashMap<Key, usize> = HashMap::new();
     let mut clock = None;
     let mut pages = 0;
     while !paging.is_complete() {
@@ -99,11 +101,18 @@ pub fn list(
         clock.get_or_insert_with(|| upstream_clock(page.meta));
         pages += 1;
         if paging.judge(&page.elements).map_err(unproved)? {
-            let ours = page
-                .elements
-                .into_iter()
-                .filter(|element| element.entry.is_some());
-            elements.extend(ours.map(|element| (element.key.clone(), element)));
+            for element in page.elements {
+                if element.entry.is_none() {
+                    continue;
+                }
+                match places.entry(element.key.clone()) {
+                    hash_map::Entry::Occupied(place) => elements[*place.get()] = element,
+                    hash_map::Entry::Vacant(place) => {
+                        place.insert(elements.len());
+                        elements.push(element);
+                    }
+                }
+            }
         }
         if paging.in_flight() == 0 {
             fetcher.forget();
@@ -119,7 +128,6 @@ pub fn list(
             drift_rewinds: paging.drift_rewinds(),
         });
     }
-    let elements = elements.into_values().collect();
     Ok(Listing {
         elements,
         clock: clock.unwrap_or_else(Utc::now),
