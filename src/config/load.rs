@@ -13,7 +13,8 @@ use super::loader::Loader;
 use super::requested::FORMATS;
 use super::{
     Command, Config, DatabaseConfig, Enqueue, Format, JobArgument, JobConfig, LogConfig,
-    PullConfig, Reports, ScheduleConfig, Scheduler, SentryConfig, UpstreamConfig, values,
+    PullConfig, Reports, ScheduleConfig, Scheduler, SentryConfig, UpstreamConfig, addresses,
+    values,
 };
 use crate::cli::{self, Cli, CycleArgs, GlobalArgs};
 use crate::error::{Result, Stage};
@@ -185,8 +186,10 @@ impl Loader<'_> {
     }
 
     fn upstream(&mut self, http: bool) -> Option<UpstreamConfig> {
-        let auth_url = self.required("DATAPASS_AUTH_URL", |text| values::auth_url(text, http));
-        let base_url = self.required("DATAPASS_API_BASE_URL", |text| values::base_url(text, http));
+        let auth_url = self.required("DATAPASS_AUTH_URL", |text| addresses::web_url(text, http));
+        let base_url = self.required("DATAPASS_API_BASE_URL", |text| {
+            addresses::base_url(text, http)
+        });
         let client_id = self.required("DATAPASS_CLIENT_ID", |text| values::plain(text, 4_096));
         let client_secret = self.secret(
             "DATAPASS_CLIENT_SECRET",
@@ -194,7 +197,7 @@ impl Loader<'_> {
             |text| values::plain(text, usize::MAX),
         );
         let ca_file = self.setting("DATAPASS_CA_FILE", None, |path| {
-            values::root_certificates(PathBuf::from(path))
+            addresses::root_certificates(PathBuf::from(path))
         });
         let definition_id = self.definition_id();
         Some(UpstreamConfig {
@@ -217,7 +220,7 @@ impl Loader<'_> {
     }
 
     fn database(&mut self) -> Option<DatabaseConfig> {
-        let url = self.secret("DATABASE_URL", "DATABASE_URL_FILE", values::database_url)?;
+        let url = self.secret("DATABASE_URL", "DATABASE_URL_FILE", addresses::database_url)?;
         Some(DatabaseConfig { url })
     }
 
@@ -261,7 +264,7 @@ impl Loader<'_> {
     }
 
     fn sentry(&mut self, http: bool) -> Option<SentryConfig> {
-        let dsn = self.text("SENTRY_DSN", None, |text| values::sentry_dsn(text, http));
+        let dsn = self.text("SENTRY_DSN", None, |text| addresses::sentry_dsn(text, http));
         let environment = self.text("SENTRY_ENVIRONMENT", None, |text| values::plain(text, 64));
         Some(SentryConfig {
             dsn: SecretString::from(dsn?),

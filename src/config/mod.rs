@@ -1,5 +1,6 @@
 //! Validated settings: flag over environment over `--env-file`, every problem named at once.
 
+mod addresses;
 mod environment;
 mod load;
 mod loader;
@@ -14,10 +15,11 @@ use chrono::{DateTime, Utc};
 use secrecy::SecretString;
 use url::Url;
 
-use crate::schedule::Cron;
 pub use environment::Environment;
 pub use requested::{Requested, log_config, requested, requested_by_refused};
 pub use variables::{VARIABLES, Variable};
+
+use crate::schedule::Cron;
 
 /// What the user asked for, with the settings that it needs and no others.
 #[derive(Debug)]

@@ -3,10 +3,14 @@
 //! Every type has a private field, is made by parsing, and is printed back as the same text. A
 //! refused value is told by its rule alone ([`Invalid`]), since the value may be personal data.
 
+mod perimeter;
+
 use std::fmt;
 use std::str::FromStr;
 
 use chrono::{DateTime, NaiveDate, Utc};
+
+pub use perimeter::{CommuneCode, Entity, EntityType, Perimeter};
 
 /// The rule that a text breaks; never the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -167,167 +171,6 @@ impl fmt::Display for ScholarshipLevel {
     }
 }
 
-/// The INSEE code of a commune: five characters, `^([013-9]\d|2[AB1-9])\d{3}$`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct CommuneCode([u8; 5]);
-
-impl CommuneCode {
-    /// Returns the text.
-    pub fn as_str(&self) -> &str {
-        // Five bytes of ASCII, by construction.
-        std::str::from_utf8(&self.0).unwrap_or_default()
-    }
-}
-
-impl FromStr for CommuneCode {
-    type Err = Invalid;
-
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        let code: [u8; 5] = text
-            .as_bytes()
-            .try_into()
-            .map_err(|_| Invalid("not a commune code"))?;
-        match code {
-            [b'0' | b'1' | b'3'..=b'9', b'0'..=b'9', rest @ ..]
-            | [b'2', b'A' | b'B' | b'1'..=b'9', rest @ ..]
-                if rest.iter().all(u8::is_ascii_digit) =>
-            {
-                Ok(Self(code))
-            }
-            _ => Err(Invalid("not a commune code")),
-        }
-    }
-}
-
-impl fmt::Display for CommuneCode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// The kind of an [`Entity`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum EntityType {
-    /// `commune`.
-    Commune,
-    /// `departement`.
-    Departement,
-    /// `region`.
-    Region,
-}
-
-impl EntityType {
-    /// Returns the text.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Commune => "commune",
-            Self::Departement => "departement",
-            Self::Region => "region",
-        }
-    }
-}
-
-impl FromStr for EntityType {
-    type Err = Invalid;
-
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        match text {
-            "commune" => Ok(Self::Commune),
-            "departement" => Ok(Self::Departement),
-            "region" => Ok(Self::Region),
-            _ => Err(Invalid("unknown")),
-        }
-    }
-}
-
-impl fmt::Display for EntityType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// A commune, departement or region, by its INSEE code.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Entity {
-    kind: EntityType,
-    code: Box<str>,
-}
-
-impl Entity {
-    /// Reads the code of an entity of this kind: `69123` or `2A004` for a commune; `01` to `95`
-    /// without `20`, `2A`, `2B`, `971` … for a departement; two digits for a region.
-    pub fn new(kind: EntityType, code: &str) -> Result<Self, Invalid> {
-        match kind {
-            EntityType::Commune => {
-                code.parse::<CommuneCode>()?;
-            }
-            EntityType::Departement if !is_departement(code) => {
-                return Err(Invalid("not a departement code"));
-            }
-            EntityType::Region if code.len() != 2 || !code.bytes().all(|b| b.is_ascii_digit()) => {
-                return Err(Invalid("not a region code"));
-            }
-            EntityType::Departement | EntityType::Region => {}
-        }
-        Ok(Self {
-            kind,
-            code: code.into(),
-        })
-    }
-
-    /// Returns what it is.
-    pub fn kind(&self) -> EntityType {
-        self.kind
-    }
-
-    /// Returns its INSEE code.
-    pub fn code(&self) -> &str {
-        &self.code
-    }
-}
-
-/// Tells whether this is the code of a departement or of an overseas collectivity (INSEE, Code
-/// officiel géographique).
-fn is_departement(code: &str) -> bool {
-    match code.as_bytes() {
-        b"2A" | b"2B" => true,
-        b"00" | b"20" => false,
-        [b'0'..=b'8', b'0'..=b'9'] | [b'9', b'0'..=b'5'] => true,
-        [b'9', b'7', b'1'..=b'8'] | [b'9', b'8', b'4' | b'6'..=b'9'] => true,
-        _ => false,
-    }
-}
-
-/// Where an authorization holds: an entity, communes typed by hand, or both; never nothing.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Perimeter {
-    entity: Option<Entity>,
-    communes: Box<[CommuneCode]>,
-}
-
-impl Perimeter {
-    /// Joins both parts; at least one must be there.
-    pub fn new(entity: Option<Entity>, communes: Vec<CommuneCode>) -> Result<Self, Invalid> {
-        if entity.is_none() && communes.is_empty() {
-            return Err(Invalid("missing"));
-        }
-        Ok(Self {
-            entity,
-            communes: communes.into(),
-        })
-    }
-
-    /// Returns the entity.
-    pub fn entity(&self) -> Option<&Entity> {
-        self.entity.as_ref()
-    }
-
-    /// Returns the communes typed by hand, in their order.
-    pub fn communes(&self) -> &[CommuneCode] {
-        &self.communes
-    }
-}
-
 /// Reads an instant: RFC 3339, or ISO 8601 with an offset such as `+0200` or `+02`.
 ///
 /// An offset is required. The instant is cut to microseconds and a leap second becomes the next
@@ -357,12 +200,12 @@ pub fn parse_date(text: &str) -> Result<NaiveDate, Invalid> {
 mod tests {
     use super::*;
 
-    fn refused<T: FromStr<Err = Invalid> + fmt::Debug>(text: &str) -> &'static str {
+    pub(super) fn refused<T: FromStr<Err = Invalid> + fmt::Debug>(text: &str) -> &'static str {
         text.parse::<T>().expect_err("it should be refused").0
     }
 
     #[track_caller]
-    fn kept<T: FromStr<Err = Invalid> + fmt::Display>(text: &str) {
+    pub(super) fn kept<T: FromStr<Err = Invalid> + fmt::Display>(text: &str) {
         let parsed = text.parse::<T>().map(|value| value.to_string());
         assert_eq!(parsed.as_deref(), Ok(text));
     }
@@ -427,41 +270,6 @@ mod tests {
         for text in ["", "0", "0bis", "0BIS", "8", " 1", "01"] {
             assert_eq!(refused::<ScholarshipLevel>(text), "unknown", "{text}");
         }
-    }
-
-    #[test]
-    fn perimeters() {
-        for text in ["69123", "2A004", "2B033", "97105", "01001"] {
-            kept::<CommuneCode>(text);
-        }
-        for text in [
-            "", "6912", "691234", "20123", "2C123", "6A123", "2A00x", "6912é",
-        ] {
-            assert_eq!(refused::<CommuneCode>(text), "not a commune code", "{text}");
-        }
-        let departement = |code: &str| Entity::new(EntityType::Departement, code).is_ok();
-        let real = (1..=95).filter(|n| *n != 20).map(|n| format!("{n:02}"));
-        let overseas = (971..=978)
-            .chain([984, 986, 987, 988, 989])
-            .map(|n| n.to_string());
-        let real: Vec<_> = real
-            .chain(overseas)
-            .chain(["2A".into(), "2B".into()])
-            .collect();
-        for code in &real {
-            assert!(departement(code), "{code}");
-        }
-        for code in (0..1000).flat_map(|n| [n.to_string(), format!("{n:02}"), format!("{n:03}")]) {
-            assert_eq!(departement(&code), real.contains(&code), "{code}");
-        }
-        assert!(Entity::new(EntityType::Region, "84").is_ok());
-        assert!(Entity::new(EntityType::Region, "8").is_err());
-        assert!(Entity::new(EntityType::Commune, "69").is_err());
-        assert_eq!(Perimeter::new(None, vec![]), Err(Invalid("missing")));
-        for kind in ["commune", "departement", "region"] {
-            kept::<EntityType>(kind);
-        }
-        assert_eq!(refused::<EntityType>("Region"), "unknown");
     }
 
     #[test]

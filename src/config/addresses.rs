@@ -1,0 +1,231 @@
+//! The addresses of servers: the URLs of DataPass, Sentry's DSN, `DATABASE_URL`, and the roots that
+//! their certificates are checked against. They are judged as those of [`super::values`] are.
+
+use std::path::PathBuf;
+
+use url::Url;
+
+use crate::db::address;
+use crate::http::is_loopback;
+use crate::tls::{self, TlsError};
+
+/// Parses the URL of a server that gets a secret: https, or http on this very host or when allowed.
+/// It may have a query (RFC 6749 section 3.2), but no fragment.
+pub(super) fn web_url(text: &str, allow_http: bool) -> Result<Url, String> {
+    const EXPECTED: &str = "must be an https:// URL";
+    if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return Err(format!("has a space or a control character ({EXPECTED})"));
+    }
+    let url = Url::parse(text).map_err(|_| EXPECTED.to_owned())?;
+    // The parser forgives `https:host` and backslashes; we do not guess.
+    let slashes = text
+        .get(url.scheme().len()..)
+        .is_some_and(|rest| rest.starts_with("://"));
+    if !slashes || !matches!(url.scheme(), "http" | "https") {
+        return Err(EXPECTED.to_owned());
+    }
+    if url.scheme() == "http" && !allow_http && !is_loopback(&url) {
+        return Err(HTTPS_NEEDED.to_owned());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("has a user name or password in it, which is not allowed".to_owned());
+    }
+    if url.fragment().is_some() {
+        return Err("has a fragment (#…), which is not allowed".to_owned());
+    }
+    Ok(url)
+}
+
+const HTTPS_NEEDED: &str =
+    "must be https:// (http is for loopback hosts, or for any with DATAPASS_ALLOW_HTTP=1)";
+
+/// Parses the base of the API and takes the slashes off its end.
+pub(super) fn base_url(text: &str, allow_http: bool) -> Result<Url, String> {
+    let mut url = web_url(text, allow_http)?;
+    if url.query().is_some() {
+        return Err("has a query (?…), which is not allowed".to_owned());
+    }
+    let path = url.path().trim_end_matches('/').to_owned();
+    url.set_path(&path);
+    Ok(url)
+}
+
+/// Takes a Sentry DSN that parses and keeps to https like any other URL.
+pub(super) fn sentry_dsn(text: &str, allow_http: bool) -> Result<String, String> {
+    const EXPECTED: &str = "must be a Sentry DSN (https://KEY@HOST/PROJECT)";
+    text.parse::<sentry::types::Dsn>()
+        .map_err(|_| EXPECTED.to_owned())?;
+    let url = Url::parse(text).map_err(|_| EXPECTED.to_owned())?;
+    if url.scheme() == "http" && !allow_http && !is_loopback(&url) {
+        return Err(HTTPS_NEEDED.to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// Takes the path of a PEM file with root certificates, each of which can be used.
+pub(super) fn root_certificates(path: PathBuf) -> Result<PathBuf, String> {
+    match tls::file_roots(&path) {
+        Ok(_) => Ok(path),
+        Err(TlsError::Unreadable { kind, .. }) => {
+            Err(format!("names a file that cannot be read ({kind})"))
+        }
+        Err(_) => Err("names a file without a usable PEM certificate".to_owned()),
+    }
+}
+
+/// Judges the text of `DATABASE_URL` without repeating any of it.
+pub(super) fn database_url(text: &str) -> Result<String, String> {
+    let problem = match address::parse(text) {
+        // As in libpq the user is then that of the process, which in a container has no name.
+        Ok(address) if address.config.get_user().is_none() && whoami::username().is_err() => {
+            return Err("names no user, and the one that runs this has no name".to_owned());
+        }
+        Ok(address) => {
+            return match address.tls.roots_file() {
+                None => Ok(text.to_owned()),
+                Some(path) => root_certificates(path.to_owned())
+                    .map(|_| text.to_owned())
+                    .map_err(|problem| format!("holds an sslrootcert that {problem}")),
+            };
+        }
+        Err(problem) => problem.to_string(),
+    };
+    Err(format!(
+        "is refused: {problem} (expected: postgres://USER:PASSWORD@HOST/DATABASE, with odd \
+         characters percent-encoded)"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_https_or_local() {
+        for (text, allow_http, expected) in [
+            ("https://h/api/v1", false, "https://h/api/v1"),
+            ("https://h/api/v1/", false, "https://h/api/v1"),
+            ("https://h/api/v1//", false, "https://h/api/v1"),
+            ("https://h", false, "https://h/"),
+            ("https://h:8443/", false, "https://h:8443/"),
+            ("HTTPS://H/", false, "https://h/"),
+            (
+                "http://localhost:3000/v1",
+                false,
+                "http://localhost:3000/v1",
+            ),
+            ("http://127.0.0.1/v1", false, "http://127.0.0.1/v1"),
+            ("http://127.9.8.7/v1", false, "http://127.9.8.7/v1"),
+            ("http://[::1]:80/v1", false, "http://[::1]/v1"),
+            ("http://h/v1", true, "http://h/v1"),
+        ] {
+            let url = base_url(text, allow_http).map(String::from);
+            assert_eq!(url.as_deref(), Ok(expected), "{text}");
+            assert!(web_url(text, allow_http).is_ok(), "{text}");
+        }
+        for (text, allow_http, expected) in [
+            ("http://h/v1", false, "must be https://"),
+            ("http://localhost.example/v1", false, "must be https://"),
+            ("http://126.0.0.1/v1", false, "must be https://"),
+            ("http://[::2]/v1", false, "must be https://"),
+            ("http://127.0.0.1.example/v1", false, "must be https://"),
+            ("ftp://h/v1", true, "must be an https:// URL"),
+            ("hunter2", true, "must be an https:// URL"),
+            ("h/v1", true, "must be an https:// URL"),
+            ("https:h/v1", true, "must be an https:// URL"),
+            ("https:\\\\h", true, "must be an https:// URL"),
+            ("https://", true, "must be an https:// URL"),
+            ("file:///etc/passwd", true, "must be an https:// URL"),
+            ("https://h/v1 ", true, "has a space"),
+            ("https://h/v1\n", true, "has a space"),
+            ("https://hunter2@h/v1", true, "has a user name or password"),
+            ("https://:hunter2@h/v1", true, "has a user name or password"),
+            ("https://h/v1#hunter2", true, "has a fragment"),
+            ("https://h/v1#", true, "has a fragment"),
+            ("https://h/v1?hunter2", true, "has a query"),
+            ("https://h/v1?", true, "has a query"),
+        ] {
+            let problem = base_url(text, allow_http).unwrap_err();
+            assert!(problem.starts_with(expected), "{text}: {problem}");
+            assert!(!problem.contains("hunter2"), "{text}: {problem}");
+        }
+        assert!(web_url("https://h/token?tenant=1", false).is_ok());
+    }
+
+    #[test]
+    fn a_dsn_parses_and_is_https_or_local() {
+        for (text, allow_http, is_good) in [
+            ("https://key@o1.ingest.example/42", false, true),
+            ("http://key@127.0.0.1:9000/42", false, true),
+            ("http://key@localhost/42", false, true),
+            ("http://key@[::1]:9000/42", false, true),
+            ("http://key@sentry.example/42", false, false),
+            ("http://key@sentry.example/42", true, true),
+            ("https://sentry.example/42", true, false),
+            ("https://hunter2@sentry.example", true, false),
+            ("hunter2", true, false),
+        ] {
+            let dsn = sentry_dsn(text, allow_http);
+            assert_eq!(dsn.is_ok(), is_good, "{text}");
+            assert!(
+                !dsn.err().is_some_and(|problem| problem.contains("hunter2")),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_database_address_parses_or_is_refused_without_its_text() {
+        for text in [
+            "postgres://u:p@h/d",
+            "host=/run user=u",
+            "postgresql://[::1]:5432/d",
+        ] {
+            assert_eq!(database_url(text).as_deref(), Ok(text));
+        }
+        for text in [
+            "hunter2",
+            "postgres://h:hunter2/d",
+            "host=h port=hunter2",
+            "host=h password=a hunter=2",
+            "postgres://h/d?hunter=2",
+            "postgres://h/d?sslmode=hunter2",
+        ] {
+            let problem = database_url(text).unwrap_err();
+            assert!(!problem.contains("hunter"), "{text}: {problem}");
+        }
+    }
+
+    #[test]
+    fn root_certificates_are_looked_at() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("ca.pem");
+        let missing = directory.path().join("missing");
+        std::fs::write(&file, tls::tests::root_pem()).unwrap();
+        assert_eq!(root_certificates(file.clone()), Ok(file.clone()));
+        std::fs::write(&file, "x").unwrap();
+        for (path, expected) in [
+            (&file, "names a file without a usable PEM certificate"),
+            (
+                &missing,
+                "names a file that cannot be read (entity not found)",
+            ),
+            (
+                &directory.path().into(),
+                "names a file that cannot be read (is a directory)",
+            ),
+            (
+                &"/dev/zero".into(),
+                "names a file without a usable PEM certificate",
+            ),
+        ] {
+            assert_eq!(root_certificates(path.clone()), Err(expected.to_owned()));
+            let query = format!("sslmode=verify-full&sslrootcert={}", path.display());
+            let problem = database_url(&format!("postgres://h/d?{query}"));
+            assert_eq!(
+                problem,
+                Err(format!("holds an sslrootcert that {expected}"))
+            );
+        }
+    }
+}
