@@ -1,6 +1,6 @@
 //! Histories that once went wrong, or would if one guard were gone: each name says which.
 
-use super::tables::End;
+use super::tables::{End, LOOKBACK_S};
 use super::upstream::{Kind, Move};
 use super::{Counts, Cycle, History, Step, drive};
 
@@ -74,7 +74,11 @@ fn a_page_that_begins_inside_the_frontiers_tie_does_not_join() {
 #[test]
 fn the_look_back_takes_a_validation_that_became_visible_late() {
     let steps = vec![
-        Step::Cycle(during(&[(0, submit(Kind::Valid, 10))])),
+        // As late as the look-back allows; what was validated after it carries the watermark past it.
+        Step::Upstream(submit(Kind::Valid, LOOKBACK_S)),
+        Step::Upstream(Move::Wait {
+            seconds: LOOKBACK_S - 2,
+        }),
         Step::Upstream(submit(Kind::Valid, 0)),
         Step::Cycle(during(&[])),
     ];
