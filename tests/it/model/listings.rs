@@ -185,6 +185,30 @@ fn a_short_page_that_stops_before_what_was_seen_is_not_the_end() {
     }
 }
 
+/// The page size falls again and again while rows are read that were seen: how far the list was read
+/// is what the furthest page says, not the last one.
+#[test]
+fn a_page_size_that_falls_among_rows_that_were_seen_is_not_the_end() {
+    let list = distinct(250);
+    let burst: Vec<Row> = (1..=70).map(|id| row(1000 - id, 1000 - id)).collect();
+    let longer = [&burst[..], &list].concat();
+    let mut answers = 0;
+    let proved = pages::read(1000, 1, None, |open| {
+        answers += 1;
+        let (list, rows) = match answers {
+            1 => (&list, 100),
+            2 => (&longer, 60),
+            _ => (&longer, 40),
+        };
+        (0, page(list, open[0], rows))
+    });
+    let listed = proved.unwrap().elements;
+    let lost = list
+        .iter()
+        .filter(|row| !listed.contains_key(&element(row).key));
+    assert_eq!(lost.count(), 0);
+}
+
 /// No page but the first ever joins: that ends, and says that nothing was proved.
 #[test]
 fn a_list_that_moves_without_end_is_given_up_within_its_bound() {

@@ -249,3 +249,11 @@ fn a_row_that_is_read_twice_hides_none_that_it_swaps_with() {
     ];
     read_twice(&[row(1, 0), row(2, 0), row(3, 0)], &moves);
 }
+
+/// One reading that has a row twice ends too far down to tell that there is no other; that the second
+/// one has each row once does not make up for it.
+#[test]
+fn a_row_that_is_read_twice_at_first_hides_none_that_another_makes_room_for() {
+    let moves = [(3, Small::Swap(1)), (7, Small::Leave(0))];
+    read_twice(&[row(1, 0), row(2, 0), row(3, 0)], &moves);
+}
