@@ -1,5 +1,7 @@
 //! What a cycle makes of what DataPass answers: the right to the definition, tries again, tokens.
 
+use std::time::Duration;
+
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::harness::datapass::{DEFINITION, Endpoint};
@@ -95,13 +97,13 @@ fn a_token_endpoint_that_refuses_is_asked_once() {
 #[test]
 fn a_wish_to_wait_may_be_a_date_and_counts_on_429_and_503_only() {
     let database = Database::migrated();
-    for (status, wish, least_ms, most_ms) in [
-        (429, "Mon, 18 May 2026 10:00:02 GMT", 2000, 4000),
-        (503, "Mon, 18 May 2026 10:00:02 GMT", 2000, 4000),
+    for (status, wish, least_ms) in [
+        (429, "Mon, 18 May 2026 10:00:02 GMT", 2000),
+        (503, "Mon, 18 May 2026 10:00:02 GMT", 2000),
         // Already over.
-        (503, "Mon, 18 May 2026 09:00:00 GMT", 0, 2000),
-        (500, "3600", 0, 2000),
-        (408, "3600", 0, 2000),
+        (503, "Mon, 18 May 2026 09:00:00 GMT", 0),
+        (500, "3600", 0),
+        (408, "3600", 0),
     ] {
         let upstream = datapass(1);
         upstream.fault(
@@ -113,12 +115,10 @@ fn a_wish_to_wait_may_be_a_date_and_counts_on_429_and_503_only() {
                 answer.set_header("Retry-After", wish);
             }),
         );
-        let summary = cycle(&upstream, &database).any_stderr().output().success();
-        let took = summary.duration_ms;
-        assert!(
-            (least_ms..most_ms).contains(&took),
-            "{status} {wish}: {took} ms"
-        );
+        let run = cycle(&upstream, &database).any_stderr();
+        let outcome = run.spawn().wait_within(Duration::from_secs(5));
+        let took = outcome.success().duration_ms;
+        assert!(took >= least_ms, "{status} {wish}: {took} ms");
     }
 }
 

@@ -236,18 +236,6 @@ fn secrets_that_every_user_may_read_are_warned_about() {
 }
 
 #[test]
-fn a_wish_to_wait_beyond_the_deadline_ends_the_cycle_at_once() {
-    let (upstream, database) = (DataPass::start(), Database::migrated());
-    upstream.fault(
-        On::pages(..),
-        Fault::Status(503, &[("Retry-After", "86400")]),
-    );
-    let outcome = Run::cycle(&upstream, &database).any_stderr().output();
-    assert_eq!(outcome.code(), 2);
-    assert_eq!(upstream.requests().len(), 2);
-}
-
-#[test]
 fn a_dry_run_that_cannot_start_is_still_one() {
     for (args, reason) in [
         (&["--dry-run"][..], "configuration"),

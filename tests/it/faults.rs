@@ -55,13 +55,7 @@ fn state(database: &Database) -> State {
 
 /// Waits until every other session of the database has ended.
 fn settle(database: &Database) {
-    let mut client = database.client();
-    let begun = Instant::now();
-    let others = "select count(*) from pg_stat_activity
-                   where datname = current_database() and pid <> pg_backend_pid()";
-    while client.query_one(others, &[]).unwrap().get::<_, i64>(0) > 0 {
-        assert!(begun.elapsed().as_secs() < 20, "a session does not end");
-    }
+    database.await_no_session("true");
 }
 
 /// A stage for all cells: one upstream, one database, and what a clean cycle leaves.
@@ -209,9 +203,7 @@ fn at_statements(bench: &mut Bench<'_>) {
                 }
                 "term" => {
                     running.signal("TERM");
-                    let begun = Instant::now();
-                    let outcome = running.wait();
-                    assert!(begun.elapsed().as_millis() < 2000, "{named}: too late");
+                    let outcome = running.wait_after_signal();
                     held.go_on();
                     bench.judge(action, &named, &outcome, &[(2, "interrupted")]);
                     continue;
@@ -269,7 +261,7 @@ fn at_requests(bench: &mut Bench<'_>) {
                 continue;
             }
             running.signal("TERM");
-            let outcome = running.wait();
+            let outcome = running.wait_after_signal();
             gate.open();
             bench.judge(action, &named, &outcome, &[(2, "interrupted")]);
         }
@@ -333,7 +325,12 @@ fn at_stops(bench: &mut Bench<'_>) {
 
 /// Nobody answers any more: the deadline ends it, whatever it waits for.
 fn at_deadlines(bench: &mut Bench<'_>) {
+    let begun = Instant::now();
     let statements = statements(bench);
+    // Time enough to come to the place, however busy the machine is.
+    let timeout = 1 + (begun.elapsed() * 4).as_secs();
+    // Its grace and the run row, a second and a half, with room.
+    let limit = Duration::from_secs(timeout + 3);
     let last = statements.len() - 1;
     for place in [
         Place::Before(0),
@@ -343,14 +340,10 @@ fn at_deadlines(bench: &mut Bench<'_>) {
     ] {
         bench.begin();
         let hold = bench.proxy.hold(place);
-        let running = bench.run().args(["--timeout", "1s"]).spawn();
+        let timeout = format!("{timeout}s");
+        let running = bench.run().args(["--timeout", &timeout]).spawn();
         let held = hold.reached();
-        let begun = Instant::now();
-        let outcome = running.wait();
-        assert!(
-            begun.elapsed() < Duration::from_secs(6),
-            "{place:?}: too late"
-        );
+        let outcome = running.wait_within(limit);
         held.cut();
         bench.judge(
             "deadline",

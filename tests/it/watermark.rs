@@ -1,8 +1,5 @@
 //! `watermark set` and `reset`: what a person is asked and may answer, and who wins against a cycle.
 
-use std::thread;
-use std::time::Duration;
-
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::harness::*;
@@ -114,15 +111,7 @@ fn nobody_and_nothing_waits_while_a_person_thinks() {
     let database = database();
     let mut terminal = command(&database, &["reset"]).on_terminal();
     terminal.wait_for("[y/N] ");
-    // A server notices the end of a connection a moment later.
-    let connections = || -> i64 {
-        let query = "select count(*) from pg_stat_activity
-                      where datname = current_database() and application_name like 'datapass-pull%'";
-        database.client().query_one(query, &[]).unwrap().get(0)
-    };
-    while connections() > 0 {
-        thread::sleep(Duration::from_millis(5));
-    }
+    database.await_no_session("application_name like 'datapass-pull%'");
     // Somebody else moves it, so the yes would answer another question.
     let set = ["set", "2026-05-18T11:00:00Z", "--yes"];
     command(&database, &set).output().assert_success();
@@ -190,17 +179,7 @@ fn a_definition_that_changes_meanwhile_is_judged_under_the_lock() {
         .batch_execute("update datapass_pull_watermarks set definition_id = 'other'")
         .unwrap();
     let running = command(&database, &["set", "2026-05-01", "--yes"]).spawn();
-    let waiting = "select count(*) from pg_stat_activity
-                    where datname = current_database() and wait_event_type = 'Lock'";
-    while database
-        .client()
-        .query_one(waiting, &[])
-        .unwrap()
-        .get::<_, i64>(0)
-        == 0
-    {
-        thread::sleep(Duration::from_millis(5));
-    }
+    database.await_session("wait_event_type = 'Lock'");
     holder.commit().unwrap();
     let outcome = running.wait();
     outcome.assert_code(1);

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
@@ -13,8 +13,8 @@ use super::Scene;
 use crate::harness::ingest::Ingest;
 use crate::harness::*;
 
-/// What a flush may cost, with what a busy machine adds to it.
-const FLUSH_TIME: Duration = Duration::from_millis(3_500);
+/// What a flush may cost, with the rest of a run.
+const FLUSH_TIME: Duration = Duration::from_secs(4);
 
 #[test]
 fn an_ingest_that_is_away_silent_or_refusing_changes_no_end() {
@@ -26,21 +26,21 @@ fn an_ingest_that_is_away_silent_or_refusing_changes_no_end() {
     let refusing = refusals.iter().map(Ingest::dsn);
     let attempt = |dsn: String| {
         let scene = Scene::new();
-        scene.upstream.add(Demande::cnous(1).siret("1"));
-        let run = || scene.cycle().env("SENTRY_DSN", &dsn);
-        let begun = Instant::now();
-        run().output().success();
+        // More reports than there is time for, one after the other.
+        for id in 1..=9 {
+            scene.upstream.add(Demande::cnous(id).siret("1"));
+        }
+        let run = || scene.cycle().env("SENTRY_DSN", &dsn).spawn();
+        run().wait_within(FLUSH_TIME).success();
         scene.answer(403);
-        run().output().permanent("token_refused");
-        let took = begun.elapsed();
-        assert!(took < 2 * FLUSH_TIME, "{dsn}: {took:?}");
+        run().wait_within(FLUSH_TIME).permanent("token_refused");
     };
     thread::scope(|scope| {
         for dsn in [silent, away, nowhere].into_iter().chain(refusing) {
             scope.spawn(|| attempt(dsn));
         }
     });
-    assert!(refusals.iter().all(|ingest| ingest.requests().len() == 2));
+    assert!(refusals.iter().all(|ingest| ingest.requests().len() >= 2));
 }
 
 /// Makes a server's settings for a host name, and the authority that the name is signed by.
@@ -112,6 +112,7 @@ fn a_signal_is_answered_in_time_with_a_silent_ingest_and_a_stuck_database() {
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();
         let dsn = format!("http://public@{}/42", silent.local_addr().unwrap());
         let run = Run::cycle(&upstream, &database).env("SENTRY_DSN", dsn);
+        let run = run.arg("-vv");
         (silent, run.any_stderr().spawn())
     };
     let (_silent, running) = run();
@@ -122,9 +123,7 @@ fn a_signal_is_answered_in_time_with_a_silent_ingest_and_a_stuck_database() {
         .batch_execute("lock table datapass_pull_runs")
         .unwrap();
     running.signal("TERM");
-    let begun = Instant::now();
-    running.wait().transient("interrupted");
-    assert!(begun.elapsed().as_millis() < 2000, "{:?}", begun.elapsed());
+    running.wait_after_signal().transient("interrupted");
     drop(holder);
     gate.open();
     upstream.behave();
@@ -133,7 +132,8 @@ fn a_signal_is_answered_in_time_with_a_silent_ingest_and_a_stuck_database() {
     let (silent, running) = run();
     let _report = silent.accept().unwrap();
     running.signal("TERM");
-    let begun = Instant::now();
-    running.wait().success();
-    assert!(begun.elapsed().as_millis() < 1000, "{:?}", begun.elapsed());
+    let outcome = running.wait_after_signal();
+    outcome.success();
+    let waited = outcome.stderr.contains("was not sent in time");
+    assert!(!waited, "{}", outcome.stderr);
 }

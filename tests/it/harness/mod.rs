@@ -22,6 +22,7 @@ pub mod run;
 pub mod summary;
 pub mod tables;
 pub mod terminal;
+mod wait;
 
 pub use datapass::{DataPass, Demande, Endpoint, Fault, On, at, minute, validated};
 pub use pgbouncer::PgBouncer;
@@ -31,3 +32,4 @@ pub use run::{Outcome, Run, Running, release_binary};
 pub use summary::Summary;
 pub use tables::{GOOD_JOBS_3_99, GOOD_JOBS_4, RejectionRow};
 pub use terminal::Terminal;
+pub use wait::eventually;

@@ -13,6 +13,7 @@ use url::Url;
 
 use super::keeper::Keeper;
 use super::run::Run;
+use super::wait::eventually;
 
 /// A private cluster; stopped and removed when dropped, or when this process dies.
 ///
@@ -344,6 +345,31 @@ impl Database {
         self.exec(&format!(
             "drop function refuse_{table} cascade; drop sequence refusals_{table}"
         ));
+    }
+
+    /// Waits until another session of this database is such, in the words of `pg_stat_activity`.
+    #[track_caller]
+    pub fn await_session(&self, such: &str) {
+        self.await_sessions(such, |count| count > 0);
+    }
+
+    /// Waits until no other session of this database is such. A server notices the end of a
+    /// connection a moment later.
+    #[track_caller]
+    pub fn await_no_session(&self, such: &str) {
+        self.await_sessions(such, |count| count == 0);
+    }
+
+    #[track_caller]
+    fn await_sessions(&self, such: &str, enough: impl Fn(i64) -> bool) {
+        let query = format!(
+            "select count(*) from pg_stat_activity
+             where datname = current_database() and pid <> pg_backend_pid() and {such}"
+        );
+        let mut client = self.client();
+        eventually(such, || {
+            enough(client.query_one(&query, &[]).unwrap().get(0))
+        });
     }
 
     /// Ends every other session of this database; returns how many there were.

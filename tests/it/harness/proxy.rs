@@ -10,9 +10,9 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
 
 use super::postgres::Database;
+use super::run::PATIENCE;
 
 /// Where to hold: at the exchange with this number, counted from 0 since the last reset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,9 +55,10 @@ pub struct Hold {
 pub struct Held(Sender<Then>);
 
 impl Hold {
-    /// Waits until the exchange is there; panics after half a minute.
+    /// Waits until the exchange is there.
+    #[track_caller]
     pub fn reached(&self) -> Held {
-        let arrival = self.arrivals.recv_timeout(Duration::from_secs(30));
+        let arrival = self.arrivals.recv_timeout(PATIENCE);
         Held(arrival.expect("the exchange never came"))
     }
 }

@@ -12,14 +12,18 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::datapass::{CANARY, DataPass};
 use super::postgres::Database;
 use super::summary::Summary;
+use super::wait::Lateness;
 
 /// How long a run may take before the test gives it up for hung.
 pub(super) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How long a run may take to end after a signal; the interface promises it.
+const ANSWER_TIME: Duration = Duration::from_secs(2);
 
 /// A run to be.
 #[derive(Debug, Clone)]
@@ -216,6 +220,26 @@ impl Running {
     pub fn wait(self) -> Outcome {
         self.wait_for(PATIENCE)
             .unwrap_or_else(|_| panic!("the run did not end in {PATIENCE:?}"))
+    }
+
+    /// Waits for the end of a run that was just sent a signal, and expects it when it is promised.
+    #[track_caller]
+    pub fn wait_after_signal(self) -> Outcome {
+        self.wait_within(ANSWER_TIME)
+    }
+
+    /// Waits for the end and expects it within that time. By how much this machine itself is late
+    /// does not count.
+    #[track_caller]
+    pub fn wait_within(self, limit: Duration) -> Outcome {
+        let (begun, machine) = (Instant::now(), Lateness::watch());
+        let outcome = self.wait();
+        let (took, late) = (begun.elapsed(), machine.total());
+        outcome.check(
+            took < limit + late,
+            &format!("the end came after {took:?}, of which the machine was late by {late:?}"),
+        );
+        outcome
     }
 
     /// Waits for the end as long as this; gives the run back when it still goes on.

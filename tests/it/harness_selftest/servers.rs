@@ -4,12 +4,10 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use postgres::{Client, NoTls};
 
-use crate::harness::{Cluster, Database, PgBouncer};
+use crate::harness::{Cluster, Database, PgBouncer, eventually};
 
 #[test]
 fn every_database_is_fresh_and_dropped() {
@@ -165,16 +163,4 @@ fn nothing_is_left_behind_after_sigkill() {
     owner.wait().unwrap();
     eventually("the cluster's folder is gone", || !dir.exists());
     eventually("nobody listens any more", || !ports.iter().any(listens));
-}
-
-/// Polls what cannot be awaited: another process's last doings.
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(
-            start.elapsed() < Duration::from_secs(30),
-            "not so after 30 s: {what}"
-        );
-        thread::sleep(Duration::from_millis(20));
-    }
 }

@@ -10,7 +10,7 @@ use rcgen::{BasicConstraints, Certificate, IsCa, KeyPair};
 
 use super::{Authority, named};
 use crate::harness::postgres::ClusterBuilder;
-use crate::harness::{Cluster, DataPass, Database, Run};
+use crate::harness::{Cluster, DataPass, Database, Run, eventually};
 
 /// The only name in the servers' certificates.
 const NAME: &str = "db.test";
@@ -70,11 +70,10 @@ fn set(cluster: &Cluster, settings: &[(&str, &str)]) {
     cluster.reload();
     for (name, value) in settings {
         let is_set = "select lower(current_setting($1)) = lower($2)";
-        while !connected()
-            .query_one(is_set, &[name, value])
-            .unwrap()
-            .get::<_, bool>(0)
-        {}
+        eventually(name, || {
+            let row = connected().query_one(is_set, &[name, value]);
+            row.unwrap().get(0)
+        });
     }
 }
 
