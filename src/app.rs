@@ -53,13 +53,29 @@ pub fn run(args: Vec<OsString>, variables: impl Iterator<Item = (OsString, OsStr
         Ok(cli) => cli,
         Err(error) => return refused(&error, &args, environment),
     };
-    let environment = environment.with_file(cli.global.env_file.as_deref());
-    logging::init(&config::log_config(&cli, &environment));
+    // What is known should the settings never come.
+    let log = config::log_config(&cli, &environment);
     let requested = config::requested(&cli, &environment);
-    match Config::load(cli, &environment, Utc::now()) {
-        Ok(config) => dispatch(config),
-        Err(failure) if requested.is_cycle => not_started(failure, &requested),
-        Err(failure) => failed(&failure),
+    // A pipe may hold them, and be slow: a person who types a password has no deadline, but a signal
+    // ends the wait.
+    let loaded = supervise(&Budget::new(Duration::MAX), move || {
+        let environment = environment.with_file(cli.global.env_file.as_deref());
+        logging::init(&config::log_config(&cli, &environment));
+        let requested = config::requested(&cli, &environment);
+        Ok((Config::load(cli, &environment, Utc::now()), requested))
+    });
+    let (failure, requested) = match loaded {
+        Ok((Ok(config), _)) => return dispatch(config),
+        Ok((Err(failure), requested)) => (failure, requested),
+        Err(failure) => {
+            logging::init(&log);
+            (failure, requested)
+        }
+    };
+    if requested.is_cycle {
+        not_started(failure, &requested)
+    } else {
+        failed(&failure)
     }
 }
 

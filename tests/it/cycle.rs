@@ -467,8 +467,9 @@ fn a_signal_before_the_cycle_begins_counts_too() {
     // Opens once the other end does, and the settings are not read before it is closed.
     let writer = std::fs::File::options().write(true).open(&pipe).unwrap();
     running.signal("TERM");
+    let ended = running.wait_for(Duration::from_secs(2));
+    ended.expect("two seconds").transient("interrupted");
     drop(writer);
-    running.wait().transient("interrupted");
 }
 
 #[test]
