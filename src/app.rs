@@ -33,7 +33,7 @@ use crate::runs;
 use crate::schedule;
 use crate::status;
 use crate::store::{Access, Store};
-use crate::supervise::{self, supervise};
+use crate::supervise::{self, supervise, until_signal};
 use crate::watermark::{self, Move};
 
 /// How long the run row of a failed cycle may take.
@@ -56,13 +56,12 @@ pub fn run(args: Vec<OsString>, variables: impl Iterator<Item = (OsString, OsStr
     // What is known should the settings never come.
     let log = config::log_config(&cli, &environment);
     let requested = config::requested(&cli, &environment);
-    // A pipe may hold them, and be slow: a person who types a password has no deadline, but a signal
-    // ends the wait.
-    let loaded = supervise(&Budget::new(Duration::MAX), move || {
+    // A pipe may hold them, and be slow.
+    let loaded = until_signal(move || {
         let environment = environment.with_file(cli.global.env_file.as_deref());
         logging::init(&config::log_config(&cli, &environment));
         let requested = config::requested(&cli, &environment);
-        Ok((Config::load(cli, &environment, Utc::now()), requested))
+        (Config::load(cli, &environment, Utc::now()), requested)
     });
     let (failure, requested) = match loaded {
         Ok((Ok(config), _)) => return dispatch(config),
@@ -251,9 +250,7 @@ fn move_watermark(database: DatabaseConfig, asked_for: Move, yes: bool) -> Resul
         let (database, reading) = (database.clone(), asked_for.clone());
         let stored = in_time(move |budget| reading.read(&mut Store::new(&database, budget)?))?;
         let question = asked_for.question(&stored);
-        supervise(&Budget::new(Duration::MAX), move || {
-            watermark::ask(&question)
-        })?;
+        until_signal(move || watermark::ask(&question))??;
         asked = Some(stored);
     }
     in_time(move |budget| asked_for.make(&mut Store::new(&database, budget)?, asked.as_ref()))

@@ -24,6 +24,9 @@ use crate::exit::Exit;
 /// How long a run that was told to stop, or whose time is over, may take to end by itself.
 const GRACE: Duration = Duration::from_millis(500);
 
+/// How often it is looked whether a signal came, where nothing has a deadline.
+const SIGNAL_POLL: Duration = Duration::from_millis(100);
+
 enum Event<T> {
     Ended(Result<Result<T>, Box<dyn Any + Send>>),
     Signal,
@@ -65,6 +68,27 @@ pub fn supervise<T: Send + 'static>(
         Ok(Event::Ended(Ok(Ok(value)))) => Ok(value),
         Ok(Event::Ended(Ok(Err(failure)))) => Err(abandoned.at(failure.stage)),
         _ => Err(abandoned),
+    }
+}
+
+/// Does what may wait for a person or a slow pipe, and leaves nothing to be put back, to its end or
+/// until a signal comes.
+pub fn until_signal<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let (sender, ended) = mpsc::channel();
+    thread::Builder::new()
+        .spawn(move || {
+            let _ = sender.send(work());
+        })
+        .map_err(|error| Failure::no_thread(Stage::Prepare, error))?;
+    loop {
+        match ended.recv_timeout(SIGNAL_POLL) {
+            Ok(value) => return Ok(value),
+            Err(RecvTimeoutError::Disconnected) => return Err(panicked(Stage::Prepare)),
+            Err(RecvTimeoutError::Timeout) if SIGNALLED.load(Ordering::SeqCst) => {
+                return Err(budget::interrupted(Stage::Prepare));
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+        }
     }
 }
 
