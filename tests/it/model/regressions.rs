@@ -167,6 +167,40 @@ fn an_open_rejection_is_tried_again_even_by_a_later_since() {
 }
 
 #[test]
+fn a_rejection_without_a_time_is_tried_again() {
+    let steps = vec![
+        Step::Upstream(submit(Kind::Valid, 0)),
+        Step::Upstream(submit(Kind::Timeless, 0)),
+        Step::Upstream(Move::Edit {
+            place: 0,
+            valid: false,
+        }),
+        Step::Cycle(during(&[])),
+        // No first run any more.
+        Step::Cycle(during(&[])),
+    ];
+    holds(200, 0, 1, steps);
+}
+
+#[test]
+fn a_rejection_that_was_closed_is_not_open_when_it_comes_back_late() {
+    let steps = vec![
+        Step::Upstream(submit(Kind::Invalid, 0)),
+        Step::Cycle(during(&[])),
+        Step::Accept(0),
+        Step::Upstream(Move::Reopen { place: 0 }),
+        Step::Cycle(during(&[])),
+        Step::Upstream(Move::Cancel { nth: 0, late: 200 }),
+        Step::Upstream(Move::Wait { seconds: 100 }),
+        Step::Upstream(submit(Kind::Valid, 0)),
+        Step::Cycle(during(&[])),
+        Step::Upstream(Move::Wait { seconds: 100 }),
+        Step::Cycle(during(&[])),
+    ];
+    holds(200, 0, 1, steps);
+}
+
+#[test]
 fn an_overtaken_run_does_not_take_the_watermark_back() {
     let steps = vec![
         Step::Cycle(Cycle {

@@ -7,9 +7,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use chrono::{DateTime, TimeDelta, Utc};
 use datapass_pull::advance::{self, Covered};
-use datapass_pull::list::decode::{Element, Key};
+use datapass_pull::list::decode::{Element, Key, ValidatedAt};
 use datapass_pull::list::paging::Unproved;
-use datapass_pull::plan::{self, Known, Plan, Tracked};
+use datapass_pull::plan::{self, Known, Plan, Sorted, Tracked};
 use datapass_pull::rejections::{self, Acceptance, Observed, State};
 
 use super::upstream::{Demande, Move, Upstream};
@@ -167,10 +167,12 @@ impl Tables {
     /// The transaction, and what must hold after it.
     pub fn commit(&mut self, listed: Listed) -> Result<()> {
         check_matched(&listed)?;
+        check_newest(&listed)?;
         let plan = &listed.plan;
         let had: BTreeSet<i64> = self.rows.keys().copied().collect();
         let exists = |entry: &plan::Listed| id_of(&entry.key).is_ok_and(|id| had.contains(&id));
         let sorted = plan.sort_out(exists);
+        check_sorted(&listed, &sorted, &had)?;
         for (entry, _) in &sorted.valid {
             *self.rows.entry(id_of(&entry.key)?).or_default() += 1;
         }
@@ -289,6 +291,38 @@ fn check_matched(listed: &Listed) -> Result<()> {
                 entry.reference
             );
         }
+    }
+    Ok(())
+}
+
+/// Newest is the greatest time that is not later than the clock.
+fn check_newest(listed: &Listed) -> Result<()> {
+    let entries = listed.plan.matched.iter().chain(&listed.plan.earlier);
+    let mut times: Vec<_> = entries.filter_map(plan::Listed::time).collect();
+    times.sort_unstable();
+    let newest = times.into_iter().rfind(|time| *time <= listed.clock);
+    ensure!(listed.plan.newest == newest, "newest is not {newest:?}");
+    Ok(())
+}
+
+/// What the table has is existing, whatever it is like. Of the rest, a cycle with a `since` drops what
+/// has no time, unless it is rejected and tried again.
+fn check_sorted(listed: &Listed, sorted: &Sorted<'_>, had: &BTreeSet<i64>) -> Result<()> {
+    let valid = sorted.valid.iter().map(|(entry, _)| *entry);
+    let failed = sorted.failed.iter().map(|(entry, _)| *entry);
+    let existing = sorted.existing.iter().map(|entry| ("existing", *entry));
+    let dropped = sorted.dropped.iter().map(|entry| ("dropped", *entry));
+    let judged = valid.chain(failed).map(|entry| ("judged", entry));
+    for (is, entry) in existing.chain(dropped).chain(judged) {
+        let id = id_of(&entry.key)?;
+        let never = entry.last_validated_at == ValidatedAt::Never;
+        let is_tried_again = listed.tracked.contains_key(&id);
+        let should_be = match (had.contains(&id), listed.since) {
+            (true, _) => "existing",
+            (false, Some(_)) if never && !is_tried_again => "dropped",
+            (false, _) => "judged",
+        };
+        ensure!(is == should_be, "D{id} is {is}, not {should_be}");
     }
     Ok(())
 }
