@@ -432,6 +432,54 @@ fn an_overtaken_run_does_not_rewind_the_watermark() {
     assert_eq!(database.count("proactivite_requests"), 2);
 }
 
+/// A writer that heeds no lock of ours, such as the Rails application: the unique constraint decides,
+/// whether that one is done, is yet to commit, or gives up.
+#[test]
+fn a_row_that_another_writer_inserts_meanwhile_exists_and_gets_no_job() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    database.exec(GOOD_JOBS_3_99);
+    fill(&upstream, 4);
+    let proxy = Proxy::start(&database);
+    let run = || {
+        let run = Run::cycle(&upstream, &database).env("DATABASE_URL", proxy.url(&database));
+        run.stderr("Rejected D4")
+    };
+    run().output().success();
+    let statements = proxy.reset();
+    let insert = statements
+        .iter()
+        .position(|text| text.starts_with("INSERT INTO proactivite_requests"));
+    let public_id = &database.requests()[1].datapass_authorization_id;
+    let theirs = format!(
+        "insert into proactivite_requests (datapass_authorization_id) values ('{public_id}')"
+    );
+    for (how, created) in [("done", 2), ("commit", 2), ("rollback", 3)] {
+        clear(&database);
+        proxy.reset();
+        let hold = proxy.hold(Place::Before(insert.unwrap()));
+        let running = run().spawn();
+        let held = hold.reached();
+        let mut other = database.client();
+        if how == "done" {
+            other.batch_execute(&theirs).unwrap();
+            held.go_on();
+        } else {
+            other.batch_execute(&format!("begin; {theirs}")).unwrap();
+            held.go_on();
+            database.await_session("wait_event_type = 'Lock'");
+            other.batch_execute(how).unwrap();
+        }
+        let summary = running.wait().success();
+        assert_eq!(
+            (summary.created, summary.existing, summary.enqueued),
+            (created, 3 - created, created),
+            "{how}"
+        );
+        assert_eq!(database.count("proactivite_requests"), 3, "{how}");
+        assert_eq!(database.count("good_jobs"), created as i64, "{how}");
+    }
+}
+
 #[test]
 fn a_full_disk_is_transient_and_undoes_everything() {
     let cluster = Cluster::with().small("16m").start();
