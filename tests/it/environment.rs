@@ -240,6 +240,7 @@ fn a_dry_run_that_cannot_start_is_still_one() {
     for (args, reason) in [
         (&["--dry-run"][..], "configuration"),
         (&["pull", "--dry-run", "--page-size", "0"], "configuration"),
+        (&["--dry-run", "--since", "tomorrow"], "configuration"),
         (&["--dry-run", "--no-such-option"], "usage"),
     ] {
         let outcome = Run::new(args.iter().copied()).any_stderr().output();

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 
 use super::datapass::CANARY;
@@ -76,8 +76,12 @@ impl Terminal {
     /// Waits for the end; returns the status and all that was on the screen, echoed keys included.
     #[track_caller]
     pub fn end(mut self) -> (i32, String) {
-        while let Ok(bytes) = self.shown.recv_timeout(PATIENCE) {
-            self.screen.push_str(&String::from_utf8_lossy(&bytes));
+        loop {
+            match self.shown.recv_timeout(PATIENCE) {
+                Ok(bytes) => self.screen.push_str(&String::from_utf8_lossy(&bytes)),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("no end came: {}", self.screen),
+            }
         }
         let code = self.child.wait().unwrap().code().unwrap();
         let screen = std::mem::take(&mut self.screen);
