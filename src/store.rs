@@ -202,7 +202,7 @@ impl Store {
             self.client = None;
         }
         let left = self.budget.check(stage)?;
-        let client = connect::connect(&self.address, left)?;
+        let client = connect::connect(&self.address, left).map_err(|failure| failure.at(stage))?;
         // A back end that waits for a lock does not notice that its client is gone: a stopped run
         // would keep what it locked until the wait is over.
         let (address, token) = (self.address.clone(), client.cancel_token());

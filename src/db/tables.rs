@@ -66,7 +66,7 @@ pub(crate) struct Column {
     pub(crate) kind: Kind,
     /// Whether the cycle may leave it null.
     pub(crate) nullable: bool,
-    /// The default that a missing column gets, and that an existing one needs when it is an id.
+    /// The default that a missing column gets, and an existing one that has none.
     pub(crate) default: Option<&'static str>,
 }
 

@@ -470,9 +470,30 @@ fn a_signal_before_the_cycle_begins_counts_too() {
     // Opens once the other end does, and the settings are not read before it is closed.
     let writer = std::fs::File::options().write(true).open(&pipe).unwrap();
     running.signal("TERM");
-    let ended = running.wait_for(Duration::from_secs(2));
-    ended.expect("two seconds").transient("interrupted");
+    running.wait_after_signal().transient("interrupted");
     drop(writer);
+}
+
+#[test]
+fn a_connection_that_cannot_be_made_again_fails_in_the_step_that_wanted_it() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    let role = database.role(None);
+    database.exec(&format!("alter role {role} superuser"));
+    let gate = upstream.gate(On::page(1));
+    let running = cycle(&upstream, &database)
+        .env("DATABASE_URL", database.url_as(&role, ""))
+        .spawn();
+    gate.reached();
+    database.exec(&format!("alter role {role} nologin"));
+    database.terminate_others();
+    gate.open();
+    let outcome = running.wait();
+    outcome.permanent("database_login");
+    assert!(
+        outcome.stderr.contains("stage=create"),
+        "{}",
+        outcome.stderr
+    );
 }
 
 #[test]
