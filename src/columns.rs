@@ -2,7 +2,7 @@
 
 use textwrap::{Options, fill};
 
-use crate::logging::escape;
+use crate::escape::escape;
 
 /// The columns of a terminal that nobody has widened.
 const COLUMNS: usize = 80;

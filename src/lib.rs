@@ -17,7 +17,7 @@
 //! - [`progress`] shows how far it is; [`report`], [`runs`], [`metrics`] and [`alerts`] tell how it
 //!   ended.
 //! - [`check`], [`status`], [`rejected`] and [`schedule`] are the other commands; [`columns`] fits
-//!   what they say to a terminal.
+//!   what they say to a terminal, and [`escape`] makes remote text harmless there and in the log.
 
 pub mod advance;
 pub mod alerts;
@@ -32,6 +32,7 @@ pub mod create;
 pub mod cycle;
 pub mod db;
 pub mod error;
+pub mod escape;
 pub mod exit;
 pub mod http;
 pub mod jobs;

@@ -4,7 +4,6 @@
 //! because libraries print requests and rows below that. Messages may hold remote text, so that
 //! nothing in them can end a line, forge one, or drive a terminal.
 
-use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::sync::OnceLock;
@@ -16,6 +15,7 @@ use log::{LevelFilter, Record};
 use uuid::Uuid;
 
 use crate::config::{Format, LogConfig};
+use crate::escape::{self, escape, is_unsafe};
 use crate::progress;
 
 /// The target of our own events; those of our modules begin with it.
@@ -222,58 +222,14 @@ impl<'v> VisitValue<'v> for FieldOf<'_> {
     }
 }
 
+fn json_text(text: &str) -> String {
+    escape::json(&text.into())
+}
+
 /// Tells whether a value needs no quotes in the text form.
 fn is_bare(text: &str) -> bool {
     let needs_quotes = |c: char| c.is_whitespace() || matches!(c, '"' | '=' | '\\') || is_unsafe(c);
     !text.is_empty() && !text.contains(needs_quotes)
-}
-
-/// Makes a text harmless for a line of log or a table on a terminal: characters that end a line,
-/// drive a terminal, change the direction of text or do not show are written as `\u{…}`.
-pub fn escape(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_unsafe) {
-        return Cow::Borrowed(text);
-    }
-    let mut escaped = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
-        match c {
-            '\n' | '\r' | '\t' => escaped.extend(c.escape_default()),
-            c if is_unsafe(c) => escaped.extend(c.escape_unicode()),
-            c => escaped.push(c),
-        }
-    }
-    Cow::Owned(escaped)
-}
-
-/// Writes a JSON string that is as harmless as [`escape`] makes a text, and reads back the same.
-fn json_text(text: &str) -> String {
-    let json = serde_json::Value::from(text).to_string();
-    if !json.contains(is_unsafe) {
-        return json;
-    }
-    let mut escaped = String::with_capacity(json.len() + 16);
-    for c in json.chars() {
-        if is_unsafe(c) {
-            for unit in c.encode_utf16(&mut [0; 2]) {
-                let _ = write!(escaped, "\\u{unit:04x}");
-            }
-        } else {
-            escaped.push(c);
-        }
-    }
-    escaped
-}
-
-/// Tells whether a character can end or forge a line, drive a terminal, or hide.
-///
-/// Controls (C0, DEL, C1), line and paragraph separators, the bidirectional controls of UAX #9,
-/// zero-width characters, tags and noncharacters used as marks.
-fn is_unsafe(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
-            | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]
@@ -450,7 +406,5 @@ mod tests {
         let json: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(json["message"], evil);
         assert_eq!(json["k\ne=y"], evil);
-        assert_eq!(escape("a\n\u{1b}é"), "a\\n\\u{1b}é");
-        assert!(matches!(escape("plain é"), Cow::Borrowed(_)));
     }
 }

@@ -3,11 +3,12 @@
 use chrono::{DateTime, Utc};
 use postgres::types::Type;
 use serde::Serialize;
+use serde_json::json;
 
 use crate::columns;
 use crate::config::Format;
 use crate::error::{Failure, Reason, Result, Stage};
-use crate::logging::escape;
+use crate::escape::{self, escape};
 use crate::report::rfc3339;
 use crate::store::{Access, Store, Tx, TxError};
 use crate::types::DemandeId;
@@ -81,7 +82,7 @@ pub fn read(tx: &mut Tx<'_>) -> Result<Vec<Rejection>, TxError> {
 pub fn list(store: &mut Store, format: Format) -> Result<String> {
     let rejections = store.transaction(Stage::Prepare, Access::ReadOnly, read)?;
     if format == Format::Json {
-        return Ok(format!("{}\n", serde_json::json!(rejections)));
+        return Ok(format!("{}\n", escape::json(&json!(rejections))));
     }
     let mut text = String::new();
     for it in &rejections {

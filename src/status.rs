@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::columns;
 use crate::config::{Format, JobConfig};
 use crate::error::{Reason, Result, Stage};
+use crate::escape;
 use crate::jobs::{self, Queue};
 use crate::rejected::{self, Rejection};
 use crate::report::rfc3339;
@@ -53,7 +54,7 @@ struct Run {
 pub fn status(store: &mut Store, job: &JobConfig, format: Format) -> Result<String> {
     let state = store.transaction(Stage::Prepare, Access::ReadOnly, |tx| read(tx, job))?;
     Ok(match format {
-        Format::Json => format!("{}\n", state.json()),
+        Format::Json => format!("{}\n", escape::json(&state.json())),
         Format::Text => state.text(),
     })
 }

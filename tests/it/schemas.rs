@@ -167,4 +167,10 @@ fn no_name_drives_the_terminal_that_check_and_status_are_read_on() {
         );
         assert!(!text.contains(['\u{1b}', '\u{202e}']), "{text:?}");
     }
+    let run = Run::new(["status", "--format", "json"]).env("DATABASE_URL", &url);
+    let outcome = run.output();
+    let text = &outcome.assert_success().stdout;
+    assert!(!text.contains(['\u{1b}', '\u{202e}']), "{text:?}");
+    let json: serde_json::Value = serde_json::from_str(text).unwrap();
+    assert_eq!(json["table"], format!("{schema}.proactivite_requests"));
 }
