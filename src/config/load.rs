@@ -340,5 +340,5 @@ fn trimmed(text: &str) -> Result<String, String> {
 }
 
 #[cfg(test)]
-#[path = "load_tests.rs"]
+#[path = "load_tests/mod.rs"]
 mod tests;
