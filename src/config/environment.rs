@@ -182,7 +182,12 @@ fn lines_with_a_variable(text: &str) -> Vec<usize> {
         match char {
             '\n' => (line, is_escaped, is_comment) = (line + 1, false, false),
             _ if is_comment => {}
-            _ if is_escaped => is_escaped = false,
+            _ if is_escaped => {
+                is_escaped = false;
+                // No comment begins behind an escaped blank.
+                previous = '\\';
+                continue;
+            }
             '\'' | '"' if quote == Some(char) => quote = None,
             _ if quote == Some('\'') => {}
             '\\' => is_escaped = true,
@@ -362,6 +367,7 @@ mod tests {
             ("A='it'\\''s $x'", &[]),
             ("A=1\nB=p$w$x\nC=a#$b\n", &[2, 3]),
             ("A=\"it's $5\"\nB='x' # it's\nC=${D}\n", &[1, 3]),
+            ("A=a\\ #$b\nB=a\\\\ #$b\n", &[1]),
             ("A='two\n$lines'\nB=\"two\n$lines\"\n", &[4]),
         ] {
             assert_eq!(lines_with_a_variable(text), expected, "{text}");
