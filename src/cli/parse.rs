@@ -85,6 +85,8 @@ fn without_settings(mut error: clap::Error) -> clap::Error {
             _ => continue,
         };
         error.insert(kind, ContextValue::String(told.to_owned()));
+        // A tip would say it again.
+        error.remove(ContextKind::Suggested);
     }
     error
 }
@@ -219,6 +221,8 @@ pub(super) mod tests {
             "--dry-run=postgres://u:hunter2@h/d",
             "schedule postgres://u:hunter2@h/d",
             "-- postgres://u:hunter2@h/d",
+            "schedule --postgres://u:hunter2@h/d",
+            "rejected accept 5 --postgres://u:hunter2@h/d",
         ] {
             let error = parsed(args).unwrap_err();
             assert!(error.use_stderr(), "{args}");
