@@ -56,11 +56,27 @@ pub(crate) fn is_unsafe(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
     fn what_drives_a_terminal_is_written_out() {
         assert_eq!(escape("a\n\u{1b}é"), "a\\n\\u{1b}é");
         assert!(matches!(escape("plain é"), Cow::Borrowed(_)));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_harmless_and_json_reads_back(
+            text in "(\\PC|[\u{0}-\u{9f}\u{200b}-\u{2069}\u{feff}\u{fff9}\u{e0041}\"\\\\]){0,20}"
+        ) {
+            prop_assert!(!escape(&text).contains(is_unsafe));
+            let value = serde_json::json!({ &*text: [&text] });
+            let json = json(&value);
+            prop_assert!(!json.contains(is_unsafe), "{}", json);
+            let read: Value = serde_json::from_str(&json).unwrap();
+            prop_assert_eq!(read, value);
+        }
     }
 }
