@@ -357,3 +357,26 @@ fn definitions_that_cannot_be_read_are_a_warning() {
     let run = Run::cycle(&upstream, &database).stderr("No entry is listed");
     assert_eq!(run.output().success().seen, 0);
 }
+
+/// A run that stands still between two statements, as on a machine that sleeps, must not keep the
+/// others from the watermark for as long as a whole cycle may take.
+#[test]
+fn a_transaction_is_idle_for_a_minute_at_most() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    database.exec(
+        "create table noted (setting text);
+         create function note() returns trigger language plpgsql as $$ begin
+             insert into noted values (current_setting('idle_in_transaction_session_timeout'));
+             return new;
+         end $$;
+         create trigger note before insert on datapass_pull_runs
+             for each row execute function note()",
+    );
+    for (timeout, unit) in [("6h", "1min"), ("50s", "ms")] {
+        let run = Run::cycle(&upstream, &database).args(["--timeout", timeout]);
+        run.output().success();
+        let taken = "delete from noted returning setting";
+        let noted: String = database.client().query_one(taken, &[]).unwrap().get(0);
+        assert!(noted.ends_with(unit), "{timeout}: {noted}");
+    }
+}
