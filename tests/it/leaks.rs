@@ -9,6 +9,7 @@ mod settings;
 mod tables;
 
 use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::harness::datapass::CANARY;
 use crate::harness::*;
@@ -90,6 +91,38 @@ fn look_into_tables(name: &str, database: &Database) {
             assert_clean(name, &table, row.get(0));
         }
     }
+}
+
+/// The hunt itself: it finds a leak wherever one is.
+#[test]
+fn a_leak_is_found() {
+    let database = Database::migrated();
+    let hunted = |script: &str| {
+        let run = Run::new::<&str>([]).through(["sh", "-c", script]);
+        let hunt = || hunt("a leak", &database, 0, &run, "text");
+        let told = catch_unwind(AssertUnwindSafe(hunt)).unwrap_err();
+        *told.downcast::<String>().unwrap()
+    };
+    for (script, place) in [
+        ("echo Canari", "standard output"),
+        ("echo Y2FuYXJp >&2", "standard error"),
+        (
+            r#"echo canari > "$DATAPASS_METRICS_FILE""#,
+            "the metrics file",
+        ),
+    ] {
+        let told = hunted(script);
+        assert!(
+            told.starts_with(&format!("a leak: {place} holds")),
+            "{told}"
+        );
+    }
+    database.exec("insert into datapass_pull_runs (outcome, reason) values ('x', 'CANARI')");
+    let told = hunted("");
+    assert!(
+        told.starts_with("a leak: datapass_pull_runs holds"),
+        "{told}"
+    );
 }
 
 fn entry(id: i64) -> Demande {
