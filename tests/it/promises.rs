@@ -1,7 +1,8 @@
 //! Details that a cycle promises: what a row holds, what is rejected and why, what the clock, the
 //! filter and the requests are like.
 
-use chrono::TimeDelta;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::harness::datapass::{Clock, Endpoint};
@@ -297,21 +298,16 @@ fn a_server_that_ignores_the_offset_is_found_out() {
 }
 
 #[test]
-fn a_bomb_is_permanent_and_a_drip_ends_at_the_deadline() {
+fn a_drip_ends_at_the_deadline() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     upstream.add(validated(1, 1));
     let before = database.snapshot();
-    let run = || Run::cycle(&upstream, &database).args(["--max-retries", "0"]);
-    upstream.fault(On::pages(..), Fault::GzipBomb(300));
-    run().output().permanent("too_large");
-    upstream.behave();
-    let pause = TimeDelta::milliseconds(200).to_std().unwrap();
+    let pause = Duration::from_millis(200);
     upstream.fault(On::pages(..), Fault::Drip(1, pause));
-    let slow = run()
-        .args(["--timeout", "2s"])
-        .output()
-        .transient("deadline");
-    assert!((1_900..10_000).contains(&slow.duration_ms), "{slow:?}");
+    let run = Run::cycle(&upstream, &database).args(["--timeout", "2s"]);
+    let outcome = run.spawn().wait_within(Duration::from_secs(5));
+    let slow = outcome.transient("deadline");
+    assert!(slow.duration_ms >= 1_900, "{slow:?}");
     assert_eq!(database.snapshot(), before);
 }
 
