@@ -19,7 +19,7 @@ use crate::list::decode::{Rejected, Valid};
 use crate::plan::{Known, Listed, Plan, Tracked};
 use crate::rejections::{Acceptance, State};
 use crate::report::Summary;
-use crate::store::{Tx, TxError};
+use crate::store::{self, Tx, TxError};
 use crate::types::{CommuneCode, DemandeId};
 
 const EXISTING_ROWS: &str = include_str!("../sql/existing_rows.sql");
@@ -44,7 +44,7 @@ pub fn tracked(tx: &mut Tx<'_>) -> Result<Tracked, TxError> {
 fn known(row: &Row) -> (String, Known) {
     let accepted: bool = row.get(1);
     let known = Known {
-        acceptance: accepted.then(|| Acceptance(row.get(2))),
+        acceptance: accepted.then(|| Acceptance(store::instant(row, 2))),
         closed: row.get(3),
     };
     (row.get(0), known)
@@ -141,7 +141,7 @@ fn existing(
             EXISTING_ROWS,
             &[(&batch, Type::TEXT_ARRAY)],
         )?;
-        existing.extend(rows.iter().map(|row| (row.get(0), row.get(1))));
+        existing.extend(rows.iter().map(|row| (row.get(0), store::instant(row, 1))));
     }
     Ok(existing)
 }

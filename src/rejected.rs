@@ -10,7 +10,7 @@ use crate::config::Format;
 use crate::error::{Failure, Reason, Result, Stage};
 use crate::escape::{self, escape};
 use crate::report::rfc3339;
-use crate::store::{Access, Store, Tx, TxError};
+use crate::store::{self, Access, Store, Tx, TxError};
 use crate::types::DemandeId;
 use crate::watermark;
 
@@ -67,7 +67,7 @@ pub fn read(tx: &mut Tx<'_>) -> Result<Vec<Rejection>, TxError> {
         demande_id: row.get(1),
         datapass_authorization_id: row.get(2),
         reasons: row.get(3),
-        last_validated_at: row.get(4),
+        last_validated_at: store::instant(row, 4),
         first_seen_at: row.get(5),
         last_seen_at: row.get(6),
         times_seen: row.get(7),

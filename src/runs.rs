@@ -7,7 +7,7 @@ use crate::cycle::Account;
 use crate::error::Failure;
 use crate::jobs::Queue;
 use crate::logging;
-use crate::store::{Param, Tx, TxError};
+use crate::store::{self, Param, Tx, TxError};
 
 const RECORD_RUN: &str = include_str!("../sql/record_run.sql");
 const PRUNE_RUNS: &str = include_str!("../sql/prune_runs.sql");
@@ -41,14 +41,14 @@ pub fn history(tx: &mut Tx<'_>) -> Result<History, TxError> {
     let Some(row) = rows.first() else {
         return Ok(History::default());
     };
-    let success: Option<DateTime<Utc>> = row.get(0);
+    let success = store::instant(row, 0);
     Ok(History {
         last_success: success.map(|started_at| LastSuccess {
             started_at,
             seen: row.get(1),
             missing: row.get(2),
         }),
-        first_started_at: row.get(3),
+        first_started_at: store::instant(row, 3),
         last_reason: row.get(4),
     })
 }

@@ -3,11 +3,13 @@
 //! Everything is said with the unnamed prepared statement inside one transaction, and every setting
 //! is local to it, so that a pooler in transaction mode may stand between.
 
+use std::error::Error;
 use std::thread;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use log::{debug, info};
-use postgres::types::{ToSql, Type};
+use postgres::types::{FromSql, ToSql, Type};
 use postgres::{Client, IsolationLevel, Row, Transaction};
 use secrecy::ExposeSecret;
 
@@ -27,6 +29,28 @@ const TRANSACTION_LIMITS: &str = include_str!("../sql/transaction_limits.sql");
 
 /// A parameter with its type: with both, no statement needs a name.
 pub type Param<'a> = (&'a (dyn ToSql + Sync), Type);
+
+/// Returns the instant in a column of a row; none for null, and for what is no instant at all:
+/// `infinity`, which a person or an application may have written, or a year beyond any calendar.
+pub fn instant(row: &Row, column: usize) -> Option<DateTime<Utc>> {
+    row.get::<_, Instant>(column).0
+}
+
+struct Instant(Option<DateTime<Utc>>);
+
+impl FromSql<'_> for Instant {
+    fn from_sql(kind: &Type, raw: &[u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Self(DateTime::from_sql(kind, raw).ok()))
+    }
+
+    fn from_sql_null(_: &Type) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Self(None))
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        <DateTime<Utc> as FromSql<'_>>::accepts(kind)
+    }
+}
 
 /// Why a transaction did not come to its end.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use crate::cycle::SharedAccount;
 use crate::error::{Failure, Reason, Result, Stage};
 use crate::report::rfc3339;
 use crate::runs;
-use crate::store::{Access, Store, Tx, TxError};
+use crate::store::{self, Access, Store, Tx, TxError};
 
 const READ_WATERMARK: &str = include_str!("../sql/read_watermark.sql");
 const WATERMARK_MOVED: &str = include_str!("../sql/watermark_moved.sql");
@@ -57,7 +57,7 @@ pub fn read(tx: &mut Tx<'_>) -> Result<Watermark, TxError> {
 /// Returns when the watermark moved last.
 pub fn moved_at(tx: &mut Tx<'_>) -> Result<Option<DateTime<Utc>>, TxError> {
     let rows = tx.rows("read when the watermark moved", WATERMARK_MOVED, &[])?;
-    Ok(rows.first().and_then(|row| row.get(0)))
+    Ok(rows.first().and_then(|row| store::instant(row, 0)))
 }
 
 /// Takes the lock under which cycles take turns; with `dry_run` only reads.
@@ -76,7 +76,7 @@ fn select(tx: &mut Tx<'_>, sql: &str) -> Result<Option<Watermark>, TxError> {
     let rows = tx.rows("read the watermark", sql, &[])?;
     Ok(rows.first().map(|row| Watermark {
         definition_id: row.get(0),
-        time: row.get(1),
+        time: store::instant(row, 1),
     }))
 }
 

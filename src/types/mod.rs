@@ -6,9 +6,10 @@
 mod perimeter;
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, Utc};
 
 pub use perimeter::{CommuneCode, Entity, EntityType, Perimeter};
 
@@ -171,15 +172,20 @@ impl fmt::Display for ScholarshipLevel {
     }
 }
 
+/// The years of the calendar that have four digits.
+const YEARS: RangeInclusive<i32> = 1..=9999;
+
 /// Reads an instant: RFC 3339, or ISO 8601 with an offset such as `+0200` or `+02`.
 ///
 /// An offset is required. The instant is cut to microseconds and a leap second becomes the next
-/// one, as PostgreSQL keeps it, so that what was stored compares equal to what was read.
+/// one, as PostgreSQL keeps it, so that what was stored compares equal to what was read. Its year
+/// has four digits, in UTC too: others are not written alike everywhere, nor stored everywhere.
 pub fn parse_instant(text: &str) -> Result<DateTime<Utc>, Invalid> {
     DateTime::parse_from_rfc3339(text)
         .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f%#z"))
         .ok()
         .and_then(|time| DateTime::from_timestamp_micros(time.timestamp_micros()))
+        .filter(|time| YEARS.contains(&time.year()))
         .ok_or(Invalid("not a time with offset"))
 }
 
@@ -191,7 +197,7 @@ pub fn parse_date(text: &str) -> Result<NaiveDate, Invalid> {
             _ => b.is_ascii_digit(),
         });
     match NaiveDate::parse_from_str(text, "%Y-%m-%d") {
-        Ok(date) if shaped => Ok(date),
+        Ok(date) if shaped && YEARS.contains(&date.year()) => Ok(date),
         _ => Err(Invalid("not a date")),
     }
 }
@@ -287,6 +293,9 @@ mod tests {
             instant("2026-06-30T23:59:60.5Z"),
             Ok("2026-07-01T00:00:00.500+00:00".to_owned())
         );
+        for text in ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"] {
+            assert!(parse_instant(text).is_ok(), "{text}");
+        }
         for text in [
             "",
             "2025-06-19",
@@ -294,6 +303,11 @@ mod tests {
             "2025-02-30T00:00:00Z",
             "1750354596",
             "x2025-06-19T17:36:36Z",
+            "-4713-01-01T00:00:00Z",
+            "+10000-01-01T00:00:00Z",
+            "0000-12-31T23:59:59Z",
+            "0001-01-01T00:00:00+00:01",
+            "9999-12-31T23:59:59-00:01",
         ] {
             assert!(parse_instant(text).is_err(), "{text}");
         }
@@ -306,6 +320,7 @@ mod tests {
             "01/09/2026",
             "2026-09-01T00:00:00Z",
             "2026-09- 1",
+            "0000-01-01",
         ] {
             assert!(parse_date(text).is_err(), "{text}");
         }

@@ -225,3 +225,33 @@ fn whatever_an_entry_holds_fits_a_terminal_and_cannot_drive_it() {
     let time: DateTime<Utc> = at(json[1]["accepted_at"].as_str().unwrap());
     assert!(time <= Utc::now());
 }
+
+/// Years that PostgreSQL or a JSON text of it would refuse must not reach a statement.
+#[test]
+fn a_time_that_no_table_holds_is_the_fault_of_its_entry() {
+    let times = [
+        "-4713-01-01T00:00:00Z",
+        "+262142-12-31T23:59:59Z",
+        "0000-01-01T00:00:00Z",
+        "9999-12-31T23:59:59-01:00",
+    ];
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    upstream.add(validated(1, 10));
+    for (id, time) in (2..).zip(times) {
+        upstream.add(validated(id, 20));
+        upstream
+            .with(|upstream| upstream.edit(id, |shown| shown["last_validated_at"] = time.into()));
+    }
+    // Its other fault does not hide this one.
+    upstream.with(|upstream| upstream.edit(5, |shown| shown["organisation"] = "none".into()));
+    let summary = cycle(&upstream, &database);
+    assert_eq!((summary.created, summary.rejected), (1, 4));
+    assert_eq!(summary.watermark, Some(minute(10)));
+    for rejection in database.rejections() {
+        let reasons = rejection.reasons.join(", ");
+        assert!(
+            reasons.contains("last_validated_at: not a time with offset"),
+            "{reasons}"
+        );
+    }
+}

@@ -221,3 +221,38 @@ fn a_cycle_under_way_leaves_a_move_by_hand_as_it_is() {
         assert_eq!(next.created, next_creates, "{args:?}");
     }
 }
+
+/// PostgreSQL's `infinity` is no time: it neither ends a run nor hides an entry from it.
+#[test]
+fn infinity_written_by_hand_is_no_time() {
+    for infinity in ["infinity", "-infinity", "270000-01-01"] {
+        let (upstream, database) = (DataPass::start(), Database::migrated());
+        upstream.add(validated(1, 10));
+        upstream.add(validated(2, 20).siret("1"));
+        let run = || cycle(&upstream, &database).any_stderr().output().success();
+        assert_eq!(run().rejected, 1);
+        for (table, column) in [
+            ("datapass_pull_watermarks", "last_validated_at"),
+            ("datapass_pull_watermarks", "updated_at"),
+            ("datapass_pull_rejections", "last_validated_at"),
+            ("datapass_pull_runs", "started_at"),
+            ("proactivite_requests", "last_validated_at"),
+        ] {
+            database.exec(&format!("update {table} set {column} = '{infinity}'"));
+        }
+        let list = Run::new(["rejected", "list"]).database(&database);
+        list.output().assert_success();
+        upstream.add(validated(3, 5));
+        let healed = run();
+        assert_eq!(
+            (healed.since, healed.watermark_before),
+            (None, None),
+            "{infinity}"
+        );
+        assert_eq!(
+            (healed.created, healed.existing, healed.rejected),
+            (1, 1, 1)
+        );
+        assert_eq!(healed.watermark, Some(minute(20)), "held by the rejection");
+    }
+}
