@@ -9,13 +9,14 @@ use std::io;
 use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 use std::thread;
 use std::time::Duration;
 
 use log::error;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use signal_hook::{SigId, flag, low_level};
 
 use crate::budget::{self, Budget};
 use crate::error::{Failure, Reason, Result, Stage};
@@ -23,6 +24,9 @@ use crate::exit::Exit;
 
 /// How long a run that was told to stop, or whose time is over, may take to end by itself.
 const GRACE: Duration = Duration::from_millis(500);
+
+/// How long after a signal the process ends whatever it does: within the two seconds promised.
+const PATIENCE: Duration = Duration::from_millis(1_900);
 
 /// How often it is looked whether a signal came, where nothing has a deadline.
 const SIGNAL_POLL: Duration = Duration::from_millis(100);
@@ -34,7 +38,8 @@ enum Event<T> {
 
 /// Runs `work` to its end, or until the budget or a signal ends it.
 ///
-/// A second signal ends the process at once.
+/// A signal leaves time for a report, however often it comes: `timeout(1)` sends it to the process and
+/// to its group. What takes longer than that, a pipe that nobody reads, ends with the process.
 pub fn supervise<T: Send + 'static>(
     budget: &Budget,
     work: impl FnOnce() -> Result<T> + Send + 'static,
@@ -95,27 +100,47 @@ pub fn until_signal<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static
 /// Whether a signal came. It may come before there is a run to stop.
 static SIGNALLED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
+/// Whether a signal ends the process at once.
+static IMPATIENT: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+
+/// What makes the first signal the last one that is waited for.
+static MAKING_IMPATIENT: Mutex<Vec<SigId>> = Mutex::new(Vec::new());
+
 /// Installs the handlers. As process 1 too, where the kernel ignores a signal without one.
 ///
-/// To be called first of all: until then a signal ends the process with a status of its own.
+/// To be called first of all: until then a signal ends the process with a status of its own. A second
+/// signal ends it at once, unless a run is supervised.
 pub fn install_signal_handlers() -> io::Result<()> {
     for signal in [SIGTERM, SIGINT] {
         // In this order: the first signal finds the flag unset, the next one finds it set.
         let code = i32::from(Exit::Transient.code());
-        signal_hook::flag::register_conditional_shutdown(signal, code, Arc::clone(&SIGNALLED))?;
-        signal_hook::flag::register(signal, Arc::clone(&SIGNALLED))?;
+        flag::register_conditional_shutdown(signal, code, Arc::clone(&IMPATIENT))?;
+        let setter = flag::register(signal, Arc::clone(&IMPATIENT))?;
+        flag::register(signal, Arc::clone(&SIGNALLED))?;
+        if let Ok(mut setters) = MAKING_IMPATIENT.lock() {
+            setters.push(setter);
+        }
     }
     Ok(())
 }
 
-/// Calls back when a signal comes, or has come before.
+/// Calls back when a signal comes, or has come before, and ends the process some time later.
 fn watch_signals(on_signal: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    if let Ok(mut setters) = MAKING_IMPATIENT.lock() {
+        for setter in setters.drain(..) {
+            low_level::unregister(setter);
+        }
+    }
+    IMPATIENT.store(false, Ordering::SeqCst);
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
     thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
             if SIGNALLED.load(Ordering::SeqCst) || signals.forever().next().is_some() {
                 on_signal();
+                thread::sleep(PATIENCE);
+                IMPATIENT.store(true, Ordering::SeqCst);
+                let _ = low_level::raise(SIGTERM);
             }
         })?;
     Ok(())

@@ -446,12 +446,31 @@ fn a_signal_ends_a_cycle_within_two_seconds_and_writes_nothing() {
         let gate = upstream.gate(on);
         let running = cycle(&upstream, &database).spawn();
         gate.reached();
-        running.signal(signal);
+        // As `timeout` does, which sends it to the process and to its group; and impatient people.
+        for _ in 0..3 {
+            running.signal(signal);
+        }
         running.wait_after_signal().transient("interrupted");
         assert_eq!(database.count("proactivite_requests"), 0);
         assert_eq!(database.runs()[0]["stage"], stage);
         gate.open();
     }
+}
+
+#[test]
+fn a_signal_ends_a_run_whose_output_nobody_reads() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    let full = "mkfifo \"$0\" && exec 3<>\"$0\" && head -c 65536 /dev/zero >&3 && exec \"$@\" >&3";
+    let running = cycle(&upstream, &database)
+        .through(["sh", "-c", full, pipe.to_str().unwrap()])
+        .spawn();
+    eventually("the run is recorded", || {
+        database.count("datapass_pull_runs") == 1
+    });
+    running.signal("TERM");
+    assert_eq!(running.wait_after_signal().code(), 2);
 }
 
 #[test]

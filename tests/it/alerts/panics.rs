@@ -1,5 +1,5 @@
-//! Panics, brought about from outside by an instant without end, which no program of ours writes and
-//! no type of ours holds.
+//! Panics, brought about from outside by what no program of ours writes and no type of ours holds: a
+//! rejection without a reference, or first seen at an instant without end.
 
 use super::{Scene, read};
 use crate::harness::*;
@@ -9,9 +9,10 @@ fn a_panic_is_reported_with_its_place() {
     let scene = Scene::new();
     scene.upstream.add(Demande::cnous(1));
     let run = scene.cycle().args(["--enqueue", "none"]);
-    run.clone().output().success();
-    let endless = "update proactivite_requests set last_validated_at = 'infinity'";
-    scene.database.exec(endless);
+    scene.database.exec(
+        "alter table datapass_pull_rejections alter ref drop not null;
+         insert into datapass_pull_rejections (ref) values (null)",
+    );
     let outcome = run.output();
     outcome.permanent("panic");
     let events: Vec<_> = scene.ingest.events().iter().map(read).collect();
@@ -19,7 +20,7 @@ fn a_panic_is_reported_with_its_place() {
         panic!("one event, not {events:?}: {}", outcome.stderr)
     };
     let words = [level, stage, reason].map(String::as_str);
-    assert_eq!(words, ["fatal", "create", "panic"]);
+    assert_eq!(words, ["fatal", "prepare", "panic"]);
     let place = &fingerprint[2];
     assert_eq!(fingerprint[..2], ["failure", "panic"]);
     assert!(place.starts_with("src/create.rs:"), "{place}");
@@ -38,7 +39,7 @@ fn a_panic_is_reported_with_its_place() {
 fn a_panic_of_any_command_is_status_1() {
     let database = Database::migrated();
     database.exec(
-        "insert into datapass_pull_rejections (ref, last_validated_at) values ('D1', 'infinity')",
+        "insert into datapass_pull_rejections (ref, first_seen_at) values ('D1', 'infinity')",
     );
     for command in [&["status"][..], &["rejected", "list"]] {
         let run = Run::new(command.iter().copied()).database(&database);
