@@ -125,6 +125,12 @@ fn column_steps(table: &Table, column: &Column, found: &FoundTable) -> Vec<Step>
             "{alter} TYPE timestamptz USING {name} AT TIME ZONE 'UTC'"
         )));
     }
+    // Rails numbers with eight bytes, or with four where an id of DataPass may need eight.
+    let (wanted, found) = (column.kind.sql(), existing.type_name.as_str());
+    let is_integer = |name| ["integer", "bigint"].contains(&name);
+    if is_integer(wanted) && is_integer(found) && wanted != found {
+        steps.push(Step::guarded(format!("{alter} TYPE {wanted}")));
+    }
     // What the Rails application demands of its own table is for its people to change.
     if table_name != REQUESTS.name {
         if column.nullable && existing.not_null {

@@ -156,6 +156,7 @@ fn the_tables_of_rails_are_upgraded_with_leave() {
         "ALTER TABLE datapass_pull_watermarks ALTER COLUMN last_validated_at TYPE timestamptz \
          USING last_validated_at AT TIME ZONE 'UTC'",
         "ALTER TABLE datapass_pull_watermarks ALTER COLUMN last_validated_at DROP NOT NULL",
+        "ALTER TABLE datapass_pull_watermarks ALTER COLUMN id TYPE integer",
         "UPDATE datapass_pull_watermarks SET id = 1",
         "CHECK (id = 1)",
         "`datapass-pull migrate --yes`",
@@ -170,7 +171,7 @@ fn the_tables_of_rails_are_upgraded_with_leave() {
     assert_eq!(failure.message.lines().count(), 1);
 
     let lines = run(&db, true).unwrap();
-    for statement in &statements[..7] {
+    for statement in &statements[..8] {
         assert!(
             lines.iter().any(|line| line == statement),
             "{statement}: {lines:#?}"
@@ -276,8 +277,13 @@ fn half_way_tables_get_what_they_lack() {
             "CREATE TABLE datapass_pull_rejections (id bigserial PRIMARY KEY, ref varchar NOT NULL,
                  demande_id bigint NOT NULL, reasons varchar[], first_seen_at timestamp(6) NOT NULL,
                  closed_at timestamp(6));
-             CREATE TABLE datapass_pull_runs (id bigserial PRIMARY KEY,
+             CREATE TABLE datapass_pull_runs (id bigserial PRIMARY KEY, seen integer,
                  started_at timestamp(6) NOT NULL, outcome varchar NOT NULL)",
+        ),
+        (
+            "numbers of four bytes",
+            "ALTER TABLE proactivite_requests ALTER COLUMN id TYPE integer,
+                 ALTER COLUMN datapass_demande_id TYPE integer",
         ),
     ] {
         let db = Database::empty();
