@@ -7,8 +7,7 @@
 //! millisecond, which keeps the order and makes more ties. Rows enter and leave between two
 //! requests. A page begins at the asked offset of its snapshot, holds consecutive rows of it, and
 //! is shorter than the server's page size only when the snapshot ends there. The server's page
-//! size is not told; it is at least five. Should it fall during one listing, then not to the very
-//! number of rows that the next page shares with those before it.
+//! size is not told, may change at any time, and is at least five.
 //!
 //! # Lemma (overlapping pages)
 //!
@@ -31,11 +30,14 @@
 //! listing steps back, twice as far each time; offset 0 joins always, so this ends.
 //!
 //! When a page that joins is shorter than the server's page size, its snapshot ended there, and
-//! every still row has been seen. "Fewer than five rows and than asked", or "further down, adds
-//! nothing, reaches the frontier and is shorter than every page before it", stands for the size that
-//! is not known. A page that is short because the page size fell adds something or stops before the
-//! frontier, but for the one length that is excluded above; one that was answered before the page
-//! size grew is as long as one before it.
+//! every still row has been seen. For the size that is not known stands "fewer than five rows and than
+//! asked": a page that may be the last one shares fewer than that with the page after it, which then
+//! proves the end.
+//!
+//! A tie at the end is more than such a page can have. There a page is the last one when it is shorter
+//! than every page before it, of which the last one that joined was shorter than another. *Proof*,
+//! should the page size change only once: where the page's own length is the size of its time, both
+//! of those pages came at the other size, and the shorter one ended its snapshot. ∎
 //!
 //! # Lemma (a list read twice)
 //!
@@ -60,8 +62,7 @@ use chrono::{DateTime, Utc};
 use super::decode::{Element, Key, ValidatedAt};
 
 /// How many rows two pages share: almost as many may leave between two requests without a step back.
-/// No server has pages of this size.
-const OVERLAP_ROWS: usize = 21;
+const OVERLAP_ROWS: usize = 20;
 /// No server's page is smaller: fewer rows are the end of the list.
 const SMALLEST_PAGE_ROWS: usize = 5;
 /// How far past a page that came twice the question goes whether the server pages at all.
@@ -121,6 +122,8 @@ pub struct Paging {
     largest_page_rows: usize,
     /// Of the pages that joined.
     shortest_page_rows: usize,
+    /// Whether the last page that joined was shorter than another one.
+    was_short: bool,
     requests: u64,
     drift_rewinds: u64,
     remarks: Vec<Remark>,
@@ -169,6 +172,7 @@ impl Paging {
             previous: Vec::new(),
             largest_page_rows: 0,
             shortest_page_rows: usize::MAX,
+            was_short: false,
             requests: 0,
             drift_rewinds: 0,
             remarks: Vec::new(),
@@ -260,17 +264,23 @@ impl Paging {
         }
         let (same, length_before) = (self.is_same_page(page), self.previous.len());
         let oldest = page.iter().filter_map(|row| row.created_at).min();
-        let added = self.record(page);
+        // Nothing but the limit is known of the first page's size.
+        let full = if self.seen.is_empty() {
+            self.limit
+        } else {
+            self.largest_page_rows
+        };
+        let is_short = page.len() < full;
+        let steps = overlapping_steps(page, overlap_rows(page.len(), is_short));
+        self.record(page);
         let ends = page.len() < SMALLEST_PAGE_ROWS.min(self.limit)
-            || (offset > 0
-                && added == 0
-                && oldest <= frontier
-                && page.len() < self.shortest_page_rows);
+            || (is_one_tie(page) && self.was_short && page.len() < self.shortest_page_rows);
         if ends {
             return true;
         }
         self.shortest_page_rows = self.shortest_page_rows.min(page.len());
-        let Some(steps) = overlapping_steps(page) else {
+        self.was_short = page.len() < self.largest_page_rows;
+        let Some(steps) = steps else {
             self.begin_twice();
             return true;
         };
@@ -314,7 +324,7 @@ impl Paging {
         let depth = self.concurrency + usize::from(self.expected_rows.is_some());
         let (mut end, mut length) = (offset + rows, rows);
         for nth in 0..depth {
-            let next = end - overlap_rows(length as usize) as u64;
+            let next = end - overlap_rows(length as usize, length < rows) as u64;
             let next = *self.planned.get(nth).unwrap_or(&next);
             if nth == self.planned.len() {
                 self.planned.push_back(next);
@@ -418,13 +428,11 @@ impl Paging {
         }
     }
 
-    /// Remembers a page's rows; returns how many were new.
-    fn record(&mut self, page: &[Element]) -> usize {
+    /// Remembers a page's rows.
+    fn record(&mut self, page: &[Element]) {
         self.previous.clear();
         self.previous.extend(page.iter().map(|row| row.key.clone()));
-        page.iter()
-            .filter(|row| self.seen.insert(row.key.clone()))
-            .count()
+        self.seen.extend(self.previous.iter().cloned());
     }
 
     fn is_same_page(&self, page: &[Element]) -> bool {
@@ -436,7 +444,7 @@ impl Paging {
             return Err(Unproved::Endless);
         }
         let rows = self.largest_page_rows;
-        let stride = rows.saturating_sub(overlap_rows(rows)).max(1);
+        let stride = rows.saturating_sub(overlap_rows(rows, false)).max(1);
         let plain_pages = (self.seen.len() / stride) as u64;
         if !self.is_complete()
             && self.requests >= FREE_REQUESTS + REQUESTS_PER_PLAIN_PAGE * plain_pages
@@ -449,16 +457,23 @@ impl Paging {
 
 /// Returns how many rows the page after one of `rows` rows shares with it.
 ///
-/// One is too few: that page would begin at the frontier, and not join. Half of them is too many to
-/// tell the end from a server whose pages become half as large, but where that is no page's size.
-fn overlap_rows(rows: usize) -> usize {
-    let half = rows / 2;
-    let overlap = if half < SMALLEST_PAGE_ROWS {
-        half.max(2)
+/// One is too few: that page would begin at the frontier, and not join. After a page that may be the
+/// last one they are too few to be a page of their own.
+fn overlap_rows(rows: usize, may_be_last: bool) -> usize {
+    let most = if may_be_last {
+        SMALLEST_PAGE_ROWS - 1
     } else {
-        half + 1
+        OVERLAP_ROWS
     };
-    overlap.min(OVERLAP_ROWS)
+    (rows / 2).max(2).min(most)
+}
+
+/// Tells whether all rows behind the first one share their `created_at`, so that no page can begin
+/// further down and join.
+fn is_one_tie(page: &[Element]) -> bool {
+    let mut times = page.iter().skip(1).map(|row| row.created_at);
+    let time = times.next().flatten();
+    time.is_some() && times.all(|other| other == time)
 }
 
 /// How far behind a page's first row the next page may begin.
@@ -469,9 +484,9 @@ struct Steps {
     furthest: usize,
 }
 
-/// Returns where the page after this one begins, so that it joins; `None` when there is no such
-/// place.
-fn overlapping_steps(page: &[Element]) -> Option<Steps> {
+/// Returns where the page after this one begins, so that it joins and shares that many rows; `None`
+/// when there is no such place.
+fn overlapping_steps(page: &[Element], overlap: usize) -> Option<Steps> {
     let mut oldest: Option<DateTime<Utc>> = None;
     for time in page.iter().filter_map(|row| row.created_at) {
         if oldest.is_some_and(|oldest| time > oldest) {
@@ -480,6 +495,6 @@ fn overlapping_steps(page: &[Element]) -> Option<Steps> {
         oldest = Some(time);
     }
     let furthest = page.iter().rposition(|row| row.created_at > oldest)?;
-    let wanted = furthest.min(page.len() - overlap_rows(page.len()));
+    let wanted = furthest.min(page.len() - overlap);
     Some(Steps { wanted, furthest }).filter(|steps| steps.wanted > 0)
 }

@@ -57,7 +57,7 @@ pub enum Move {
     Edit { place: u8, valid: bool },
     /// The rows that share its `created_at` are listed in another order from now on.
     Swap { place: u8 },
-    /// The server serves other pages; during a listing only larger ones.
+    /// The server serves other pages; during a listing only once.
     Cap { rows: u8 },
 }
 
@@ -95,6 +95,8 @@ struct Pending {
 pub struct Upstream {
     now: i64,
     cap: usize,
+    /// Whether the page size changed since the listing began.
+    cap_changed: bool,
     listing: bool,
     /// By id, which counts from 1.
     demandes: Vec<Demande>,
@@ -124,6 +126,7 @@ impl Upstream {
         let mut upstream = Self {
             now: 100_000,
             cap: cap.into(),
+            cap_changed: false,
             listing: false,
             demandes: Vec::new(),
             list: Vec::new(),
@@ -160,6 +163,7 @@ impl Upstream {
         self.touched.clear();
         self.moved = false;
         self.listing = true;
+        self.cap_changed = false;
     }
 
     /// Returns what entered, left or changed since the listing began, and whether nothing moved.
@@ -240,8 +244,11 @@ impl Upstream {
                 }
             }
             Move::Cap { rows } => {
-                let least = if self.listing { self.cap } else { 5 };
-                self.cap = least.max(rows.into());
+                // The end of a list that ends in a tie is proved for one change.
+                let changed = std::mem::replace(&mut self.cap_changed, self.listing);
+                if !changed {
+                    self.cap = rows.into();
+                }
             }
         }
     }
