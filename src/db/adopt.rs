@@ -46,6 +46,12 @@ pub(crate) enum AdoptError {
          then migrate again"
     )]
     ManyWatermarks(i64),
+    #[error(
+        "Table proactivite_requests has rows whose id is in {OLD_ID} alone, beside a column \
+         {}: copy it there, or drop the empty column, then migrate again",
+        REQUESTS.unique
+    )]
+    TwoIds,
 }
 
 /// Returns the steps that the existing tables need, in their order.
@@ -58,23 +64,18 @@ pub(crate) fn steps(
         let Some(found) = schema.table(table) else {
             continue;
         };
-        let renamed = if table.name == REQUESTS.name {
-            rename(transaction, found, &mut steps)?
-        } else {
-            false
-        };
+        let renamed = table.name == REQUESTS.name && rename(transaction, found, &mut steps)?;
         for column in table.columns {
             if !(renamed && column.name == REQUESTS.unique) {
                 steps.extend(column_steps(table, column, found));
             }
         }
         // An index follows its column when that is renamed.
-        let covered = found
-            .unique
-            .iter()
-            .any(|column| column == table.unique || (renamed && column == OLD_ID));
-        if !covered {
-            steps.push(unique_index(table));
+        let covers = |column| found.unique.iter().any(|covered| covered == column);
+        if !covers(table.unique) && !(renamed && covers(OLD_ID)) {
+            steps.push(unique_index(transaction, table)?);
+        } else if renamed || found.column(OLD_ID).is_none() {
+            rename_index(transaction, table, &mut steps)?;
         }
         if table.name == WATERMARKS.name {
             one_watermark(transaction, &mut steps)?;
@@ -83,7 +84,7 @@ pub(crate) fn steps(
     Ok(steps)
 }
 
-/// `external_request_id` becomes `datapass_authorization_id`, and so does its index's name.
+/// `external_request_id` becomes `datapass_authorization_id`.
 fn rename(
     transaction: &mut Transaction<'_>,
     found: &FoundTable,
@@ -96,12 +97,26 @@ fn rename(
             "ALTER TABLE {table} RENAME COLUMN {OLD_ID} TO {column}"
         )));
     }
-    let (old, new) = (index_name(table, OLD_ID), index_name(table, column));
-    let stays = found.column(OLD_ID).is_some() && !renamed;
-    if !stays && has_index(transaction, table, &old)? && !has_index(transaction, table, &new)? {
-        steps.push(Step::free(format!("ALTER INDEX {old} RENAME TO {new}")));
+    let both = found.column(OLD_ID).is_some() && !renamed;
+    let left_ids = include_str!("../../sql/migrate/left_ids.sql");
+    if both && transaction.query_typed_one(left_ids, &[])?.try_get(0)? {
+        return Err(AdoptError::TwoIds);
     }
     Ok(renamed)
+}
+
+/// The unique index of the renamed column gets the name that Rails would give it.
+fn rename_index(
+    transaction: &mut Transaction<'_>,
+    table: &Table,
+    steps: &mut Vec<Step>,
+) -> Result<(), AdoptError> {
+    let old = index_name(table.name, OLD_ID);
+    let new = index_name(table.name, table.unique);
+    if has_index(transaction, table.name, &old)? && !has_index(transaction, table.name, &new)? {
+        steps.push(Step::free(format!("ALTER INDEX {old} RENAME TO {new}")));
+    }
+    Ok(())
 }
 
 fn column_steps(table: &Table, column: &Column, found: &FoundTable) -> Vec<Step> {
@@ -143,18 +158,20 @@ fn column_steps(table: &Table, column: &Column, found: &FoundTable) -> Vec<Step>
     steps
 }
 
-fn unique_index(table: &Table) -> Step {
+fn unique_index(transaction: &mut Transaction<'_>, table: &Table) -> Result<Step, AdoptError> {
     let (name, column) = (table.name, table.unique);
-    Step {
+    let mut index = index_name(name, column);
+    if has_index(transaction, name, &index)? {
+        // One that is not unique, or not of this column alone, has the name; PostgreSQL finds another.
+        index.clear();
+    }
+    Ok(Step {
         on_duplicates: Some(format!(
             "values of {name}.{column} occur more than once; find them with `SELECT {column}, \
              count(*) FROM {name} GROUP BY 1 HAVING count(*) > 1`"
         )),
-        ..Step::free(format!(
-            "CREATE UNIQUE INDEX {} ON {name} ({column})",
-            index_name(table.name, column)
-        ))
-    }
+        ..Step::free(format!("CREATE UNIQUE INDEX {index} ON {name} ({column})"))
+    })
 }
 
 /// Rails numbers the row as it likes and lets there be more than one.

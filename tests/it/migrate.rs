@@ -247,6 +247,18 @@ fn half_way_tables_get_what_they_lack() {
              ADD UNIQUE (external_request_id) DEFERRABLE INITIALLY DEFERRED",
         ),
         (
+            "an index of Rails' name that is not unique",
+            "DROP INDEX index_proactivite_requests_on_external_request_id;
+             CREATE INDEX index_proactivite_requests_on_external_request_id
+             ON proactivite_requests (external_request_id)",
+        ),
+        (
+            "an index of the new name that is not unique",
+            "DROP INDEX index_proactivite_requests_on_external_request_id;
+             CREATE INDEX index_proactivite_requests_on_datapass_authorization_id
+             ON proactivite_requests (lower(external_request_id))",
+        ),
+        (
             "missing columns",
             "ALTER TABLE proactivite_requests DROP COLUMN last_validated_at,
              DROP COLUMN transmission_date, DROP COLUMN status, DROP COLUMN code_insee_communes",
@@ -366,6 +378,10 @@ fn what_cannot_be_upgraded_is_said_and_left() {
         (
             "CREATE VIEW watched AS SELECT last_validated_at FROM proactivite_requests",
             "SQLSTATE 0A000",
+        ),
+        (
+            "ALTER TABLE proactivite_requests ADD COLUMN datapass_authorization_id text",
+            "in external_request_id alone",
         ),
         (later.as_str(), "V99__later"),
     ] {
