@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use chrono::Utc;
+
 use crate::auth::Session;
 use crate::budget::Budget;
 use crate::config::PullConfig;
@@ -117,7 +119,14 @@ fn check_database(config: &PullConfig, budget: &Budget, findings: &mut Findings<
     });
     let shown =
         |stored: &watermark::Watermark| stored.time.map_or_else(|| "none yet".to_owned(), rfc3339);
-    findings.take("watermark", shown, stored);
+    let stored = findings.take("watermark", shown, stored);
+    if stored.is_some_and(|stored| stored.time > Some(Utc::now())) {
+        findings.warn(
+            "watermark",
+            "it is in the future: nothing validated until then is created; move it back with \
+             `datapass-pull watermark set`",
+        );
+    }
     let handoff = store.transaction(Stage::Prepare, Access::ReadOnly, |tx| {
         let queue = jobs::choose(tx, &config.job)?;
         let job = jobs::preview(tx, &config.job, &queue, 1)?;
@@ -157,18 +166,15 @@ fn check_upstream(config: &PullConfig, budget: &Budget, findings: &mut Findings<
     if let Some(page) = page {
         match list::clock_offset(page.meta) {
             None => findings.warn("clock", "DataPass sends no Date to compare with"),
-            Some(offset) if offset.num_seconds().abs() > CLOCK_TOLERANCE_SECONDS => findings.warn(
-                "clock",
-                &format!(
-                    "this machine is {} s ahead of DataPass",
-                    offset.num_seconds()
-                ),
-            ),
             Some(offset) => {
-                findings.ok(
-                    "clock",
-                    &format!("{} s ahead of DataPass", offset.num_seconds()),
-                );
+                let seconds = offset.num_seconds();
+                let side = if seconds < 0 { "behind" } else { "ahead of" };
+                let told = format!("this machine is {} s {side} DataPass", seconds.abs());
+                if seconds.abs() > CLOCK_TOLERANCE_SECONDS {
+                    findings.warn("clock", &told);
+                } else {
+                    findings.ok("clock", &told);
+                }
             }
         }
     }

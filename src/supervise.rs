@@ -26,7 +26,7 @@ use crate::exit::Exit;
 const GRACE: Duration = Duration::from_millis(500);
 
 /// How long after a signal the process ends whatever it does: within the two seconds promised.
-const PATIENCE: Duration = Duration::from_millis(1_900);
+const PATIENCE: Duration = Duration::from_millis(1_750);
 
 /// How often it is looked whether a signal came, where nothing has a deadline.
 const SIGNAL_POLL: Duration = Duration::from_millis(100);

@@ -72,7 +72,8 @@ pub(crate) fn steps(
         }
         // An index follows its column when that is renamed.
         let covers = |column| found.unique.iter().any(|covered| covered == column);
-        if !covers(table.unique) && !(renamed && covers(OLD_ID)) {
+        let covered = covers(table.unique) || (renamed && covers(OLD_ID));
+        if !covered {
             steps.push(unique_index(transaction, table)?);
         } else if renamed || found.column(OLD_ID).is_none() {
             rename_index(transaction, table, &mut steps)?;

@@ -256,3 +256,17 @@ fn infinity_written_by_hand_is_no_time() {
         assert_eq!(healed.watermark, Some(minute(20)), "held by the rejection");
     }
 }
+
+#[test]
+fn check_warns_of_a_watermark_in_the_future() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    upstream.add(validated(1, 10));
+    let check = || {
+        let run = Run::cycle(&upstream, &database).arg("check");
+        run.output().assert_success().stdout.clone()
+    };
+    assert!(!check().contains("in the future"));
+    database.exec("update datapass_pull_watermarks set last_validated_at = '2090-01-01T00:00Z'");
+    let told = check();
+    assert!(told.contains("watermark: it is in the future"), "{told}");
+}
