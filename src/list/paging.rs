@@ -41,9 +41,9 @@
 //!
 //! # Lemma (a list read twice)
 //!
-//! Where overlap proves nothing (one tie fills a page; rows are not in order, or carry no readable
-//! `created_at`; pages of one or two rows) the list is read plainly to an empty page, and then once
-//! more. If both passes read the same set of `n` rows, each row once and with the same
+//! Where overlap proves nothing (one tie fills a page, or all of it but its first row; rows are not in
+//! order, or carry no readable `created_at`; pages of one or two rows) the list is read plainly to an
+//! empty page, and then once more. If both passes read the same set of `n` rows, each row once and with the same
 //! `last_validated_at`, the listing is complete.
 //!
 //! *Proof*. The first pass's empty page came at offset `n`: its snapshot had at most `n` rows. Each of
