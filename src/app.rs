@@ -81,6 +81,7 @@ pub fn run(args: Vec<OsString>, variables: impl Iterator<Item = (OsString, OsStr
 /// Ends a command line that clap did not take: help and version are answers, the rest is misuse.
 fn refused(error: &clap::Error, args: &[OsString], environment: Environment) -> Exit {
     if !error.use_stderr() {
+        supervise::let_signals_end();
         let _ = print(&error.render().to_string());
         return Exit::Success;
     }
@@ -105,6 +106,7 @@ fn refused(error: &clap::Error, args: &[OsString], environment: Environment) -> 
 
 /// Ends a cycle that could not start.
 fn not_started(failure: Failure, requested: &Requested) -> Exit {
+    supervise::let_signals_end();
     let account = SharedAccount::open(requested.dry_run, None).lock().clone();
     let budget = Budget::new(COMMAND_TIMEOUT);
     let format = Some(requested.format);
@@ -230,6 +232,7 @@ fn in_time<T: Send + 'static>(
 }
 
 fn tell_answer(answer: Result<String>) -> Exit {
+    supervise::let_signals_end();
     let printed = answer.and_then(|text| {
         print(&text).map_err(|error| {
             let message = "Standard output takes no more; look at its disk";

@@ -9,14 +9,14 @@ use std::io;
 use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, LazyLock, Mutex, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::thread;
 use std::time::Duration;
 
 use log::error;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use signal_hook::{SigId, flag, low_level};
+use signal_hook::{flag, low_level};
 
 use crate::budget::{self, Budget};
 use crate::error::{Failure, Reason, Result, Stage};
@@ -103,35 +103,25 @@ static SIGNALLED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 /// Whether a signal ends the process at once.
 static IMPATIENT: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
-/// What makes the first signal the last one that is waited for.
-static MAKING_IMPATIENT: Mutex<Vec<SigId>> = Mutex::new(Vec::new());
-
 /// Installs the handlers. As process 1 too, where the kernel ignores a signal without one.
 ///
-/// To be called first of all: until then a signal ends the process with a status of its own. A second
-/// signal ends it at once, unless a run is supervised.
+/// To be called first of all: until then a signal ends the process with a status of its own.
 pub fn install_signal_handlers() -> io::Result<()> {
     for signal in [SIGTERM, SIGINT] {
-        // In this order: the first signal finds the flag unset, the next one finds it set.
         let code = i32::from(Exit::Transient.code());
         flag::register_conditional_shutdown(signal, code, Arc::clone(&IMPATIENT))?;
-        let setter = flag::register(signal, Arc::clone(&IMPATIENT))?;
         flag::register(signal, Arc::clone(&SIGNALLED))?;
-        if let Ok(mut setters) = MAKING_IMPATIENT.lock() {
-            setters.push(setter);
-        }
     }
     Ok(())
 }
 
+/// Lets a signal end the process at once from here on: nothing is left to be told but what it writes.
+pub fn let_signals_end() {
+    IMPATIENT.store(true, Ordering::SeqCst);
+}
+
 /// Calls back when a signal comes, or has come before, and ends the process some time later.
 fn watch_signals(on_signal: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    if let Ok(mut setters) = MAKING_IMPATIENT.lock() {
-        for setter in setters.drain(..) {
-            low_level::unregister(setter);
-        }
-    }
-    IMPATIENT.store(false, Ordering::SeqCst);
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
     thread::Builder::new()
         .name("signals".to_owned())
@@ -139,7 +129,7 @@ fn watch_signals(on_signal: impl FnOnce() + Send + 'static) -> io::Result<()> {
             if SIGNALLED.load(Ordering::SeqCst) || signals.forever().next().is_some() {
                 on_signal();
                 thread::sleep(PATIENCE);
-                IMPATIENT.store(true, Ordering::SeqCst);
+                let_signals_end();
                 let _ = low_level::raise(SIGTERM);
             }
         })?;

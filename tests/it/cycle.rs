@@ -471,6 +471,21 @@ fn a_signal_ends_a_run_whose_output_nobody_reads() {
     });
     running.signal("TERM");
     assert_eq!(running.wait_after_signal().code(), 2);
+
+    // An answer that is written already, or not yet.
+    let pipe = folder.path().join("another");
+    let running = Run::new(["completions", "bash"])
+        .through(["sh", "-c", full, pipe.to_str().unwrap()])
+        .any_stderr()
+        .spawn();
+    let process = format!("/proc/{}/status", running.pid());
+    eventually("a signal ends it", || {
+        running.signal("TERM");
+        std::fs::read_to_string(&process)
+            .unwrap()
+            .contains("(zombie)")
+    });
+    running.wait();
 }
 
 #[test]
@@ -486,6 +501,7 @@ fn a_signal_before_the_cycle_begins_counts_too() {
         .spawn();
     // Opens once the other end does, and the settings are not read before it is closed.
     let writer = std::fs::File::options().write(true).open(&pipe).unwrap();
+    running.signal("TERM");
     running.signal("TERM");
     running.wait_after_signal().transient("interrupted");
     drop(writer);
