@@ -214,10 +214,8 @@ fn a_list_that_ends_in_a_tie_is_proved() {
         let mut answers = 0;
         let proved = pages::read(limit, 1, None, |open| {
             answers += 1;
-            (
-                0,
-                page(&list, open[0], if answers == 1 { limit } else { cap }),
-            )
+            let rows = if answers == 1 { limit } else { cap };
+            (0, page(&list, open[0], rows))
         });
         assert_eq!(proved.unwrap().elements.len(), list.len(), "{limit}");
     }

@@ -245,10 +245,10 @@ impl Upstream {
             }
             Move::Cap { rows } => {
                 // The end of a list that ends in a tie is proved for one change.
-                let changed = std::mem::replace(&mut self.cap_changed, self.listing);
-                if !changed {
+                if !(self.listing && self.cap_changed) {
                     self.cap = rows.into();
                 }
+                self.cap_changed = true;
             }
         }
     }
