@@ -64,7 +64,8 @@ pub(crate) fn steps(
         let Some(found) = schema.table(table) else {
             continue;
         };
-        let renamed = table.name == REQUESTS.name && rename(transaction, found, &mut steps)?;
+        let is_requests = table.name == REQUESTS.name;
+        let renamed = is_requests && rename(transaction, found, &mut steps)?;
         for column in table.columns {
             if !(renamed && column.name == REQUESTS.unique) {
                 steps.extend(column_steps(table, column, found));
@@ -75,8 +76,8 @@ pub(crate) fn steps(
         let covered = covers(table.unique) || (renamed && covers(OLD_ID));
         if !covered {
             steps.push(unique_index(transaction, table)?);
-        } else if renamed || found.column(OLD_ID).is_none() {
-            rename_index(transaction, table, &mut steps)?;
+        } else if is_requests && (renamed || found.column(OLD_ID).is_none()) {
+            rename_index(transaction, &mut steps)?;
         }
         if table.name == WATERMARKS.name {
             one_watermark(transaction, &mut steps)?;
@@ -109,12 +110,14 @@ fn rename(
 /// The unique index of the renamed column gets the name that Rails would give it.
 fn rename_index(
     transaction: &mut Transaction<'_>,
-    table: &Table,
     steps: &mut Vec<Step>,
 ) -> Result<(), AdoptError> {
-    let old = index_name(table.name, OLD_ID);
-    let new = index_name(table.name, table.unique);
-    if has_index(transaction, table.name, &old)? && !has_index(transaction, table.name, &new)? {
+    let table = REQUESTS.name;
+    let (old, new) = (
+        index_name(table, OLD_ID),
+        index_name(table, REQUESTS.unique),
+    );
+    if has_index(transaction, table, &old)? && !has_index(transaction, table, &new)? {
         steps.push(Step::free(format!("ALTER INDEX {old} RENAME TO {new}")));
     }
     Ok(())
@@ -142,9 +145,9 @@ fn column_steps(table: &Table, column: &Column, found: &FoundTable) -> Vec<Step>
         )));
     }
     // Rails numbers with eight bytes, or with four where an id of DataPass may need eight.
-    let (wanted, found) = (column.kind.sql(), existing.type_name.as_str());
-    let is_integer = |name| ["integer", "bigint"].contains(&name);
-    if is_integer(wanted) && is_integer(found) && wanted != found {
+    let wanted = column.kind.sql();
+    let is_integer = |name| Kind::Integer.takes(name);
+    if is_integer(wanted) && is_integer(&existing.type_name) && existing.type_name != wanted {
         steps.push(Step::guarded(format!("{alter} TYPE {wanted}")));
     }
     // What the Rails application demands of its own table is for its people to change.

@@ -101,10 +101,11 @@ pub fn list(
         clock.get_or_insert_with(|| upstream_clock(page.meta));
         pages += 1;
         if paging.judge(&page.elements).map_err(unproved)? {
-            for element in page.elements {
-                if element.entry.is_none() {
-                    continue;
-                }
+            let ours = page
+                .elements
+                .into_iter()
+                .filter(|element| element.entry.is_some());
+            for element in ours {
                 match places.entry(element.key.clone()) {
                     hash_map::Entry::Occupied(place) => elements[*place.get()] = element,
                     hash_map::Entry::Vacant(place) => {

@@ -264,14 +264,10 @@ impl Paging {
         }
         let (same, length_before) = (self.is_same_page(page), self.previous.len());
         let oldest = page.iter().filter_map(|row| row.created_at).min();
+        let is_short = page.len() < self.largest_page_rows;
         // Nothing but the limit is known of the first page's size.
-        let full = if self.seen.is_empty() {
-            self.limit
-        } else {
-            self.largest_page_rows
-        };
-        let is_short = page.len() < full;
-        let steps = overlapping_steps(page, overlap_rows(page.len(), is_short));
+        let may_be_last = is_short || (self.seen.is_empty() && page.len() < self.limit);
+        let steps = overlapping_steps(page, overlap_rows(page.len(), may_be_last));
         self.record(page);
         let ends = page.len() < SMALLEST_PAGE_ROWS.min(self.limit)
             || (is_one_tie(page) && self.was_short && page.len() < self.shortest_page_rows);
@@ -279,7 +275,7 @@ impl Paging {
             return true;
         }
         self.shortest_page_rows = self.shortest_page_rows.min(page.len());
-        self.was_short = page.len() < self.largest_page_rows;
+        self.was_short = is_short;
         let Some(steps) = steps else {
             self.begin_twice();
             return true;
