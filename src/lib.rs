@@ -6,50 +6,28 @@
 //! - The unique constraint decides what exists; the watermark never goes back.
 //! - Secrets and personal data are in no message, log line, table, metric or report.
 //!
-//! # Map of the rooms
-//! - [`app`] runs a command and prints its answer; [`cli`] and [`config`] say what was asked;
-//!   [`exit`] has the codes, [`error`] the reasons; [`logging`] writes the log.
-//! - [`supervise`] waits for a run, its deadline ([`budget`]), a signal or a panic.
-//! - [`cycle`] is the cycle, top to bottom: [`auth`] over [`http`] (tried again by [`retry`]),
-//!   [`list`] (pages, proof, decoding into [`types`]), [`plan`] (the filter), [`create`] with
-//!   [`rejections`] and [`jobs`], [`advance`] for the arithmetic of the [`watermark`].
-//! - [`store`] runs transactions; [`db`] connects, classifies errors, migrates; [`tls`] is for both.
-//! - [`progress`] shows how far it is; [`report`], [`runs`], [`metrics`] and [`alerts`] tell how it
-//!   ended.
-//! - [`check`], [`status`], [`rejected`] and [`schedule`] are the other commands; [`columns`] fits
-//!   what they say to a terminal, and [`escape`] makes remote text harmless there and in the log.
+//! # Module overview
+//! A folder imports only what stands below it in this list.
+//! - [`app`] sets the process up and runs a command; `commands` has one file per command.
+//! - `report` notifies others of how a cycle ended: metrics file, Sentry.
+//! - [`cycle`] is the cycle, top to bottom: read `cycle/mod.rs` first.
+//! - `state` has one file per table and the summary; `output` is what a terminal or a log receives.
+//! - `config` validates the settings.
+//! - `db` connects to PostgreSQL and runs transactions; `net` is the HTTP client and TLS.
+//! - `process` has the deadline, signals and panics; [`exit`] the exit codes.
+//! - [`types`], [`cli`] and [`error`] are at the ground.
 
-pub mod advance;
-pub mod alerts;
 pub mod app;
-pub mod auth;
-pub mod budget;
-pub mod check;
 pub mod cli;
-pub mod columns;
+pub mod commands;
 pub mod config;
-pub mod create;
 pub mod cycle;
 pub mod db;
 pub mod error;
-pub mod escape;
 pub mod exit;
-pub mod http;
-pub mod jobs;
-pub mod list;
-pub mod logging;
-pub mod metrics;
-pub mod plan;
-pub mod progress;
-pub mod rejected;
-pub mod rejections;
+pub mod net;
+pub mod output;
+pub mod process;
 pub mod report;
-pub mod retry;
-pub mod runs;
-pub mod schedule;
-pub mod status;
-pub mod store;
-pub mod supervise;
-pub mod tls;
+pub mod state;
 pub mod types;
-pub mod watermark;

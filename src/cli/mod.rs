@@ -5,6 +5,7 @@
 //! command line is public on its machine.
 
 mod parse;
+pub mod variables;
 
 use std::ffi::OsString;
 
@@ -13,7 +14,7 @@ use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum, Value
 
 pub use parse::parse;
 
-use crate::config::VARIABLES;
+use self::variables::VARIABLES;
 
 const EXIT_STATUS: &str = "\
 Exit status:

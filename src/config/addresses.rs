@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use url::Url;
 
 use crate::db::address;
-use crate::http::is_loopback;
-use crate::tls::{self, TlsError};
+use crate::net::http::is_loopback;
+use crate::net::tls::{self, TlsError};
 
 /// Parses the URL of a server that gets a secret: https, or http on this very host or when allowed.
 /// It may have a query (RFC 6749 section 3.2), but no fragment.

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use secrecy::SecretString;
 
 use super::environment::{self, Environment};
-use super::variables::{VARIABLES, Variable};
+use crate::cli::variables::{VARIABLES, Variable};
 use crate::error::{Failure, Reason, Stage};
 
 /// The variables whose value is a secret: a file that holds one should be its owner's alone.

@@ -6,7 +6,6 @@ mod load;
 mod loader;
 mod requested;
 mod values;
-mod variables;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,9 +16,8 @@ use url::Url;
 
 pub use environment::Environment;
 pub use requested::{Requested, log_config, requested, requested_by_refused};
-pub use variables::{VARIABLES, Variable};
 
-use crate::schedule::Cron;
+use crate::types::cron::Cron;
 
 /// What the user asked for, with the settings that it needs and no others.
 #[derive(Debug)]

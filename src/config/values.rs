@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, NaiveDateTime, NaiveTime, TimeDelta, TimeZone, Utc};
 
-use crate::types::parse_date;
+use crate::types::time::parse_date;
 
 /// Ages end here: a hundred years are safe in every unit and type that they are turned into.
 const MAX_AGE: Duration = Duration::from_secs(36_500 * 86_400);

@@ -17,7 +17,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use crate::db::address::{Address, Endpoint, Roots, Tls};
 use crate::db::sqlstate;
 use crate::error::{Failure, Kind, Reason, Stage};
-use crate::tls::{self, Verification};
+use crate::net::tls::{self, Verification};
 
 /// How long one address may take, login included, unless `connect_timeout` says otherwise.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

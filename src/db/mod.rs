@@ -4,10 +4,9 @@
 //! (`batch_execute`, `*_typed`), no session state, every setting `LOCAL` to a transaction.
 
 pub mod address;
-mod adopt;
 pub mod connect;
-pub mod migrate;
 mod options;
 pub mod schema;
 pub mod sqlstate;
-mod tables;
+pub mod tables;
+pub mod transaction;

@@ -11,7 +11,7 @@ use postgres::error::DbError;
 
 use crate::db::tables::{GOOD_JOBS, TABLES};
 use crate::error::{Failure, Reason, Stage};
-use crate::tls;
+use crate::net::tls;
 
 /// Longer messages of a server are cut.
 const MESSAGE_MAX_CHARS: usize = 300;

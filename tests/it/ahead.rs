@@ -1,9 +1,9 @@
 //! Looking ahead: how many times a quiet listing waits for DataPass, and for how many pages.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use datapass_pull::list::decode::{Element, Key, ValidatedAt};
-use datapass_pull::list::paging::Paging;
+use datapass_pull::cycle::list::paging::Paging;
 use datapass_pull::types::DemandeId;
+use datapass_pull::types::entry::{Element, Key, ValidatedAt};
 
 /// Lists `rows` quiet rows, answers coming `concurrency` at a time; returns requests and rounds.
 fn cost(rows: u64, limit: usize, concurrency: usize, expected: Option<u64>) -> (u64, u64) {

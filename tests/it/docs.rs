@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use datapass_pull::config::VARIABLES;
+use datapass_pull::cli::variables::VARIABLES;
 use datapass_pull::error::Reason;
 
 use crate::harness::{DataPass, Database, Demande};

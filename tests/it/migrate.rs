@@ -2,8 +2,9 @@
 
 use std::thread;
 
+use datapass_pull::commands::migrate;
 use datapass_pull::db::address::{self, Address};
-use datapass_pull::db::{connect, migrate, schema};
+use datapass_pull::db::{connect, schema};
 use datapass_pull::error::{Failure, Kind, Reason};
 use postgres::{Client, NoTls};
 

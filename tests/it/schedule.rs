@@ -19,8 +19,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use datapass_pull::commands::schedule;
 use datapass_pull::config::{ScheduleConfig, Scheduler};
-use datapass_pull::schedule;
 use tempfile::TempDir;
 
 const TIMEOUT: Duration = Duration::from_secs(900);

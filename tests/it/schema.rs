@@ -1,6 +1,6 @@
 //! The judgement of tables and rights, on a real PostgreSQL.
 
-use datapass_pull::db::migrate;
+use datapass_pull::commands::migrate;
 use datapass_pull::error::Reason;
 use postgres::{Client, NoTls};
 

@@ -6,8 +6,8 @@
 
 use std::fs::File;
 
-use datapass_pull::http::BODY_CEILING_BYTES;
-use datapass_pull::list::decode::decode;
+use datapass_pull::cycle::list::decode::decode;
+use datapass_pull::net::http::BODY_CEILING_BYTES;
 
 fn main() {
     let mut args = std::env::args().skip(1);

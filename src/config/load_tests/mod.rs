@@ -8,7 +8,7 @@ use chrono::TimeZone;
 use secrecy::ExposeSecret;
 
 use super::*;
-use crate::config::VARIABLES;
+use crate::cli::variables::VARIABLES;
 use crate::error::{Reason, Stage};
 
 const COMPLETE: &[(&str, &str)] = &[
@@ -136,7 +136,7 @@ fn the_option_wins_over_the_variable_over_the_file() {
 fn every_variable_is_read_and_yields_to_its_option() {
     let directory = tempfile::tempdir().unwrap();
     let ca_file = directory.path().join("ca.pem");
-    std::fs::write(&ca_file, crate::tls::tests::root_pem()).unwrap();
+    std::fs::write(&ca_file, crate::net::tls::tests::root_pem()).unwrap();
     let config = pull(
         "",
         &[

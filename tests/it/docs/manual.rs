@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use clap::{Arg, Command};
-use datapass_pull::config::VARIABLES;
+use datapass_pull::cli::variables::VARIABLES;
 
 /// Returns the manual with those sections written anew; the others are kept.
 pub(super) fn rewritten(manual: &str) -> String {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use datapass_pull::list::decode::{Element, Key, ValidatedAt};
-use datapass_pull::list::paging::Unproved;
+use datapass_pull::cycle::list::paging::Unproved;
+use datapass_pull::types::entry::{Element, Key, ValidatedAt};
 
 use super::pages;
 use super::upstream::instant;

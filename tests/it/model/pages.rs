@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use datapass_pull::list::decode::{Element, Key};
-use datapass_pull::list::paging::{Paging, Unproved};
+use datapass_pull::cycle::list::paging::{Paging, Unproved};
+use datapass_pull::types::entry::{Element, Key};
 
 /// A listing that was proved.
 pub struct Proved {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use datapass_pull::list::decode::Key;
+use datapass_pull::types::entry::Key;
 
 use super::listings::{Row, distinct, page, row};
 use super::pages;

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use chrono::{DateTime, TimeDelta, Utc};
-use datapass_pull::advance::{self, Covered};
-use datapass_pull::list::decode::{Element, Key, ValidatedAt};
-use datapass_pull::list::paging::Unproved;
-use datapass_pull::plan::{self, Known, Plan, Sorted, Tracked};
-use datapass_pull::rejections::{self, Acceptance, Observed, State};
+use datapass_pull::cycle::advance::{self, Covered};
+use datapass_pull::cycle::filter::{self, Known, Plan, Sorted, Tracked};
+use datapass_pull::cycle::list::paging::Unproved;
+use datapass_pull::state::acceptance::{self, Acceptance, Observed, State};
+use datapass_pull::types::entry::{Element, Key, ValidatedAt};
 
 use super::upstream::{Demande, Move, Upstream};
 use super::{Counts, pages};
@@ -170,7 +170,7 @@ impl Tables {
         check_newest(&listed)?;
         let plan = &listed.plan;
         let had: BTreeSet<i64> = self.rows.keys().copied().collect();
-        let exists = |entry: &plan::Listed| id_of(&entry.key).is_ok_and(|id| had.contains(&id));
+        let exists = |entry: &filter::Listed| id_of(&entry.key).is_ok_and(|id| had.contains(&id));
         let sorted = plan.sort_out(exists);
         check_sorted(&listed, &sorted, &had)?;
         for (entry, _) in &sorted.valid {
@@ -181,7 +181,7 @@ impl Tables {
             let (id, time) = (id_of(&entry.key)?, entry.time());
             let stored = self.rejections.get(&id).copied();
             let acceptance = stored.and_then(Rejection::acceptance);
-            let state = rejections::next(acceptance, Observed::Failed(time));
+            let state = acceptance::next(acceptance, Observed::Failed(time));
             let accepted = state == State::Accepted;
             ensure!(
                 accepted == stored.is_some_and(|it| it.accepted && it.time == time),
@@ -298,7 +298,7 @@ fn check_matched(listed: &Listed) -> Result<()> {
 /// Newest is the greatest time that is not later than the clock.
 fn check_newest(listed: &Listed) -> Result<()> {
     let entries = listed.plan.matched.iter().chain(&listed.plan.earlier);
-    let mut times: Vec<_> = entries.filter_map(plan::Listed::time).collect();
+    let mut times: Vec<_> = entries.filter_map(filter::Listed::time).collect();
     times.sort_unstable();
     let newest = times.into_iter().rfind(|time| *time <= listed.clock);
     ensure!(listed.plan.newest == newest, "newest is not {newest:?}");

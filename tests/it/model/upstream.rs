@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
-use datapass_pull::list::decode::{Element, Entry, Fault, Key, Rejected, Valid, ValidatedAt};
+use datapass_pull::types::entry::{Element, Entry, Fault, Key, Rejected, Valid, ValidatedAt};
 use datapass_pull::types::{Entity, EntityType, Perimeter};
 
 /// When a history begins, in seconds.

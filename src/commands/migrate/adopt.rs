@@ -1,0 +1,221 @@
+//! What it takes to bring a table that others made to our shape.
+//!
+//! The steps follow from the catalog alone, so that a table that was changed half-way, by a Rails
+//! migration or by hand, gets what it lacks and nothing twice. A table in our shape needs none.
+
+use postgres::types::Type;
+use postgres::{Error, Transaction};
+
+use crate::db::schema::{FoundTable, Schema, is_naive};
+use crate::db::tables::{Column, Kind, OLD_ID, REQUESTS, TABLES, Table, WATERMARKS};
+
+/// A statement that changes a table.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Step {
+    pub(crate) sql: String,
+    /// Whether it renames or retypes a column, which whoever made the table must agree to.
+    pub(crate) guarded: bool,
+    /// What to tell when a unique index cannot be made.
+    pub(crate) on_duplicates: Option<String>,
+}
+
+impl Step {
+    fn free(sql: String) -> Self {
+        Self {
+            sql,
+            guarded: false,
+            on_duplicates: None,
+        }
+    }
+
+    fn guarded(sql: String) -> Self {
+        Self {
+            guarded: true,
+            ..Self::free(sql)
+        }
+    }
+}
+
+/// Why a table cannot be brought to our shape.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AdoptError {
+    #[error(transparent)]
+    Postgres(#[from] Error),
+    #[error(
+        "Table datapass_pull_watermarks has {0} rows and can have only one: delete the others, \
+         then migrate again"
+    )]
+    ManyWatermarks(i64),
+    #[error(
+        "Table proactivite_requests has rows whose id is in {OLD_ID} alone, beside a column \
+         {}: copy it there, or drop the empty column, then migrate again",
+        REQUESTS.unique
+    )]
+    TwoIds,
+}
+
+/// Returns the steps that the existing tables need, in their order.
+pub(crate) fn steps(
+    transaction: &mut Transaction<'_>,
+    schema: &Schema,
+) -> Result<Vec<Step>, AdoptError> {
+    let mut steps = Vec::new();
+    for table in TABLES {
+        let Some(found) = schema.table(table) else {
+            continue;
+        };
+        let is_requests = table.name == REQUESTS.name;
+        let renamed = is_requests && rename(transaction, found, &mut steps)?;
+        for column in table.columns {
+            if !(renamed && column.name == REQUESTS.unique) {
+                steps.extend(column_steps(table, column, found));
+            }
+        }
+        // An index follows its column when that is renamed.
+        let covers = |column| found.unique.iter().any(|covered| covered == column);
+        let covered = covers(table.unique) || (renamed && covers(OLD_ID));
+        if !covered {
+            steps.push(unique_index(transaction, table)?);
+        } else if is_requests && (renamed || found.column(OLD_ID).is_none()) {
+            rename_index(transaction, &mut steps)?;
+        }
+        if table.name == WATERMARKS.name {
+            one_watermark(transaction, &mut steps)?;
+        }
+    }
+    Ok(steps)
+}
+
+/// `external_request_id` becomes `datapass_authorization_id`.
+fn rename(
+    transaction: &mut Transaction<'_>,
+    found: &FoundTable,
+    steps: &mut Vec<Step>,
+) -> Result<bool, AdoptError> {
+    let (table, column) = (REQUESTS.name, REQUESTS.unique);
+    let renamed = found.column(OLD_ID).is_some() && found.column(column).is_none();
+    if renamed {
+        steps.push(Step::guarded(format!(
+            "ALTER TABLE {table} RENAME COLUMN {OLD_ID} TO {column}"
+        )));
+    }
+    let both = found.column(OLD_ID).is_some() && !renamed;
+    let left_ids = include_str!("../../../sql/migrate/left_ids.sql");
+    if both && transaction.query_typed_one(left_ids, &[])?.try_get(0)? {
+        return Err(AdoptError::TwoIds);
+    }
+    Ok(renamed)
+}
+
+/// The unique index of the renamed column gets the name that Rails would give it.
+fn rename_index(
+    transaction: &mut Transaction<'_>,
+    steps: &mut Vec<Step>,
+) -> Result<(), AdoptError> {
+    let table = REQUESTS.name;
+    let (old, new) = (
+        index_name(table, OLD_ID),
+        index_name(table, REQUESTS.unique),
+    );
+    if has_index(transaction, table, &old)? && !has_index(transaction, table, &new)? {
+        steps.push(Step::free(format!("ALTER INDEX {old} RENAME TO {new}")));
+    }
+    Ok(())
+}
+
+fn column_steps(table: &Table, column: &Column, found: &FoundTable) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let (table_name, name) = (table.name, column.name);
+    let alter = format!("ALTER TABLE {table_name} ALTER COLUMN {name}");
+    let Some(existing) = found.column(name) else {
+        // Without a default it must be nullable: there may be rows.
+        let kind = column.kind.sql();
+        let definition = match column.default {
+            Some(default) => format!("{kind} NOT NULL DEFAULT {default}"),
+            None if name == "id" => "bigserial".to_owned(),
+            None => kind.to_owned(),
+        };
+        return vec![Step::free(format!(
+            "ALTER TABLE {table_name} ADD COLUMN {name} {definition}"
+        ))];
+    };
+    if column.kind == Kind::Instant && is_naive(existing) {
+        steps.push(Step::guarded(format!(
+            "{alter} TYPE timestamptz USING {name} AT TIME ZONE 'UTC'"
+        )));
+    }
+    // Rails numbers with eight bytes, or with four where an id of DataPass may need eight.
+    let wanted = column.kind.sql();
+    let is_integer = |name| Kind::Integer.takes(name);
+    if is_integer(wanted) && is_integer(&existing.type_name) && existing.type_name != wanted {
+        steps.push(Step::guarded(format!("{alter} TYPE {wanted}")));
+    }
+    // What the Rails application demands of its own table is for its people to change.
+    if table_name != REQUESTS.name {
+        if column.nullable && existing.not_null {
+            steps.push(Step::free(format!("{alter} DROP NOT NULL")));
+        }
+        if let (Some(default), None) = (column.default, &existing.default) {
+            steps.push(Step::free(format!("{alter} SET DEFAULT {default}")));
+        }
+    }
+    steps
+}
+
+fn unique_index(transaction: &mut Transaction<'_>, table: &Table) -> Result<Step, AdoptError> {
+    let (name, column) = (table.name, table.unique);
+    let mut index = index_name(name, column);
+    if has_index(transaction, name, &index)? {
+        // One that is not unique, or not of this column alone, has the name; PostgreSQL finds another.
+        index.clear();
+    }
+    Ok(Step {
+        on_duplicates: Some(format!(
+            "values of {name}.{column} occur more than once; find them with `SELECT {column}, \
+             count(*) FROM {name} GROUP BY 1 HAVING count(*) > 1`"
+        )),
+        ..Step::free(format!("CREATE UNIQUE INDEX {index} ON {name} ({column})"))
+    })
+}
+
+/// Rails numbers the row as it likes and lets there be more than one.
+fn one_watermark(
+    transaction: &mut Transaction<'_>,
+    steps: &mut Vec<Step>,
+) -> Result<(), AdoptError> {
+    let table = WATERMARKS.name;
+    let counts =
+        transaction.query_typed_one(include_str!("../../../sql/migrate/watermark_ids.sql"), &[])?;
+    match (counts.try_get::<_, i64>(0)?, counts.try_get::<_, i64>(1)?) {
+        (0, _) => steps.push(Step::free(format!(
+            "INSERT INTO {table} (id, created_at, updated_at) VALUES (1, now(), now())"
+        ))),
+        (1, 0) => steps.push(Step::free(format!("UPDATE {table} SET id = 1"))),
+        (1, _) => {}
+        (rows, _) => return Err(AdoptError::ManyWatermarks(rows)),
+    }
+    let checked = transaction.query_typed_one(
+        include_str!("../../../sql/migrate/watermark_check.sql"),
+        &[],
+    )?;
+    if !checked.try_get::<_, bool>(0)? {
+        steps.push(Step::free(format!(
+            "ALTER TABLE {table} ADD CONSTRAINT {table}_one_row CHECK (id = 1)"
+        )));
+    }
+    Ok(())
+}
+
+/// Rails' name for the index of a column.
+fn index_name(table: &str, column: &str) -> String {
+    format!("index_{table}_on_{column}")
+}
+
+fn has_index(transaction: &mut Transaction<'_>, table: &str, index: &str) -> Result<bool, Error> {
+    transaction
+        .query_typed_one(
+            include_str!("../../../sql/migrate/index_of.sql"),
+            &[(&table, Type::TEXT), (&index, Type::TEXT)],
+        )?
+        .try_get(0)
+}

@@ -1,0 +1,305 @@
+//! The systemd entry: a `oneshot` service and its timer.
+//!
+//! Settings are those of systemd 247 (Debian 11) and later.
+
+use super::{RETRIES, span};
+use crate::types::cron::{Cron, Shape, compact};
+
+/// What a start may take beyond the cycle's own deadline: the start itself, a last report.
+const START_ROOM_SECONDS: u64 = 60;
+
+/// From SIGTERM to SIGKILL; the tool ends within two seconds.
+const STOP_SECONDS: u64 = 30;
+
+/// The wait before a further try. systemd has no growing waits before version 254.
+const MAX_RESTART_SECONDS: u64 = 300;
+
+/// How late the timer may fire at most, so that machines do not ask all at once.
+const MAX_RANDOM_DELAY_SECONDS: u64 = 60;
+
+/// The weekdays in systemd's words, Sunday first.
+const WEEKDAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
+
+/// Returns both files, each under a comment with its path.
+pub(super) fn entry(
+    cron: &Cron,
+    binary: &str,
+    env_file: &str,
+    timeout_seconds: u64,
+) -> Result<String, String> {
+    let calendar = on_calendar(cron)?;
+    let program = program(binary)?;
+    let env_file = glob_free(env_file)?;
+    let pace = Pace::new(cron, timeout_seconds);
+
+    let cycle = span(timeout_seconds);
+    let start_timeout = span(timeout_seconds + START_ROOM_SECONDS);
+    let starts = RETRIES + 1;
+    let limit = span(pace.limit_interval_seconds);
+    let restart = span(pace.restart_seconds);
+    let delay = span(pace.random_delay_seconds);
+    // A home is hidden, unless the program is there.
+    let home = ["/home/", "/root/", "/run/user/"];
+    let protect_home = if home.iter().any(|home| binary.starts_with(home)) {
+        "read-only"
+    } else {
+        "yes"
+    };
+    Ok(format!(
+        "\
+# /etc/systemd/system/datapass-pull.service
+[Unit]
+Description=One pull of validated DataPass requests into PostgreSQL
+Wants=network-online.target
+After=network-online.target
+# The first start and {RETRIES} more
+StartLimitIntervalSec={limit}
+StartLimitBurst={starts}
+
+[Service]
+Type=oneshot
+ExecStart={program} --timeout {cycle}
+# Every setting but the two secrets
+EnvironmentFile={env_file}
+# The tool finds them by these names; the files may belong to root with mode 0600
+LoadCredential=DATAPASS_CLIENT_SECRET:/etc/datapass-pull/DATAPASS_CLIENT_SECRET
+LoadCredential=DATABASE_URL:/etc/datapass-pull/DATABASE_URL
+
+# Status 2 (transient) is tried again, status 1 (a person must act) is not
+Restart=on-failure
+RestartPreventExitStatus=1
+RestartSec={restart}
+TimeoutStartSec={start_timeout}
+TimeoutStopSec={STOP_SECONDS}s
+
+# DATAPASS_METRICS_FILE needs a ReadWritePaths= with its directory
+DynamicUser=yes
+CapabilityBoundingSet=
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+NoNewPrivileges=yes
+PrivateDevices=yes
+PrivateTmp=yes
+ProcSubset=pid
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHome={protect_home}
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectProc=invisible
+ProtectSystem=strict
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+SystemCallArchitectures=native
+SystemCallErrorNumber=EPERM
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged
+
+# /etc/systemd/system/datapass-pull.timer
+[Unit]
+Description=When validated DataPass requests are pulled
+
+[Timer]
+# The five fields of cron: {cron}
+OnCalendar={calendar}
+# A start that was missed while the machine was off is made up for
+Persistent=true
+RandomizedDelaySec={delay}
+AccuracySec=1s
+
+[Install]
+WantedBy=timers.target
+"
+    ))
+}
+
+/// The times that depend on how often the timer fires.
+#[derive(Debug, PartialEq, Eq)]
+struct Pace {
+    random_delay_seconds: u64,
+    restart_seconds: u64,
+    limit_interval_seconds: u64,
+}
+
+impl Pace {
+    /// Gives a failing start its tries without ever refusing an ordinary one.
+    ///
+    /// The limit counts every start in its interval, the timer's too. Where the timer leaves room,
+    /// the interval spans six tries of full length; else it ends before the next start, which then
+    /// has a limit of its own, and the waits shrink so that six quick tries fall within it.
+    fn new(cron: &Cron, timeout_seconds: u64) -> Self {
+        let gap = cron.shortest_gap().as_secs();
+        let random_delay_seconds = (gap / 10).min(MAX_RANDOM_DELAY_SECONDS);
+        let one_try = timeout_seconds + START_ROOM_SECONDS + STOP_SECONDS + MAX_RESTART_SECONDS;
+        let limit_interval_seconds = ((RETRIES + 1) * one_try).min(gap - random_delay_seconds);
+        Self {
+            random_delay_seconds,
+            restart_seconds: (limit_interval_seconds / (RETRIES + 3)).min(MAX_RESTART_SECONDS),
+            limit_interval_seconds,
+        }
+    }
+}
+
+/// Writes an expression as systemd.time(7) does, in UTC.
+///
+/// The error is an expression with both day fields, which has no equal there.
+fn on_calendar(cron: &Cron) -> Result<String, String> {
+    if cron.days.shape == Shape::Listed && cron.weekdays.shape == Shape::Listed {
+        return Err(format!(
+            "DATAPASS_PULL_CRON: `{cron}` sets the day of month and the day of week; cron then runs on \
+             either day and systemd only where both agree, so no timer says the same: set one of \
+             them to `*`"
+        ));
+    }
+    let number = |values: &[u8], all: usize| {
+        if values.len() == all {
+            "*".to_owned()
+        } else {
+            compact(values, "..", |value| format!("{value:02}"))
+        }
+    };
+    // systemd's week begins on Monday.
+    let mut weekdays: Vec<u8> = cron
+        .weekdays
+        .values
+        .iter()
+        .map(|day| (day + 6) % 7)
+        .collect();
+    weekdays.sort_unstable();
+    let weekdays = if weekdays.len() == WEEKDAYS.len() {
+        String::new()
+    } else {
+        let name = |day: &u8| WEEKDAYS[(usize::from(*day) + 1) % 7].to_owned();
+        format!("{} ", compact(&weekdays, "..", name))
+    };
+    Ok(format!(
+        "{weekdays}*-{}-{} {}:{}:00 UTC",
+        number(&cron.months.values, 12),
+        number(&cron.days.values, 31),
+        number(&cron.hours.values, 24),
+        number(&cron.minutes.values, 60),
+    ))
+}
+
+/// Writes the path of a program for `ExecStart=`.
+///
+/// `%` begins a specifier. `$` stays: variables are not put into the path of the program.
+fn program(path: &str) -> Result<String, String> {
+    if path.contains(['"', '\'', '\\']) {
+        return Err(format!(
+            "The program's path {path:?} has a quote or a backslash, which systemd refuses: \
+             move the program"
+        ));
+    }
+    let path = path.replace('%', "%%");
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@%".contains(c);
+    if path.chars().all(plain) {
+        Ok(path)
+    } else {
+        Ok(format!("\"{path}\""))
+    }
+}
+
+/// Writes the path of `EnvironmentFile=`, which is taken as a pattern and knows no quotes.
+fn glob_free(path: &str) -> Result<String, String> {
+    if path.contains(['*', '?', '[', '\\']) {
+        return Err(format!(
+            "--env-file {path:?} has a character of patterns, which systemd would expand: move \
+             the file"
+        ));
+    }
+    Ok(path.replace('%', "%%"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cron(text: &str) -> Cron {
+        text.parse().expect(text)
+    }
+
+    #[test]
+    fn five_fields_become_a_calendar() {
+        for (text, calendar) in [
+            ("0 1 * * *", "*-*-* 01:00:00 UTC"),
+            ("* * * * *", "*-*-* *:*:00 UTC"),
+            (
+                "*/15 8-18 * * MON-FRI",
+                "Mon..Fri *-*-* 08..18:00,15,30,45:00 UTC",
+            ),
+            ("0 1 * * 0", "Sun *-*-* 01:00:00 UTC"),
+            ("0 1 * * 5-7", "Fri..Sun *-*-* 01:00:00 UTC"),
+            ("0 1 * * 0,1,3", "Mon,Wed,Sun *-*-* 01:00:00 UTC"),
+            ("5 4 1,15 1-3 *", "*-01..03-01,15 04:05:00 UTC"),
+            ("0 1 * * 0-6", "*-*-* 01:00:00 UTC"),
+        ] {
+            assert_eq!(on_calendar(&cron(text)).as_deref(), Ok(calendar), "{text}");
+        }
+    }
+
+    #[test]
+    fn both_day_fields_are_refused_with_the_reason() {
+        let problem = on_calendar(&cron("0 1 1 * MON")).expect_err("either day");
+        assert!(
+            problem.contains("either day and systemd only where both agree"),
+            "{problem}"
+        );
+    }
+
+    #[test]
+    fn no_ordinary_start_hits_the_limit_and_quick_failures_do() {
+        for text in [
+            "* * * * *",
+            "*/5 * * * *",
+            "*/15 * * * *",
+            "0 * * * *",
+            "0 */2 * * *",
+        ] {
+            let cron = cron(text);
+            for timeout in [60, 900, 7200] {
+                let pace = Pace::new(&cron, timeout);
+                let gap = cron.shortest_gap().as_secs();
+                assert!(
+                    pace.limit_interval_seconds + pace.random_delay_seconds <= gap,
+                    "{text}"
+                );
+                assert!(
+                    pace.restart_seconds * (RETRIES + 1) < pace.limit_interval_seconds,
+                    "{text}"
+                );
+                assert!(pace.restart_seconds > 0, "{text}");
+            }
+        }
+        let daily = Pace::new(&cron("0 1 * * *"), 900);
+        assert_eq!(daily.restart_seconds, 300);
+        assert_eq!(daily.limit_interval_seconds, 6 * (900 + 60 + 30 + 300));
+    }
+
+    #[test]
+    fn paths_are_written_for_their_place() {
+        assert_eq!(program("/usr/bin/a").as_deref(), Ok("/usr/bin/a"));
+        assert_eq!(
+            program("/opt/a b/$x 5%").as_deref(),
+            Ok("\"/opt/a b/$x 5%%\"")
+        );
+        for path in ["/a'b", "/a\"b", "/a\\b"] {
+            assert!(program(path).is_err(), "{path}");
+        }
+        assert_eq!(glob_free("/etc/a b%").as_deref(), Ok("/etc/a b%%"));
+        assert!(glob_free("/etc/a*").is_err());
+    }
+
+    #[test]
+    fn a_program_in_a_home_can_be_reached() {
+        let entry = |binary| entry(&cron("0 1 * * *"), binary, "/e", 1);
+        let text = entry("/home/x/.cargo/bin/datapass-pull").expect("an entry");
+        assert!(text.contains("ProtectHome=read-only\n"), "{text}");
+        let text = entry("/usr/local/bin/datapass-pull").expect("an entry");
+        assert!(text.contains("ProtectHome=yes\n"), "{text}");
+    }
+}

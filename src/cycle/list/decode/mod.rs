@@ -1,0 +1,194 @@
+//! Decodes one page of the listing from its stream: a bare JSON array of demandes.
+//!
+//! A demande has about ten thousand bytes, of which a few hundred matter. So the body is read once,
+//! through one buffer, and each element is handed on as soon as its last byte is there: the wanted
+//! members are kept as raw text, the others are skipped without being built, and only a demande of
+//! the wanted definition is looked into.
+//!
+//! # What spoils a page and what does not
+//! All of the body is checked to be UTF-8 and to follow the grammar of JSON (RFC 8259), skipped
+//! values included. A body that does not, or is cut short, is [`DecodeError::NotJson`]; one that
+//! does and is no array is [`DecodeError::WrongShape`]. Inside a well-formed array every element is
+//! judged alone: values of the wrong type or shape, numbers beyond any range, escapes of half a
+//! surrogate pair, repeated names (the last one counts), values nested to any depth. Such an
+//! element comes out with its faults ([`Entry`]), and its neighbours do not notice.
+//!
+//! # Bounds
+//! Memory: a buffer of 256 KiB, which grows to 4 MiB for an element as large, and beyond that
+//! [`DecodeError::TooLarge`], like a body over the ceiling and a page of more than
+//! [`MAX_ELEMENTS`]. Time: linear in the length of the body; nothing recurses.
+
+mod buffer;
+mod element;
+mod members;
+
+use std::io::{self, Read};
+
+use serde::de::{Deserialize, IgnoredAny};
+
+use self::buffer::{Buffer, FIRST_BYTES};
+use self::element::Demande;
+use crate::types::entry::Element;
+
+/// Elements that one page may have: ten times what upstream serves at most.
+pub const MAX_ELEMENTS: usize = 10_000;
+
+/// Why a page could not be decoded. No message holds a piece of it.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// The body is no JSON, or was cut short.
+    #[error("The body is no JSON, or was cut short")]
+    NotJson,
+    /// The body is JSON, but not an array.
+    #[error("The body is JSON, but not a list")]
+    WrongShape,
+    /// The body, one of its elements or their number is beyond any real page.
+    #[error("The body is larger than any real page")]
+    TooLarge,
+    /// The reader failed.
+    #[error("The body could not be read to its end")]
+    Io(#[source] io::Error),
+}
+
+/// Reads a page to its end, and hands each element on in the order of the page.
+///
+/// `ceiling_bytes` bounds the body as it is read, that is, after any decompression. Demandes of
+/// another definition than `wanted` come without an [`Entry`]. After an error the elements that
+/// were already handed on are to be forgotten.
+pub fn decode(
+    reader: impl Read,
+    ceiling_bytes: u64,
+    wanted: &str,
+    sink: &mut dyn FnMut(Element),
+) -> Result<(), DecodeError> {
+    decode_from(
+        Buffer::new(reader, ceiling_bytes, FIRST_BYTES),
+        wanted,
+        sink,
+    )
+}
+
+fn decode_from(
+    mut buffer: Buffer<impl Read>,
+    wanted: &str,
+    sink: &mut dyn FnMut(Element),
+) -> Result<(), DecodeError> {
+    let mut page = Page {
+        place: Place::Start,
+        element_count: 0,
+        wanted,
+        sink,
+    };
+    loop {
+        buffer.fill()?;
+        let consumed = page.take(buffer.text()?)?;
+        buffer.consume(consumed);
+        if buffer.ended() {
+            return match page.place {
+                Place::End => Ok(()),
+                Place::NoList => Err(DecodeError::WrongShape),
+                _ => Err(DecodeError::NotJson),
+            };
+        }
+    }
+}
+
+/// Where in the body the parser is: what may come next.
+#[derive(Clone, Copy)]
+enum Place {
+    /// The opening bracket.
+    Start,
+    /// The first element, or the closing bracket.
+    First,
+    /// An element.
+    Next,
+    /// A comma, or the closing bracket.
+    Between,
+    /// Nothing more, after a list.
+    End,
+    /// Nothing more, after something else.
+    NoList,
+}
+
+/// The parser of a page, fed with one stretch of text after the other.
+struct Page<'s> {
+    place: Place,
+    element_count: usize,
+    wanted: &'s str,
+    sink: &'s mut dyn FnMut(Element),
+}
+
+impl Page<'_> {
+    /// Takes all that is complete in this text, and returns its length.
+    fn take(&mut self, text: &str) -> Result<usize, DecodeError> {
+        let mut rest = text;
+        loop {
+            rest = rest.trim_start_matches([' ', '\t', '\r', '\n']);
+            let Some(next) = rest.bytes().next() else {
+                break;
+            };
+            let (taken, place) = match (self.place, next) {
+                (Place::Start, b'[') => (1, Place::First),
+                (Place::Between, b',') => (1, Place::Next),
+                (Place::First | Place::Between, b']') => (1, Place::End),
+                (Place::First | Place::Next, _) => match self.element(rest)? {
+                    Some(taken) => (taken, Place::Between),
+                    None => break,
+                },
+                (Place::Start, _) => match parse::<IgnoredAny>(rest) {
+                    Ok((_, taken)) => (taken, Place::NoList),
+                    Err(Stop::Cut) => break,
+                    Err(Stop::Unfit) => return Err(DecodeError::NotJson),
+                },
+                (Place::Between | Place::End | Place::NoList, _) => {
+                    return Err(DecodeError::NotJson);
+                }
+            };
+            rest = &rest[taken..];
+            self.place = place;
+        }
+        Ok(text.len() - rest.len())
+    }
+
+    /// Hands on the element that the text begins with, and returns its length; `None` when it is
+    /// not complete.
+    fn element(&mut self, text: &str) -> Result<Option<usize>, DecodeError> {
+        let (demande, taken) = match parse::<Demande<'_>>(text) {
+            Ok((demande, taken)) => (Some(demande), taken),
+            Err(Stop::Cut) => return Ok(None),
+            // A fault of grammar, or well-formed and no readable object? A second look tells.
+            Err(Stop::Unfit) => match parse::<IgnoredAny>(text) {
+                Ok((_, taken)) => (None, taken),
+                Err(Stop::Cut) => return Ok(None),
+                Err(Stop::Unfit) => return Err(DecodeError::NotJson),
+            },
+        };
+        if self.element_count == MAX_ELEMENTS {
+            return Err(DecodeError::TooLarge);
+        }
+        self.element_count += 1;
+        (self.sink)(element::read(demande, &text[..taken], self.wanted));
+        Ok(Some(taken))
+    }
+}
+
+/// Why a text does not begin with a value of some type.
+enum Stop {
+    /// The text ends within the value.
+    Cut,
+    /// It is not JSON, or the value is of another type.
+    Unfit,
+}
+
+/// Reads the value that the text begins with, and returns it with its length.
+fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<(T, usize), Stop> {
+    let mut values = serde_json::Deserializer::from_str(text).into_iter();
+    match values.next() {
+        Some(Ok(value)) => Ok((value, values.byte_offset())),
+        Some(Err(error)) if !error.is_eof() => Err(Stop::Unfit),
+        _ => Err(Stop::Cut),
+    }
+}
+
+#[cfg(test)]
+mod tests;

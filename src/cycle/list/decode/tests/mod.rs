@@ -1,0 +1,560 @@
+//! Tests of the decoder: named cases here, random pages against a naive decoder beside.
+
+mod bounds;
+mod model;
+
+use std::io::{self, Read};
+
+use super::*;
+use crate::cycle::list::decode::buffer::MAX_ELEMENT_BYTES;
+use crate::types::entry::{Fault, Key};
+
+const WANTED: &str = "proactivite_pour_les_etudiants_boursiers_dyn";
+
+/// What `{}` in a template of [`demande`] stands for when nothing is to be changed.
+const FIELDS: [(&str, &str); 8] = [
+    ("id", "5"),
+    ("public_id", r#""2b0c1d1e""#),
+    (
+        "definition_id",
+        r#""proactivite_pour_les_etudiants_boursiers_dyn""#,
+    ),
+    ("state", r#""validated""#),
+    ("created_at", r#""2025-06-19T19:36:36.298+02:00""#),
+    ("last_validated_at", r#""2025-06-20T08:00:00.001+02:00""#),
+    (
+        "organisation",
+        r#"{"id":1,"siret":"13002526500013","insee_payload":{"a":[1,{}]}}"#,
+    ),
+    (
+        "data",
+        r#"{"echelon_bourse":"0Bis","entity_type":"region","code_insee_entity":"84","premiere_date_transmission":"2026-09-01"}"#,
+    ),
+];
+
+/// Returns the text of a valid demande in which one member has another text, or is left out.
+fn demande(name: &str, value: Option<&str>) -> String {
+    let members: Vec<String> = FIELDS
+        .iter()
+        .map(|(field, good)| (field, if *field == name { value } else { Some(*good) }))
+        .filter_map(|(field, value)| value.map(|value| format!("{field:?}:{value}")))
+        .collect();
+    format!("{{{},\"habilitations\":[{{\"id\":9}}]}}", members.join(","))
+}
+
+fn decode_all(body: impl Read) -> Result<Vec<Element>, DecodeError> {
+    let mut elements = Vec::new();
+    decode(body, 64 << 20, WANTED, &mut |element| {
+        elements.push(element)
+    })?;
+    Ok(elements)
+}
+
+fn only(element: &str) -> Element {
+    let good = demande("", None);
+    let mut elements = decode_all(format!("[{good},{element},{good}]").as_bytes()).unwrap();
+    assert_eq!(elements.len(), 3);
+    assert_eq!(elements[0], elements[2]);
+    assert!(elements[0].entry.as_ref().unwrap().body.is_ok());
+    elements.swap_remove(1)
+}
+
+/// Returns the faults of a demande with one member changed, joined.
+fn faults(name: &str, value: impl Into<Option<&'static str>>) -> String {
+    match only(&demande(name, value.into())).entry.unwrap().body {
+        Ok(_) => String::new(),
+        Err(rejected) => {
+            let faults: Vec<_> = rejected.faults.iter().map(Fault::to_string).collect();
+            faults.join(", ")
+        }
+    }
+}
+
+#[test]
+fn a_valid_demande_is_read_whole() {
+    let element = only(&demande("", None));
+    assert_eq!(element.key.to_string(), "D5");
+    assert_eq!(
+        element.created_at.unwrap().to_rfc3339(),
+        "2025-06-19T17:36:36.298+00:00"
+    );
+    let entry = element.entry.unwrap();
+    assert!(entry.of_definition);
+    assert_eq!(
+        element.last_validated_at.time().unwrap().to_rfc3339(),
+        "2025-06-20T06:00:00.001+00:00"
+    );
+    assert_eq!(entry.authorization_id().unwrap().as_str(), "2b0c1d1e");
+    let valid = entry.body.unwrap();
+    assert_eq!(valid.demande_id.get(), 5);
+    assert_eq!(valid.siret.to_string(), "13002526500013");
+    assert_eq!(valid.level.as_str(), "0Bis");
+    assert_eq!(valid.perimeter.entity().unwrap().code(), "84");
+    assert_eq!(valid.perimeter.entity().unwrap().kind().as_str(), "region");
+    assert!(valid.perimeter.communes().is_empty());
+    assert_eq!(valid.transmission_date.unwrap().to_string(), "2026-09-01");
+}
+
+#[test]
+fn a_demande_of_another_definition_has_no_entry() {
+    let element = only(&demande("definition_id", Some(r#""api_particulier""#)));
+    assert_eq!(element.key.to_string(), "D5");
+    assert!(element.created_at.is_some());
+    assert_eq!(element.entry, None);
+}
+
+#[test]
+fn every_fault_has_its_field_and_rule() {
+    let cases: &[(&str, Option<&'static str>, &str)] = &[
+        ("id", None, "id: missing"),
+        ("id", Some("null"), "id: missing"),
+        ("id", Some("0"), "id: not positive"),
+        ("id", Some("-3"), "id: not positive"),
+        ("id", Some("\"5\""), "id: not an integer"),
+        ("id", Some("5.0"), "id: not an integer"),
+        ("id", Some("1e999"), "id: not an integer"),
+        ("id", Some("9223372036854775808"), "id: not an integer"),
+        ("public_id", None, "public_id: missing"),
+        ("public_id", Some("null"), "public_id: missing"),
+        ("public_id", Some("\"\""), "public_id: blank"),
+        ("public_id", Some("12"), "public_id: not a text"),
+        (
+            "public_id",
+            Some(r#""a\u0000b""#),
+            "public_id: control character",
+        ),
+        ("public_id", Some(r#""\ud800""#), "public_id: not a text"),
+        ("definition_id", None, "definition_id: missing"),
+        ("definition_id", Some("\" \""), "definition_id: missing"),
+        ("definition_id", Some("[1]"), "definition_id: not a text"),
+        ("state", None, "state: missing"),
+        ("state", Some("\"draft\""), "state: not validated"),
+        ("state", Some("true"), "state: not a text"),
+        ("created_at", None, "created_at: missing"),
+        (
+            "created_at",
+            Some("\"2025-06-19\""),
+            "created_at: not a time with offset",
+        ),
+        (
+            "last_validated_at",
+            Some("\"soon\""),
+            "last_validated_at: not a time with offset",
+        ),
+        (
+            "last_validated_at",
+            Some("\"\""),
+            "last_validated_at: not a time with offset",
+        ),
+        (
+            "last_validated_at",
+            Some("1750354596"),
+            "last_validated_at: not a text",
+        ),
+        ("last_validated_at", Some("null"), ""),
+        ("last_validated_at", None, ""),
+        ("organisation", None, "organisation: missing"),
+        ("organisation", Some("null"), "organisation: missing"),
+        (
+            "organisation",
+            Some("[]"),
+            "organisation: not a readable object",
+        ),
+        ("organisation", Some("{}"), "siret: missing"),
+        (
+            "organisation",
+            Some(r#"{"siret":"13002526500014"}"#),
+            "siret: checksum",
+        ),
+        (
+            "organisation",
+            Some(r#"{"siret":"1300252650001"}"#),
+            "siret: not 14 digits",
+        ),
+        (
+            "organisation",
+            Some(r#"{"siret":13002526500013}"#),
+            "siret: not a text",
+        ),
+        (
+            "organisation",
+            Some(r#"{"siret":"x","siret":"13002526500013"}"#),
+            "",
+        ),
+        ("data", None, "data: missing"),
+        ("data", Some("\"{}\""), "data: not a readable object"),
+        (
+            "data",
+            Some(r#"{"\udc00":1}"#),
+            "data: not a readable object",
+        ),
+        (
+            "data",
+            Some("{}"),
+            "data.echelon_bourse: missing, data.entity_type: missing",
+        ),
+    ];
+    for (name, value, expected) in cases {
+        assert_eq!(faults(name, *value), *expected, "{name} {value:?}");
+    }
+    let long = format!("\"{}\"", "é".repeat(201));
+    let element = only(&demande("public_id", Some(&long)));
+    let rejected = element.entry.unwrap().body.unwrap_err();
+    assert_eq!(rejected.faults[0].to_string(), "public_id: too long");
+    assert_eq!(rejected.authorization_id, None);
+}
+
+#[test]
+fn the_level_is_niveau_bourse_min_unless_blank() {
+    let level = |data: &str| {
+        let data = format!(r#"{{"entity_type":"region","code_insee_entity":"84",{data}}}"#);
+        match only(&demande("data", Some(&data))).entry.unwrap().body {
+            Ok(valid) => valid.level.to_string(),
+            Err(rejected) => rejected.faults[0].to_string(),
+        }
+    };
+    assert_eq!(
+        level(r#""niveau_bourse_min":"3","echelon_bourse":"0Bis""#),
+        "3"
+    );
+    assert_eq!(level(r#""niveau_bourse_min":"3""#), "3");
+    assert_eq!(
+        level(r#""niveau_bourse_min":" ","echelon_bourse":"0Bis""#),
+        "0Bis"
+    );
+    assert_eq!(
+        level(r#""niveau_bourse_min":null,"echelon_bourse":"\u0037""#),
+        "7"
+    );
+    assert_eq!(
+        level(r#""niveau_bourse_min":"8","echelon_bourse":"1""#),
+        "data.niveau_bourse_min: unknown"
+    );
+    assert_eq!(
+        level(r#""niveau_bourse_min":3,"echelon_bourse":"1""#),
+        "data.niveau_bourse_min: not a text"
+    );
+    assert_eq!(
+        level(r#""echelon_bourse":"8""#),
+        "data.echelon_bourse: unknown"
+    );
+}
+
+#[test]
+fn the_perimeter_is_an_entity_or_communes_or_both() {
+    let perimeter = |data: &str| {
+        let data = format!(r#"{{"echelon_bourse":"1",{data}}}"#);
+        match only(&demande("data", Some(&data))).entry.unwrap().body {
+            Ok(valid) => {
+                let entity = valid.perimeter.entity();
+                let entity = entity.map(|entity| format!("{} {}", entity.kind(), entity.code()));
+                let communes: Vec<_> = valid
+                    .perimeter
+                    .communes()
+                    .iter()
+                    .map(|code| code.as_str())
+                    .collect();
+                format!(
+                    "{} {}",
+                    entity.as_deref().unwrap_or("none"),
+                    communes.join(" ")
+                )
+            }
+            Err(rejected) => rejected.faults[0].to_string(),
+        }
+    };
+    let both =
+        r#""entity_type":"departement","code_insee_entity":"2A","manual_code_insee_communes""#;
+    assert_eq!(
+        perimeter(&format!(r#"{both}:"[\"69123\", \"75056\"]""#)),
+        "departement 2A 69123 75056"
+    );
+    assert_eq!(
+        perimeter(&format!(r#"{both}:["69123"]"#)),
+        "departement 2A 69123"
+    );
+    for none in [
+        r#""[]""#,
+        "[]",
+        "null",
+        r#""""#,
+        r#"" ""#,
+        r#""null""#,
+        r#"[""]"#,
+        r#""[\"\"]""#,
+    ] {
+        assert_eq!(
+            perimeter(&format!("{both}:{none}")),
+            "departement 2A ",
+            "{none}"
+        );
+    }
+    for bad in [
+        "5",
+        "{}",
+        r#""69123""#,
+        r#""{}""#,
+        "[69123]",
+        r#""[[]]""#,
+        r#""[\"69123\"""#,
+        r#"["\ud800"]"#,
+    ] {
+        let fault = perimeter(&format!("{both}:{bad}"));
+        let expected = "data.manual_code_insee_communes: not a ";
+        assert!(fault.starts_with(expected), "{bad}: {fault}");
+    }
+    assert_eq!(
+        perimeter(&format!(r#"{both}:["6912"]"#)),
+        "data.manual_code_insee_communes: not a commune code"
+    );
+    assert_eq!(
+        perimeter(r#""manual_code_insee_communes":["2A004"]"#),
+        "none 2A004"
+    );
+    assert_eq!(
+        perimeter(r#""code_insee_entity":"69","manual_code_insee_communes":["2A004"]"#),
+        "none 2A004"
+    );
+    assert_eq!(
+        perimeter(r#""code_insee_entity":"69""#),
+        "data.entity_type: missing"
+    );
+    assert_eq!(
+        perimeter(r#""entity_type":"pays""#),
+        "data.entity_type: unknown"
+    );
+    assert_eq!(
+        perimeter(r#""entity_type":"region""#),
+        "data.code_insee_entity: missing"
+    );
+    assert_eq!(
+        perimeter(r#""entity_type":"region","code_insee_entity":"x4""#),
+        "data.code_insee_entity: not a region code"
+    );
+}
+
+#[test]
+fn an_absent_transmission_date_is_no_fault() {
+    let date = |date: &str| {
+        let data = format!(
+            r#"{{"echelon_bourse":"1","entity_type":"commune","code_insee_entity":"2A004"{date}}}"#
+        );
+        match only(&demande("data", Some(&data))).entry.unwrap().body {
+            Ok(valid) => valid
+                .transmission_date
+                .map(|date| date.to_string())
+                .unwrap_or_default(),
+            Err(rejected) => rejected.faults[0].to_string(),
+        }
+    };
+    for absent in ["", "null", "\"\"", "\" \""] {
+        let member = if absent.is_empty() {
+            String::new()
+        } else {
+            format!(",\"premiere_date_transmission\":{absent}")
+        };
+        assert_eq!(date(&member), "");
+    }
+    assert_eq!(
+        date(r#","premiere_date_transmission":"2024-02-29""#),
+        "2024-02-29"
+    );
+    assert_eq!(
+        date(r#","premiere_date_transmission":"29/02/2024""#),
+        "data.premiere_date_transmission: not a date"
+    );
+}
+
+#[test]
+fn elements_of_every_kind_leave_their_neighbours_alone() {
+    let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
+    let deep_member = demande("data", Some(&deep));
+    for (text, fault) in [
+        ("null", "element: not an object"),
+        ("12", "element: not an object"),
+        ("-1.5e+300000", "element: not an object"),
+        ("\"text\"", "element: not an object"),
+        ("[{}]", "element: not an object"),
+        (r#"{"\ud800":1}"#, "element: unreadable name"),
+        (deep.as_str(), "element: not an object"),
+        (deep_member.as_str(), "data: not a readable object"),
+        ("{}", "id: missing"),
+    ] {
+        let element = only(text);
+        let rejected = element.entry.unwrap().body.unwrap_err();
+        assert_eq!(rejected.faults[0].to_string(), fault);
+    }
+}
+
+#[test]
+fn the_key_is_the_id_else_the_public_id_else_a_digest() {
+    assert_eq!(only(&demande("id", Some("7"))).key.to_string(), "D7");
+    assert_eq!(
+        only(&demande("id", Some("7.5"))).key.to_string(),
+        "2b0c1d1e"
+    );
+    assert_eq!(
+        only("{}").key.to_string(),
+        "44136fa355b3678a1146ad16f7e8649e"
+    );
+    assert_eq!(only("{}").key, only("{}").key);
+    assert_ne!(only("{}").key, only("{\"a\":1}").key);
+    // What cannot be stored as a text is no key either.
+    let nul = only(r#"{"public_id":"a\u0000"}"#);
+    assert!(matches!(nul.key, Key::Digest(_)));
+    // Nor is a text that would be taken for the number of another demande.
+    for public_id in ["5", "D5", "D05"] {
+        let key = only(&format!(r#"{{"public_id":"{public_id}"}}"#)).key;
+        assert!(matches!(key, Key::Digest(_)), "{public_id}");
+    }
+    for public_id in ["d5", "D", "D5a", "D0", "0"] {
+        let key = only(&format!(r#"{{"public_id":"{public_id}"}}"#)).key;
+        assert_eq!(key.to_string(), public_id);
+    }
+}
+
+/// Tells how a body ends: its number of elements, or the kind of error.
+fn verdict(body: &[u8]) -> String {
+    match decode_all(body) {
+        Ok(elements) => elements.len().to_string(),
+        Err(error) => format!("{error:?}"),
+    }
+}
+
+#[test]
+fn bodies_that_are_no_list() {
+    for body in ["[]", " [ ] ", "\r\n\t[]\n"] {
+        assert_eq!(verdict(body.as_bytes()), "0");
+    }
+    for body in [
+        "{}",
+        "null",
+        "12",
+        " \"a\" ",
+        r#"{"errors":[{"status":"401"}]}"#,
+        "-0.5e3",
+    ] {
+        assert_eq!(verdict(body.as_bytes()), "WrongShape", "{body}");
+    }
+    for body in [
+        "",
+        " ",
+        "[",
+        "[1",
+        "[1,",
+        "[1,]",
+        "[,]",
+        "[1 2]",
+        "[]]",
+        "[] []",
+        "[]x",
+        "{\"a\":",
+        "{} {}",
+        "{}]",
+        "nul",
+        "<html>",
+        "[1}",
+        "[tru]",
+        "[01]",
+        "[1.]",
+        "[-]",
+        "[.5]",
+        "[1e]",
+        "[+1]",
+        "['a']",
+        "[\"\\x\"]",
+        "[\"\t\"]",
+        "[\"\\u12g4\"]",
+        "[{\"a\" 1}]",
+        "[{\"a\":1,}]",
+        "[{a:1}]",
+        "[{\"a\":[}]}]",
+        "\u{feff}[]",
+        "[NaN]",
+        "\"a",
+        "-",
+        "1.",
+    ] {
+        assert_eq!(verdict(body.as_bytes()), "NotJson", "{body}");
+    }
+    for body in [
+        &b"[\"\xff\"]"[..],
+        b"[]\xc3",
+        b"[{\"a\":\"\xed\xa0\x80\"}]",
+        b"[]\0",
+    ] {
+        assert_eq!(verdict(body), "NotJson", "{body:?}");
+    }
+}
+
+#[test]
+fn a_page_cut_anywhere_is_no_json() {
+    let page = format!("[{},12.5e-3,null]", demande("", None));
+    for end in 0..page.len() {
+        assert_eq!(verdict(&page.as_bytes()[..end]), "NotJson", "{end}");
+    }
+}
+
+#[test]
+fn bounds_hold() {
+    let ceiling = |body: &str, ceiling| decode(body.as_bytes(), ceiling, WANTED, &mut |_| ());
+    assert!(ceiling("[1,2]", 5).is_ok());
+    assert!(matches!(ceiling("[1,2]", 4), Err(DecodeError::TooLarge)));
+
+    let body = |bytes: usize| format!("[\"{}\"]", "x".repeat(bytes));
+    assert_eq!(verdict(body(MAX_ELEMENT_BYTES - 10).as_bytes()), "1");
+    assert_eq!(verdict(body(MAX_ELEMENT_BYTES + 10).as_bytes()), "TooLarge");
+    assert_eq!(
+        verdict("1".repeat(MAX_ELEMENT_BYTES + 10).as_bytes()),
+        "TooLarge"
+    );
+
+    let many = |count: usize| format!("[{}1]", "1,".repeat(count - 1));
+    assert_eq!(
+        verdict(many(MAX_ELEMENTS).as_bytes()),
+        MAX_ELEMENTS.to_string()
+    );
+    assert_eq!(verdict(many(MAX_ELEMENTS + 1).as_bytes()), "TooLarge");
+
+    // Endless white space, brackets or text: the ceiling or the buffer ends it.
+    for byte in b" [{\"1" {
+        let verdict = decode(io::repeat(*byte), 5 << 20, WANTED, &mut |_| ()).unwrap_err();
+        assert!(matches!(
+            verdict,
+            DecodeError::TooLarge | DecodeError::NotJson
+        ));
+    }
+}
+
+#[test]
+fn an_error_of_the_reader_is_kept_apart() {
+    struct Broken(bool);
+    impl Read for Broken {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            if std::mem::take(&mut self.0) {
+                buffer[0] = b'[';
+                return Ok(1);
+            }
+            Err(io::ErrorKind::ConnectionReset.into())
+        }
+    }
+    match decode_all(Broken(true)) {
+        Err(DecodeError::Io(error)) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn no_message_shows_what_was_read() {
+    let secret = "jeanne.durand@exemple.fr";
+    for body in [
+        format!("[\"{secret}"),
+        format!("\"{secret}\""),
+        format!("[{secret}]"),
+    ] {
+        let error = decode_all(body.as_bytes()).unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("jeanne"));
+    }
+    let element = only(&demande("public_id", Some(&format!("[\"{secret}\"]"))));
+    assert!(!format!("{element:?}").contains("jeanne"));
+}

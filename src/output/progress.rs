@@ -1,0 +1,87 @@
+//! The progress line: how far a listing came, for a person who watches.
+//!
+//! It stands on a terminal's last line while a cycle runs, and leaves no trace. The log writes
+//! through [`write_log`], so that the line is out of the way while another one is written.
+
+use std::io::{self, Write};
+use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::cycle::list::Progress;
+
+/// How often the line is drawn at most.
+const DRAWS_PER_SECOND: u8 = 5;
+/// How often it shows that the program is alive.
+const TICK_INTERVAL: Duration = Duration::from_millis(200);
+
+/// The line that stands there now.
+static LINE: Mutex<Option<ProgressBar>> = Mutex::new(None);
+
+/// Takes the line away when dropped.
+#[derive(Debug)]
+pub struct Shown(());
+
+/// Shows the line, when standard error is a terminal that can take a line away again.
+pub fn show() -> Option<Shown> {
+    let target = ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND);
+    if target.is_hidden() {
+        // Nothing would be drawn, and no thread need tick.
+        return None;
+    }
+    let style = ProgressStyle::with_template("{spinner} {msg}, {elapsed}").ok()?;
+    let line = ProgressBar::with_draw_target(None, target)
+        .with_style(style.tick_chars("-\\|/ "))
+        .with_message(message(Progress::default()));
+    set(Some(line.clone()));
+    // The library's own ticker panics where there is no thread for it; here the line stands still.
+    let _ = thread::Builder::new().spawn(move || {
+        while !line.is_finished() {
+            line.tick();
+            thread::sleep(TICK_INTERVAL);
+        }
+    });
+    Some(Shown(()))
+}
+
+/// Brings the line up to date.
+pub fn tell(progress: Progress) {
+    if let Some(line) = current() {
+        line.set_message(message(progress));
+    }
+}
+
+/// Writes log to standard error, the line out of the way.
+pub fn write_log(bytes: &[u8]) -> io::Result<()> {
+    let write = || io::stderr().lock().write_all(bytes);
+    match current() {
+        Some(line) => line.suspend(write),
+        None => write(),
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        if let Some(line) = current() {
+            line.finish_and_clear();
+        }
+        set(None);
+    }
+}
+
+fn message(progress: Progress) -> String {
+    let Progress { pages, seen, .. } = progress;
+    format!("Listing: {pages} pages, {seen} demandes")
+}
+
+fn current() -> Option<ProgressBar> {
+    LINE.lock().ok()?.clone()
+}
+
+fn set(line: Option<ProgressBar>) {
+    if let Ok(mut current) = LINE.lock() {
+        *current = line;
+    }
+}

@@ -1,0 +1,4 @@
+//! Who is notified of how a cycle ended, beside its output.
+
+pub mod metrics;
+pub mod sentry;

@@ -1,0 +1,147 @@
+//! The report of a cycle: counters that every step adds to, and the summary line made of them.
+
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value, json};
+
+use crate::config::Format;
+use crate::error::Reason;
+use crate::types::time::rfc3339;
+
+/// What a cycle did so far: the fields of the summary line.
+///
+/// Times are UTC. `matched = created + existing + rejected + accepted + dropped` once a cycle
+/// succeeded; a failed one shows how far it came.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Why it failed; absent on success.
+    pub reason: Option<Reason>,
+    /// Pages received, whether they joined or not.
+    pub pages: u64,
+    /// Distinct demandes listed, of any definition.
+    pub seen: u64,
+    /// Entries that the cycle is about.
+    pub matched: u64,
+    /// Rows inserted.
+    pub created: u64,
+    /// Entries already in the table.
+    pub existing: u64,
+    /// Those of `existing` validated again since.
+    pub revalidated: u64,
+    /// Entries that failed validation.
+    pub rejected: u64,
+    /// Entries that failed validation and were accepted so by a person.
+    pub accepted: u64,
+    /// Entries without a validation time, new to the table, on a cycle with a `since`.
+    pub dropped: u64,
+    /// Jobs enqueued.
+    pub enqueued: u64,
+    /// Entries before `since` that the table does not have.
+    pub missing: u64,
+    /// Steps back of the listing.
+    pub drift_rewinds: u64,
+    /// The filter's instant.
+    pub since: Option<DateTime<Utc>>,
+    /// The watermark that the cycle found.
+    pub watermark_before: Option<DateTime<Utc>>,
+    /// The watermark that it left.
+    pub watermark: Option<DateTime<Utc>>,
+    /// Wall time.
+    pub duration_ms: u64,
+    /// Whether nothing was to be written.
+    pub dry_run: bool,
+}
+
+impl Summary {
+    /// Returns the word of the `outcome` field.
+    pub fn outcome(&self) -> &'static str {
+        self.reason
+            .map_or("success", |reason| reason.kind().as_str())
+    }
+
+    /// Returns the counters, by name, in the order of the summary line.
+    pub fn counters(&self) -> [(&'static str, u64); 12] {
+        [
+            ("pages", self.pages),
+            ("seen", self.seen),
+            ("matched", self.matched),
+            ("created", self.created),
+            ("existing", self.existing),
+            ("revalidated", self.revalidated),
+            ("rejected", self.rejected),
+            ("accepted", self.accepted),
+            ("dropped", self.dropped),
+            ("enqueued", self.enqueued),
+            ("missing", self.missing),
+            ("drift_rewinds", self.drift_rewinds),
+        ]
+    }
+
+    /// Returns every field, by name, in the order of the summary line.
+    fn fields(&self) -> Vec<(&'static str, Value)> {
+        let time = |time: Option<DateTime<Utc>>| json!(time.map(rfc3339));
+        let mut fields = vec![("outcome", json!(self.outcome()))];
+        fields.extend(self.reason.map(|reason| ("reason", json!(reason.as_str()))));
+        fields.extend(self.counters().map(|(name, count)| (name, json!(count))));
+        fields.extend([
+            ("since", time(self.since)),
+            ("watermark_before", time(self.watermark_before)),
+            ("watermark", time(self.watermark)),
+            ("duration_ms", json!(self.duration_ms)),
+            ("dry_run", json!(self.dry_run)),
+        ]);
+        fields
+    }
+
+    /// Writes the summary as one line, without its end.
+    pub fn line(&self, format: Format) -> String {
+        let fields = self.fields().into_iter();
+        match format {
+            Format::Json => {
+                let object: Map<String, Value> = fields
+                    .map(|(name, value)| (name.to_owned(), value))
+                    .collect();
+                Value::Object(object).to_string()
+            }
+            Format::Text => {
+                let word = |value: Value| match value {
+                    Value::String(text) => text,
+                    Value::Null => "none".to_owned(),
+                    other => other.to_string(),
+                };
+                let words: Vec<String> = fields
+                    .map(|(name, value)| format!("{name}={}", word(value)))
+                    .collect();
+                words.join(" ")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms() {
+        let summary = Summary {
+            reason: Some(Reason::Unauthorized),
+            pages: 3,
+            since: "2026-05-18T12:00:00.5+02:00".parse().ok(),
+            ..Summary::default()
+        };
+        assert_eq!(
+            summary.line(Format::Text),
+            "outcome=transient reason=unauthorized pages=3 seen=0 matched=0 created=0 existing=0 \
+             revalidated=0 rejected=0 accepted=0 dropped=0 enqueued=0 missing=0 drift_rewinds=0 \
+             since=2026-05-18T10:00:00.500Z watermark_before=none watermark=none duration_ms=0 \
+             dry_run=false"
+        );
+        let json = summary.line(Format::Json);
+        assert!(json.starts_with(r#"{"outcome":"transient","reason":"unauthorized","pages":3,"#));
+        assert!(
+            json.contains(r#""watermark":null,"duration_ms":0,"dry_run":false}"#),
+            "{json}"
+        );
+        assert!(!Summary::default().line(Format::Text).contains("reason"));
+    }
+}
