@@ -4,11 +4,13 @@
 //! is local to it, so that a pooler in transaction mode may stand between.
 
 use std::error::Error;
+use std::fmt::Display;
 use std::thread;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use log::{debug, info};
+use postgres::row::RowIndex;
 use postgres::types::{FromSql, ToSql, Type};
 use postgres::{Client, IsolationLevel, Row, Transaction};
 use secrecy::ExposeSecret;
@@ -30,10 +32,28 @@ const TRANSACTION_LIMITS: &str = include_str!("../../sql/transaction_limits.sql"
 /// A parameter with its type: with both, no statement needs a name.
 pub type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 
-/// Returns the instant in a column of a row; none for null, and for what is no instant at all:
-/// `infinity`, which a person or an application may have written, or a year beyond any calendar.
+/// Reads a row's columns. A null or another type than expected is an error, never a panic.
+pub trait Columns {
+    /// Returns a column's value, by index or by name.
+    fn column<'a, T: FromSql<'a>>(&'a self, at: impl RowIndex + Display) -> Result<T, TxError>;
+
+    /// Returns a column's time; none for null, and for what is not a point in time: `infinity`, or
+    /// a year beyond any calendar.
+    fn time(&self, at: impl RowIndex + Display) -> Result<Option<DateTime<Utc>>, TxError> {
+        Ok(self.column::<Instant>(at)?.0)
+    }
+}
+
+impl Columns for Row {
+    fn column<'a, T: FromSql<'a>>(&'a self, at: impl RowIndex + Display) -> Result<T, TxError> {
+        self.try_get(at)
+            .map_err(|error| TxError::Sql("read the answer of a statement", error))
+    }
+}
+
+/// Returns the time in a column, as [`Columns::time`] does; none for another type, too.
 pub fn instant(row: &Row, column: usize) -> Option<DateTime<Utc>> {
-    row.get::<_, Instant>(column).0
+    row.time(column).ok().flatten()
 }
 
 struct Instant(Option<DateTime<Utc>>);
