@@ -17,11 +17,19 @@ create table if not exists proactivite_requests (
     updated_at timestamptz not null default now()
 );
 
+-- Outlives the row: one that the application deleted is not created again.
+create table if not exists datapass_pull_handled (
+    datapass_authorization_id text primary key,
+    last_validated_at timestamptz,
+    handled_at timestamptz not null default now()
+);
+
 create table if not exists datapass_pull_watermarks (
     id integer primary key default 1
         constraint datapass_pull_watermarks_one_row check (id = 1),
     definition_id text,
     last_validated_at timestamptz,
+    skip_before timestamptz,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now()
 );
@@ -56,10 +64,13 @@ create table if not exists datapass_pull_runs (
     seen bigint not null default 0,
     matched bigint not null default 0,
     created bigint not null default 0,
+    late bigint not null default 0,
     existing bigint not null default 0,
+    deleted bigint not null default 0,
     revalidated bigint not null default 0,
     rejected bigint not null default 0,
     accepted bigint not null default 0,
+    skipped bigint not null default 0,
     dropped bigint not null default 0,
     enqueued bigint not null default 0,
     missing bigint not null default 0,

@@ -130,6 +130,18 @@ pub(crate) const REQUESTS: Table = Table {
     rights: &["SELECT", "INSERT"],
 };
 
+/// Every entry that has or had a row.
+pub(crate) const HANDLED: Table = Table {
+    name: "datapass_pull_handled",
+    columns: &[
+        filled("datapass_authorization_id", Kind::Text),
+        nullable("last_validated_at", Kind::Instant),
+        defaulted("handled_at", Kind::Instant, "now()"),
+    ],
+    unique: "datapass_authorization_id",
+    rights: &["SELECT", "INSERT", "UPDATE"],
+};
+
 /// The one row that says how far all is known.
 pub(crate) const WATERMARKS: Table = Table {
     name: "datapass_pull_watermarks",
@@ -137,6 +149,7 @@ pub(crate) const WATERMARKS: Table = Table {
         defaulted("id", Kind::Integer, "1"),
         nullable("definition_id", Kind::Text),
         nullable("last_validated_at", Kind::Instant),
+        nullable(SKIP_BEFORE, Kind::Instant),
         defaulted("created_at", Kind::Instant, "now()"),
         defaulted("updated_at", Kind::Instant, "now()"),
     ],
@@ -179,10 +192,13 @@ pub(crate) const RUNS: Table = Table {
         defaulted("seen", Kind::Bigint, "0"),
         defaulted("matched", Kind::Bigint, "0"),
         defaulted("created", Kind::Bigint, "0"),
+        defaulted("late", Kind::Bigint, "0"),
         defaulted("existing", Kind::Bigint, "0"),
+        defaulted("deleted", Kind::Bigint, "0"),
         defaulted("revalidated", Kind::Bigint, "0"),
         defaulted("rejected", Kind::Bigint, "0"),
         defaulted("accepted", Kind::Bigint, "0"),
+        defaulted("skipped", Kind::Bigint, "0"),
         defaulted("dropped", Kind::Bigint, "0"),
         defaulted("enqueued", Kind::Bigint, "0"),
         defaulted("missing", Kind::Bigint, "0"),
@@ -202,10 +218,13 @@ pub(crate) const RUNS: Table = Table {
 };
 
 /// All of them, in the order in which they are made.
-pub(crate) const TABLES: [&Table; 4] = [&REQUESTS, &WATERMARKS, &REJECTIONS, &RUNS];
+pub(crate) const TABLES: [&Table; 5] = [&REQUESTS, &HANDLED, &WATERMARKS, &REJECTIONS, &RUNS];
 
 /// The job table of GoodJob, which is not ours.
 pub(crate) const GOOD_JOBS: &str = "good_jobs";
 
 /// The column of `proactivite_requests` that older versions of the Rails application have.
 pub(crate) const OLD_ID: &str = "external_request_id";
+
+/// The column of the watermark's table that starts as the watermark when it is added.
+pub(crate) const SKIP_BEFORE: &str = "skip_before";

@@ -108,7 +108,7 @@ fn assert_done_after(change: &str, db: &Database) {
 fn an_empty_database_gets_the_tables_once() {
     let db = Database::empty();
     let missing = problems(&mut db.client());
-    assert_eq!(missing.len(), 4, "{missing:?}");
+    assert_eq!(missing.len(), 5, "{missing:?}");
     assert!(
         missing
             .iter()
@@ -157,6 +157,8 @@ fn the_tables_of_rails_are_upgraded_with_leave() {
         "ALTER TABLE datapass_pull_watermarks ALTER COLUMN last_validated_at TYPE timestamptz \
          USING last_validated_at AT TIME ZONE 'UTC'",
         "ALTER TABLE datapass_pull_watermarks ALTER COLUMN last_validated_at DROP NOT NULL",
+        "ALTER TABLE datapass_pull_watermarks ADD COLUMN skip_before timestamptz",
+        "UPDATE datapass_pull_watermarks SET skip_before = last_validated_at",
         "ALTER TABLE datapass_pull_watermarks ALTER COLUMN id TYPE integer",
         "UPDATE datapass_pull_watermarks SET id = 1",
         "CHECK (id = 1)",
@@ -172,7 +174,7 @@ fn the_tables_of_rails_are_upgraded_with_leave() {
     assert_eq!(failure.message.lines().count(), 1);
 
     let lines = run(&db, true).unwrap();
-    for statement in &statements[..8] {
+    for statement in &statements[..10] {
         assert!(
             lines.iter().any(|line| line == statement),
             "{statement}: {lines:#?}"
@@ -195,7 +197,7 @@ fn the_tables_of_rails_are_upgraded_with_leave() {
     let row = client
         .query_one(
             "select last_validated_at = '2026-05-18T10:00:00.123Z', definition_id,
-                    created_at = '2026-05-18T11:00Z'
+                    created_at = '2026-05-18T11:00Z', skip_before = last_validated_at
              from datapass_pull_watermarks",
             &[],
         )
@@ -203,6 +205,12 @@ fn the_tables_of_rails_are_upgraded_with_leave() {
     assert!(row.get::<_, bool>(0), "the watermark moved");
     assert_eq!(row.get::<_, Option<String>>(1), None);
     assert!(row.get::<_, bool>(2));
+    assert!(row.get::<_, bool>(3), "the backlog is not skipped");
+    let handled = "select datapass_authorization_id, last_validated_at = '2026-05-18T10:00:00.123Z'
+                   from datapass_pull_handled";
+    let row = client.query_one(handled, &[]).unwrap();
+    assert_eq!(row.get::<_, &str>(0), "abc");
+    assert!(row.get::<_, bool>(1));
     let indexes = client
         .query(
             "select indexname::text from pg_indexes where tablename = 'proactivite_requests'
@@ -331,6 +339,45 @@ fn only_a_rename_or_a_retype_needs_leave() {
     assert_eq!(failure.reason, Reason::UpgradeRefused);
     run(&db, true).unwrap();
     assert_done(&db);
+}
+
+#[test]
+fn handled_entries_are_filled_when_their_table_is_made_and_not_later() {
+    let db = Database::migrated_by_library();
+    db.exec(
+        "ALTER TABLE proactivite_requests ALTER datapass_authorization_id DROP NOT NULL;
+         INSERT INTO proactivite_requests (datapass_authorization_id) VALUES ('a'), ('b'), (null)",
+    );
+    run(&db, false).unwrap();
+    assert_eq!(db.count("datapass_pull_handled"), 0);
+    db.exec("DROP TABLE datapass_pull_handled");
+    let lines = run(&db, false).unwrap();
+    assert!(lines.contains(
+        &"INSERT INTO datapass_pull_handled (datapass_authorization_id, last_validated_at) SELECT \
+          datapass_authorization_id, last_validated_at FROM proactivite_requests WHERE \
+          datapass_authorization_id IS NOT NULL"
+            .to_owned()
+    ));
+    assert_eq!(db.count("datapass_pull_handled"), 2);
+    db.exec("DELETE FROM datapass_pull_handled WHERE datapass_authorization_id = 'a'");
+    assert_done(&db);
+    assert_eq!(db.count("datapass_pull_handled"), 1);
+}
+
+#[test]
+fn skip_before_is_the_watermark_when_it_is_added_and_nothing_later() {
+    let db = Database::migrated_by_library();
+    let skip_before = "SELECT skip_before FROM datapass_pull_watermarks";
+    let read = |db: &Database| db.client().query_one(skip_before, &[]).unwrap();
+    db.exec("UPDATE datapass_pull_watermarks SET last_validated_at = '2026-05-18T10:00Z'");
+    assert_done(&db);
+    let none = read(&db).get::<_, Option<chrono::DateTime<chrono::Utc>>>(0);
+    assert_eq!(none, None);
+    db.exec("ALTER TABLE datapass_pull_watermarks DROP skip_before");
+    assert_eq!(run(&db, false).unwrap().len(), 2);
+    assert_done(&db);
+    let time = read(&db).get::<_, chrono::DateTime<chrono::Utc>>(0);
+    assert_eq!(time.to_rfc3339(), "2026-05-18T10:00:00+00:00");
 }
 
 #[test]

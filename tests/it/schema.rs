@@ -25,7 +25,7 @@ fn what_rights_are_missing_is_told_as_a_statement() {
         "GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}"
     ));
     let told = problems(&mut client);
-    assert_eq!(told.len(), 7, "{told:#?}");
+    assert_eq!(told.len(), 8, "{told:#?}");
     for problem in told {
         let statement = problem.split('`').nth(1).unwrap();
         assert!(statement.starts_with("GRANT"), "{problem}");

@@ -7,7 +7,9 @@ use postgres::types::Type;
 use postgres::{Error, Transaction};
 
 use crate::db::schema::{FoundTable, Schema, is_naive};
-use crate::db::tables::{Column, Kind, OLD_ID, REQUESTS, TABLES, Table, WATERMARKS};
+use crate::db::tables::{
+    Column, HANDLED, Kind, OLD_ID, REQUESTS, SKIP_BEFORE, TABLES, Table, WATERMARKS,
+};
 
 /// A statement that changes a table.
 #[derive(Debug, PartialEq, Eq)]
@@ -80,10 +82,29 @@ pub(crate) fn steps(
             rename_index(transaction, &mut steps)?;
         }
         if table.name == WATERMARKS.name {
+            if found.column(SKIP_BEFORE).is_none() {
+                let table = table.name;
+                steps.push(Step::free(format!(
+                    "UPDATE {table} SET {SKIP_BEFORE} = last_validated_at"
+                )));
+            }
             one_watermark(transaction, &mut steps)?;
         }
     }
     Ok(steps)
+}
+
+/// Returns the statement that fills the table of handled entries when it is made beside rows. Later,
+/// a row that it lacks may be missing on purpose.
+pub(crate) fn fill(schema: &Schema) -> Option<String> {
+    let needed = schema.table(&HANDLED).is_none() && schema.table(&REQUESTS).is_some();
+    let (handled, requests, id) = (HANDLED.name, REQUESTS.name, REQUESTS.unique);
+    needed.then(|| {
+        format!(
+            "INSERT INTO {handled} ({id}, last_validated_at) SELECT {id}, last_validated_at FROM \
+             {requests} WHERE {id} IS NOT NULL"
+        )
+    })
 }
 
 /// `external_request_id` becomes `datapass_authorization_id`.

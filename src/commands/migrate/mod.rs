@@ -94,6 +94,12 @@ fn run(transaction: &mut Transaction<'_>, yes: bool) -> Result<Vec<String>, Fail
     }
     let complete = schema.tables.len() == TABLES.len();
     lines.extend(apply(transaction, complete)?);
+    if let Some(fill) = adopt::fill(&schema) {
+        transaction
+            .batch_execute(&fill)
+            .map_err(|error| failed(&error))?;
+        lines.push(fill);
+    }
     if lines.is_empty() {
         lines.push("The tables are up to date".to_owned());
     }

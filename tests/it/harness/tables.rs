@@ -52,8 +52,9 @@ pub struct RejectionRow {
 }
 
 /// What a cycle writes besides its run row.
-const TABLES: [&str; 4] = [
+const TABLES: [&str; 5] = [
     "proactivite_requests",
+    "datapass_pull_handled",
     "datapass_pull_watermarks",
     "datapass_pull_rejections",
     "good_jobs",
