@@ -142,14 +142,12 @@ pub enum Command {
         #[command(subcommand)]
         action: Watermark,
     },
-    /// Print a ready entry for a scheduler [env: DATAPASS_PULL_CRON] [default: 0 1 * * *, in UTC]
+    /// Print an entry for a scheduler
     #[command(after_help = EXIT_STATUS)]
     Schedule {
-        /// The scheduler
+        /// The scheduler.
+        #[command(subcommand)]
         scheduler: Scheduler,
-        /// The container image; needed for kubernetes
-        #[arg(long, value_name = "IMAGE")]
-        image: Option<String>,
     },
     /// Print a completion script
     #[command(after_help = EXIT_STATUS)]
@@ -159,15 +157,48 @@ pub enum Command {
     },
 }
 
-/// A scheduler that an entry can be printed for.
-#[derive(Debug, Clone, Copy, ValueEnum)]
+/// `schedule …`.
+#[derive(Debug, Subcommand)]
 pub enum Scheduler {
-    /// A crontab line
-    Crontab,
-    /// A CronJob
-    Kubernetes,
-    /// A service and a timer
+    /// Print a crontab entry [env: DATAPASS_PULL_CRON] [default: 0 1 * * *, in UTC]
+    #[command(after_help = EXIT_STATUS)]
+    Crontab {
+        /// Retry a cycle that ends with status 2 until AGE has passed since its start
+        /// [default: half the time to the next start, at most 1h]
+        #[arg(long, value_name = "AGE", allow_hyphen_values = true)]
+        retry_for: Option<String>,
+    },
+    /// Print a CronJob or a single Job [env: DATAPASS_PULL_CRON] [default: 0 1 * * *, in UTC]
+    #[command(after_help = EXIT_STATUS)]
+    Kubernetes {
+        /// The container image, with a tag or a digest
+        #[arg(long, value_name = "IMAGE")]
+        image: String,
+        /// The name of every object, for several definitions in one namespace
+        #[arg(long, value_name = "NAME", default_value = "datapass-pull")]
+        name: String,
+        /// Print this Job instead of the CronJob
+        #[arg(long, value_name = "JOB")]
+        job: Option<Job>,
+        /// For --job replay: create what has no row now among what was validated at or after TIME
+        ///
+        /// TIME is RFC 3339 with an offset (2026-05-18T10:00:00Z), a date (2026-05-18, midnight UTC)
+        /// or an age (36h, 7d) before the start of the Job.
+        #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+        since: Option<String>,
+    },
+    /// Print a service and a timer [env: DATAPASS_PULL_CRON] [default: 0 1 * * *, in UTC]
+    #[command(after_help = EXIT_STATUS)]
     Systemd,
+}
+
+/// A Job that is started by hand.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Job {
+    /// Creates or upgrades the tables
+    Migrate,
+    /// Lists from --since
+    Replay,
 }
 
 /// `rejected …`.

@@ -13,8 +13,8 @@ use super::loader::Loader;
 use super::requested::FORMATS;
 use super::{
     Command, Config, DatabaseConfig, Enqueue, Format, JobArgument, JobConfig, LogConfig,
-    PullConfig, Reports, ScheduleConfig, Scheduler, SentryConfig, UpstreamConfig, addresses,
-    values,
+    PullConfig, Reports, ScheduleConfig, ScheduleJob, Scheduler, SentryConfig, UpstreamConfig,
+    addresses, values,
 };
 use crate::cli::{self, Cli, CycleArgs, GlobalArgs};
 use crate::error::{Result, Stage};
@@ -139,8 +139,8 @@ impl Loader<'_> {
                 database: self.database()?,
                 yes,
             },
-            Some(cli::Command::Schedule { scheduler, image }) => {
-                Command::Schedule(Box::new(self.schedule(&global, scheduler, image)?))
+            Some(cli::Command::Schedule { scheduler }) => {
+                Command::Schedule(Box::new(self.schedule(&global, scheduler)?))
             }
             Some(cli::Command::Completions { shell }) => Command::Completions(shell),
         })
@@ -276,18 +276,31 @@ impl Loader<'_> {
         &mut self,
         global: &GlobalArgs,
         scheduler: cli::Scheduler,
-        image: Option<String>,
     ) -> Option<ScheduleConfig> {
+        let mut retry_for = None;
         let scheduler = match scheduler {
-            cli::Scheduler::Crontab => Some(Scheduler::Crontab),
+            cli::Scheduler::Crontab { retry_for: text } => {
+                retry_for = text.filter(|text| !text.is_empty()).and_then(|text| {
+                    let age = values::age(&text, Duration::from_secs(1), "1s");
+                    self.only_option("--retry-for", age)
+                });
+                Some(Scheduler::Crontab)
+            }
             cli::Scheduler::Systemd => Some(Scheduler::Systemd),
-            cli::Scheduler::Kubernetes => {
-                let image = match image.as_deref() {
-                    None | Some("") => Err("is not given, and kubernetes needs it".to_owned()),
-                    Some(text) => values::image(text),
-                };
-                let image = self.only_option("--image", image);
-                image.map(|image| Scheduler::Kubernetes { image })
+            cli::Scheduler::Kubernetes {
+                image,
+                name,
+                job,
+                since,
+            } => {
+                let image = self.only_option("--image", values::image(&image));
+                let name = self.only_option("--name", values::kubernetes_name(&name));
+                let since = since.filter(|text| !text.is_empty());
+                let job = self.only_option("--since", schedule_job(job, since, self.now));
+                image
+                    .zip(name)
+                    .zip(job)
+                    .map(|((image, name), job)| Scheduler::Kubernetes { image, name, job })
             }
         };
         let cron = self.text("DATAPASS_PULL_CRON", None, |text| {
@@ -300,6 +313,7 @@ impl Loader<'_> {
             cron: cron?,
             env_file: env_file.map(PathBuf::from),
             timeout: timeout?,
+            retry_for,
         })
     }
 
@@ -328,6 +342,25 @@ impl Loader<'_> {
 
 fn format(text: &str) -> Result<Format, String> {
     values::word(text, FORMATS)
+}
+
+fn schedule_job(
+    job: Option<cli::Job>,
+    since: Option<String>,
+    now: DateTime<Utc>,
+) -> Result<Option<ScheduleJob>, String> {
+    Ok(Some(match (job, since) {
+        (None, None) => return Ok(None),
+        (Some(cli::Job::Migrate), None) => ScheduleJob::Migrate,
+        (Some(cli::Job::Replay), Some(since)) => {
+            values::instant(&since, now)?;
+            ScheduleJob::Replay { since }
+        }
+        (Some(cli::Job::Replay), None) => {
+            return Err("is missing: --job replay needs it".to_owned());
+        }
+        (_, Some(_)) => return Err("is only for --job replay".to_owned()),
+    }))
 }
 
 fn trimmed(text: &str) -> Result<String, String> {

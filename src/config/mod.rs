@@ -244,6 +244,8 @@ pub struct ScheduleConfig {
     pub env_file: Option<PathBuf>,
     /// The cycle's own deadline, in whole seconds, from which the entry's limits follow.
     pub timeout: Duration,
+    /// How long the process retries a transient cycle; what suits the schedule when absent.
+    pub retry_for: Option<Duration>,
 }
 
 /// A scheduler that an entry can be printed for.
@@ -251,11 +253,27 @@ pub struct ScheduleConfig {
 pub enum Scheduler {
     /// A crontab line.
     Crontab,
-    /// A `batch/v1` CronJob.
+    /// A `batch/v1` CronJob, or one Job.
     Kubernetes {
         /// The reference of the container image, which needs no escape in quotes.
         image: String,
+        /// The name of every object: a DNS label that leaves space for a suffix.
+        name: String,
+        /// The Job to print instead of the CronJob.
+        job: Option<ScheduleJob>,
     },
     /// A service and a timer.
     Systemd,
+}
+
+/// A Job that is started by hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ScheduleJob {
+    /// Creates or upgrades the tables.
+    Migrate,
+    /// A cycle with `--since`.
+    Replay {
+        /// A valid time as given: an age counts from the start of the Job.
+        since: String,
+    },
 }

@@ -141,6 +141,22 @@ pub(super) fn image(text: &str) -> Result<String, String> {
     }
 }
 
+/// Takes the name of Kubernetes objects: a DNS label.
+///
+/// A CronJob may have 52 characters, so that the names of its Jobs have the 63 of a label.
+pub(super) fn kubernetes_name(text: &str) -> Result<String, String> {
+    let is_known = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let has_ends = !text.is_empty() && !text.starts_with('-') && !text.ends_with('-');
+    if has_ends && text.len() <= 52 && text.bytes().all(is_known) {
+        Ok(text.to_owned())
+    } else {
+        Err(
+            "must be 1 to 52 lower-case letters, digits and hyphens, no hyphen at an end"
+                .to_owned(),
+        )
+    }
+}
+
 /// Takes the path of a file that may not exist yet.
 pub(super) fn writable_file(path: PathBuf) -> Result<PathBuf, String> {
     if path.file_name().is_none() || path.is_dir() {
@@ -304,6 +320,11 @@ mod tests {
                     "-x",
                     "https://x/y",
                 ],
+            ),
+            (
+                kubernetes_name,
+                &["a", "0-a", &"x".repeat(52)],
+                &["", "-a", "a-", "A", "a.b", "a_b", "é", &"x".repeat(53)],
             ),
             (
                 |text| plain(text, 5),

@@ -31,6 +31,7 @@ fn config(scheduler: Scheduler) -> ScheduleConfig {
         cron: "0 1 * * *".parse().expect("cron"),
         env_file: None,
         timeout: TIMEOUT,
+        retry_for: None,
     }
 }
 

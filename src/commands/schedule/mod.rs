@@ -28,7 +28,7 @@ const RETRIES: u64 = 5;
 /// be written into the entry.
 pub fn entry(config: &ScheduleConfig, binary: &Path) -> Result<String> {
     let (cron, timeout_seconds) = (&config.cron, config.timeout.as_secs());
-    if let Scheduler::Kubernetes { image } = &config.scheduler {
+    if let Scheduler::Kubernetes { image, .. } = &config.scheduler {
         return Ok(kubernetes::entry(cron, image, timeout_seconds));
     }
 
@@ -91,6 +91,7 @@ mod tests {
             cron: "0 1 * * *".parse().expect("cron"),
             env_file: None,
             timeout: Duration::from_secs(900),
+            retry_for: None,
         }
     }
 

@@ -311,11 +311,31 @@ fn only_bad_options_are_a_usage_error() {
         ("rejected accept 5 --reason=", "--reason is blank"),
         ("watermark set 2026-05-19", "TIME is in the future"),
         ("watermark set hunter2", "TIME is no time"),
+        ("schedule kubernetes --image=", "--image must be an image"),
         (
-            "schedule kubernetes",
-            "--image is not given, and kubernetes needs it",
+            "schedule kubernetes --image i --name=-x",
+            "--name must be 1 to 52 lower-case letters",
         ),
-        ("schedule kubernetes --image=", "--image is not given"),
+        (
+            "schedule kubernetes --image i --job replay",
+            "--since is missing: --job replay needs it",
+        ),
+        (
+            "schedule kubernetes --image i --job replay --since 2026-05-19",
+            "--since is in the future",
+        ),
+        (
+            "schedule kubernetes --image i --job migrate --since 7d",
+            "--since is only for --job replay",
+        ),
+        (
+            "schedule kubernetes --image i --since 7d",
+            "--since is only for --job replay",
+        ),
+        (
+            "schedule crontab --retry-for 0s",
+            "--retry-for must be a whole number with s, m, h or d, at least 1s",
+        ),
         (
             "schedule kubernetes --image a\"b",
             "--image must be an image",
@@ -337,9 +357,10 @@ fn only_bad_options_are_a_usage_error() {
         "hunter2 * * * *",
         "1-hunter2/2 * * * *",
     ] {
-        let (reason, story) = problem("schedule kubernetes", &[], &[("DATAPASS_PULL_CRON", bad)]);
+        let args = "schedule kubernetes --image=";
+        let (reason, story) = problem(args, &[], &[("DATAPASS_PULL_CRON", bad)]);
         assert_eq!(reason, Reason::Configuration);
-        for setting in ["--image is not given", "; DATAPASS_PULL_CRON "] {
+        for setting in ["--image must be", "; DATAPASS_PULL_CRON "] {
             assert!(story.contains(setting), "{story}");
         }
     }
@@ -432,14 +453,36 @@ fn commands_carry_what_was_asked() {
         command("watermark reset"),
         Command::WatermarkReset { yes: false, .. }
     ));
-    let Command::Schedule(schedule) = command("schedule systemd --timeout 2m") else {
-        panic!()
+    let schedule = |args: &str| match command(args) {
+        Command::Schedule(schedule) => *schedule,
+        _ => panic!("{args}"),
     };
-    assert_eq!(schedule.scheduler, Scheduler::Systemd);
+    let systemd = schedule("schedule systemd --timeout 2m");
+    assert_eq!(systemd.scheduler, Scheduler::Systemd);
     assert_eq!(
-        (schedule.cron.to_string(), schedule.timeout),
-        ("5 * * * *".to_owned(), Duration::from_secs(120))
+        (systemd.cron.to_string(), systemd.timeout, systemd.retry_for),
+        ("5 * * * *".to_owned(), Duration::from_secs(120), None)
     );
+    let crontab = schedule("schedule crontab --retry-for 90m");
+    assert_eq!(crontab.scheduler, Scheduler::Crontab);
+    assert_eq!(crontab.retry_for, Some(Duration::from_secs(5_400)));
+    let replay = ScheduleJob::Replay {
+        since: "7d".to_owned(),
+    };
+    for (args, name, job) in [
+        ("", "datapass-pull", None),
+        ("--name other", "other", None),
+        ("--job migrate", "datapass-pull", Some(ScheduleJob::Migrate)),
+        ("--job replay --since 7d", "datapass-pull", Some(replay)),
+    ] {
+        let kubernetes = schedule(&format!("schedule kubernetes --image i:1 {args}"));
+        let expected = Scheduler::Kubernetes {
+            image: "i:1".to_owned(),
+            name: name.to_owned(),
+            job,
+        };
+        assert_eq!(kubernetes.scheduler, expected, "{args}");
+    }
     assert!(matches!(
         command("completions fish"),
         Command::Completions(clap_complete::Shell::Fish)

@@ -20,6 +20,8 @@ const IMAGE: &str = "registry.example:5000/etalab/datapass-pull:1.0@sha256:0123"
 fn kubernetes() -> Scheduler {
     Scheduler::Kubernetes {
         image: IMAGE.to_owned(),
+        name: "datapass-pull".to_owned(),
+        job: None,
     }
 }
 
