@@ -145,7 +145,8 @@ fn check_upstream(config: &PullConfig, budget: &Budget, findings: &mut Findings<
         urls,
         upstream.ca_file.as_deref(),
         budget.clone(),
-        config.max_retries,
+        // An operator waits for the answer.
+        0,
     )
     .and_then(|http| Session::open(http, upstream.clone()));
     let Some(session) = findings.take("token", |_| "granted".to_owned(), session) else {

@@ -19,7 +19,6 @@ use crate::config::DatabaseConfig;
 use crate::db::address::{self, Address};
 use crate::db::{connect, sqlstate};
 use crate::error::{Failure, Reason, Result, Stage};
-use crate::net::retry;
 use crate::process::deadline::Budget;
 
 /// How often a transaction that lost against another one is run again.
@@ -183,8 +182,8 @@ impl Store {
             if !sqlstate::is_retryable(&error) || rerun == MAX_RERUNS {
                 return Err(sqlstate::failure(at, what, &error));
             }
-            let wait = retry::delay(rerun, Duration::ZERO, fastrand::f64());
             rerun += 1;
+            let wait = Duration::from_millis(fastrand::u64(..500)) * rerun;
             info!(stage = at.as_str(), attempt = rerun;
                 "The transaction lost against another one and is run again");
             thread::sleep(wait.min(self.budget.check(at)?));

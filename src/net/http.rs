@@ -7,18 +7,17 @@
 use std::error::Error as StdError;
 use std::io::{self, Read};
 use std::path::Path;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use log::warn;
 use reqwest::StatusCode;
 use reqwest::blocking::{Client, RequestBuilder, Response};
 use reqwest::header::{ACCEPT, DATE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
 use url::{Host, Url};
 
-use crate::error::{Failure, Reason, Result, Stage};
-use crate::net::{retry, tls};
+use crate::error::{Failure, Kind, Reason, Result, Stage};
+use crate::net::retry::{self, Attempt};
+use crate::net::tls;
 use crate::process::deadline::{self, Budget};
 
 /// How long a connection may take to stand.
@@ -56,10 +55,10 @@ pub struct HttpError {
     pub failure: Failure,
     /// The status, when there was an answer.
     pub status: Option<StatusCode>,
-    /// How long the server asks to wait.
-    retry_after: Option<Duration>,
-    /// Whether the very same request may be sent again.
-    again: bool,
+    /// What the server's `Retry-After` asked for.
+    retry_after: Duration,
+    /// Whether the same request may be sent again.
+    is_retryable: bool,
 }
 
 impl From<HttpError> for Failure {
@@ -158,44 +157,28 @@ impl Http {
         })
     }
 
-    /// Sends a request until it succeeds, fails for good, or no try or time is left.
+    /// Sends a request until it succeeds, fails for good, or no retry or time is left.
     ///
-    /// `read` takes the body of a 2xx answer. Only what is transient is tried again, and not a 401:
-    /// the same credentials would get the same answer.
+    /// `read` gets the body of a 2xx response. Only a transient failure is retried, except a 401:
+    /// the same credentials would get the same response.
     pub fn send<T>(
         &self,
         call: &Call<'_>,
         read: &mut dyn FnMut(&mut dyn Read, Meta) -> Result<T, BodyError>,
     ) -> Result<T, HttpError> {
-        let mut attempt = 0;
+        let mut retries = 0;
         loop {
             let error = match self.try_once(call, read) {
-                Ok(value) => return Ok(value),
-                Err(error) => error,
+                Err(error) if error.is_retryable && retries < self.max_retries => error,
+                answer => return answer,
             };
-            if !error.again || attempt >= self.max_retries {
-                return Err(error);
-            }
-            let wait = retry::delay(
-                attempt,
-                error.retry_after.unwrap_or_default(),
-                fastrand::f64(),
-            );
-            if wait >= self.budget.check(call.stage).map_err(HttpError::last)? {
-                let mut error = error;
-                error
-                    .failure
-                    .message
-                    .push_str("; the deadline leaves no time for another try");
-                return Err(error);
-            }
-            attempt += 1;
-            warn!(
-                stage = call.stage.as_str(), reason = error.failure.reason.as_str(),
-                page = call.page, attempt = attempt, wait_ms = wait.as_millis() as u64;
-                "{}; trying again", error.failure.story()
-            );
-            thread::sleep(wait);
+            let attempt = Attempt {
+                retries,
+                page: call.page,
+                retry_after: error.retry_after,
+            };
+            retry::wait(&self.budget, attempt, error.failure).map_err(HttpError::last)?;
+            retries += 1;
         }
     }
 
@@ -277,22 +260,19 @@ impl Http {
 impl HttpError {
     fn new(call: &Call<'_>, reason: Reason, message: String) -> Self {
         let failure = Failure::new(call.stage, reason, message);
-        let again = reason.kind() == crate::error::Kind::Transient;
         Self {
-            failure,
-            status: None,
-            retry_after: None,
-            again,
+            is_retryable: reason.kind() == Kind::Transient,
+            ..Self::last(failure)
         }
     }
 
-    /// Makes an error that no further try may follow.
+    /// Makes an error that is not retried.
     fn last(failure: Failure) -> Self {
         Self {
             failure,
             status: None,
-            retry_after: None,
-            again: false,
+            retry_after: Duration::ZERO,
+            is_retryable: false,
         }
     }
 }
@@ -332,7 +312,7 @@ fn status_error(call: &Call<'_>, response: Response, meta: Meta) -> HttpError {
             .get(name)
             .and_then(|value: &HeaderValue| value.to_str().ok())
     };
-    let wished = header(RETRY_AFTER)
+    let retry_after = header(RETRY_AFTER)
         .filter(|_| matches!(status.as_u16(), 429 | 503))
         .and_then(|value| retry::retry_after(value, meta.date));
     let mut message = format!("{} answered {}", call.name, status.as_u16());
@@ -342,16 +322,16 @@ fn status_error(call: &Call<'_>, response: Response, meta: Meta) -> HttpError {
     {
         message.push_str(&format!(", to {host}"));
     }
-    if let Some(wait) = wished {
-        message.push_str(&format!(", and asks to wait {} s", wait.as_secs()));
+    if let Some(wait) = retry_after {
+        message.push_str(&format!(" (Retry-After: {} s)", wait.as_secs()));
     }
     if authenticating && let Some(word) = oauth_error(response) {
         message.push_str(&format!(" {word}"));
     }
     let mut error = HttpError::new(call, reason, format!("{message}: {hint}"));
     error.status = Some(status);
-    error.retry_after = wished;
-    error.again &= status != StatusCode::UNAUTHORIZED;
+    error.retry_after = retry_after.unwrap_or_default();
+    error.is_retryable &= status != StatusCode::UNAUTHORIZED;
     error
 }
 

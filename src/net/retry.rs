@@ -1,73 +1,126 @@
-//! When to try a request again: a pure schedule with full jitter.
+//! Retries: a pure schedule, what `Retry-After` asks for, and the wait itself.
 //!
-//! Full jitter (a uniform draw between zero and an exponentially growing ceiling) spreads many
-//! clients best after a common outage; see Marc Brooker, "Exponential Backoff and Jitter".
+//! Five retries take 31 to 62 seconds, so that they bridge a restart of the server. Half of each
+//! limit is drawn, which spreads the clients of a common outage.
 
+use std::thread;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use log::warn;
 
-/// The ceiling of the first wait, in milliseconds.
-const BASE_MS: u64 = 500;
-/// The ceiling of any wait, in milliseconds.
-const CAP_MS: u64 = 30_000;
+use crate::error::{Failure, Result};
+use crate::process::deadline::Budget;
 
-/// Returns how long to wait before retry number `retry` (from 0).
-///
-/// `draw` is a uniform number in `[0, 1)`. `floor` is what the server asked for in `Retry-After`:
-/// the jitter comes on top, so that the clients it asked do not all come back at that instant.
-pub fn delay(retry: u32, floor: Duration, draw: f64) -> Duration {
-    let ceiling_ms = BASE_MS.saturating_mul(1 << retry.min(16)).min(CAP_MS);
-    floor + Duration::from_millis(ceiling_ms).mul_f64(draw.clamp(0.0, 1.0))
+/// The limit of the first wait; it doubles with each retry.
+const FIRST_LIMIT: Duration = Duration::from_secs(2);
+/// How often the limit doubles.
+const DOUBLINGS: u32 = 4;
+
+/// A failed attempt that may be followed by another one.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Attempt {
+    /// How many retries came before it.
+    pub retries: u32,
+    /// The page of the listing that it asked for.
+    pub page: Option<u64>,
+    /// What the server's `Retry-After` asked for.
+    pub retry_after: Duration,
 }
 
-/// Reads a `Retry-After` header (RFC 9110 section 10.2.3): delay seconds or an HTTP date.
+/// Waits before the next attempt and logs why.
 ///
-/// The date is taken against the answer's own `Date` when it has one, since the clocks may differ.
-/// A past date is no wait; what cannot be read is no wish.
+/// # Errors
+///
+/// The `failure` itself when the deadline comes before the end of the wait; that of the deadline
+/// when it has passed.
+pub fn wait(budget: &Budget, attempt: Attempt, mut failure: Failure) -> Result<()> {
+    let wait = delay(attempt.retries, attempt.retry_after, fastrand::f64());
+    if wait >= budget.check(failure.stage)? {
+        let note = "; the deadline leaves no time for a retry";
+        failure.message.push_str(note);
+        return Err(failure);
+    }
+    warn!(
+        stage = failure.stage.as_str(), reason = failure.reason.as_str(), page = attempt.page,
+        attempt = attempt.retries.saturating_add(1), wait_ms = wait.as_millis() as u64;
+        "{}; retrying in {:.1} s", failure.story(), wait.as_secs_f64()
+    );
+    thread::sleep(wait);
+    Ok(())
+}
+
+/// Returns how long to wait before the next attempt after so many retries.
+///
+/// `draw` is a uniform number in `[0, 1)`. What the server asked for is waited at least, and the
+/// drawn part comes on top, so that its clients do not all come back at that instant.
+fn delay(retries: u32, retry_after: Duration, draw: f64) -> Duration {
+    let half = FIRST_LIMIT.saturating_mul(1 << retries.min(DOUBLINGS)) / 2;
+    retry_after.max(half).saturating_add(half.mul_f64(draw))
+}
+
+/// Parses a `Retry-After` header (RFC 9110 section 10.2.3): delay seconds or an HTTP date.
+///
+/// The date is compared with the response's own `Date` when it has one, since the clocks may
+/// differ. A past date is no wait; what cannot be parsed is ignored.
 pub fn retry_after(value: &str, date: Option<DateTime<Utc>>) -> Option<Duration> {
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More digits than a u64 holds is still a wish to stay away for long.
-        return Some(Duration::from_secs(
-            value.parse().unwrap_or(u64::MAX / 1000),
-        ));
+        // More digits than fit still ask for a long wait.
+        return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
     }
     let until = DateTime::<Utc>::from(httpdate::parse_http_date(value).ok()?);
-    Some(
-        (until - date.unwrap_or_else(Utc::now))
-            .to_std()
-            .unwrap_or(Duration::ZERO),
-    )
+    let wait = until.signed_duration_since(date.unwrap_or_else(Utc::now));
+    Some(wait.to_std().unwrap_or_default())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::{Reason, Stage};
 
-    #[test]
-    fn the_whole_schedule() {
-        let ceilings: Vec<u128> = (0..9)
-            .map(|retry| delay(retry, Duration::ZERO, 1.0).as_millis())
-            .collect();
-        assert_eq!(
-            ceilings,
-            [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000, 30_000]
-        );
-        assert_eq!(delay(40, Duration::ZERO, 1.0).as_millis(), 30_000);
-        assert_eq!(delay(3, Duration::ZERO, 0.0), Duration::ZERO);
-        assert_eq!(delay(1, Duration::ZERO, 0.25).as_millis(), 250);
+    fn seconds(count: u64) -> Duration {
+        Duration::from_secs(count)
     }
 
     #[test]
-    fn a_wish_of_the_server_is_a_floor() {
-        let floor = Duration::from_secs(7);
-        assert_eq!(delay(0, floor, 0.0), floor);
-        assert_eq!(delay(0, floor, 1.0), floor + Duration::from_millis(500));
+    fn five_retries_take_31_to_62_seconds() {
+        let waits = |draw| -> Vec<u64> {
+            let wait = |retries| delay(retries, Duration::ZERO, draw).as_millis() as u64;
+            (0..7).map(wait).collect()
+        };
+        let shortest = [1000, 2000, 4000, 8000, 16_000, 16_000, 16_000];
+        assert_eq!(waits(0.0), shortest);
+        assert_eq!(waits(1.0), shortest.map(|wait| 2 * wait));
+        assert_eq!(waits(0.25), shortest.map(|wait| wait * 5 / 4));
+        assert_eq!(delay(u32::MAX, Duration::ZERO, 0.0).as_secs(), 16);
     }
 
     #[test]
-    fn retry_after_in_its_forms() {
+    fn retry_after_is_waited_at_least_and_never_overflows() {
+        assert_eq!(delay(0, seconds(7), 0.0), seconds(7));
+        assert_eq!(delay(0, seconds(7), 1.0), seconds(8));
+        assert_eq!(delay(4, seconds(7), 0.5), seconds(24));
+        assert_eq!(delay(1, Duration::MAX, 1.0), Duration::MAX);
+    }
+
+    #[test]
+    fn a_wait_beyond_the_deadline_returns_the_failure_at_once() {
+        let failure = || Failure::new(Stage::List, Reason::RateLimited, "GET /demandes failed");
+        let attempt = Attempt {
+            retry_after: Duration::MAX,
+            ..Attempt::default()
+        };
+        let failed = wait(&Budget::new(seconds(60)), attempt, failure()).unwrap_err();
+        assert_eq!(failed.reason, Reason::RateLimited);
+        let expected = "GET /demandes failed; the deadline leaves no time for a retry";
+        assert_eq!(failed.message, expected);
+        let over = wait(&Budget::new(Duration::ZERO), attempt, failure()).unwrap_err();
+        assert_eq!(over.reason, Reason::Deadline);
+    }
+
+    #[test]
+    fn retry_after_in_its_formats() {
         let date = "2026-05-18T10:00:00Z".parse().ok();
         let seconds = |value| retry_after(value, date).map(|wait| wait.as_secs());
         assert_eq!(seconds("120"), Some(120));
@@ -76,9 +129,11 @@ mod tests {
         assert_eq!(seconds("Monday, 18-May-26 10:00:30 GMT"), Some(30));
         assert_eq!(seconds("Mon May 18 10:00:30 2026"), Some(30));
         assert_eq!(seconds("Mon, 18 May 2026 09:00:00 GMT"), Some(0));
-        assert!(seconds("99999999999999999999999").is_some_and(|wait| wait > 86_400 * 365));
-        for nonsense in ["", "soon", "-5", "1.5", "10 s"] {
-            assert_eq!(seconds(nonsense), None, "{nonsense:?}");
+        assert_eq!(seconds("18446744073709551615"), Some(u64::MAX));
+        assert_eq!(seconds("99999999999999999999999"), Some(u64::MAX));
+        assert!(retry_after("Fri, 31 Dec 9999 23:59:59 GMT", None).is_some());
+        for unknown in ["", "soon", "-5", "1.5", "10 s"] {
+            assert_eq!(seconds(unknown), None, "{unknown:?}");
         }
     }
 }

@@ -67,6 +67,7 @@ fn events_tell_run_stage_reason_page_and_attempt() {
         .args(["--concurrency", "1"])
         .output();
     let summary = outcome.success();
+    assert_eq!(upstream.requests_of(Endpoint::Token).len(), 2);
     let events = events(&outcome, &database);
 
     let retried = |text| {
@@ -76,7 +77,10 @@ fn events_tell_run_stage_reason_page_and_attempt() {
             (&"WARN".into(), &1.into())
         );
         assert_eq!(event["reason"], "server_error");
-        assert!(event["wait_ms"].as_u64().unwrap() <= 500, "{event}");
+        let wait_ms = event["wait_ms"].as_u64().unwrap();
+        assert!((1000..=2000).contains(&wait_ms), "{event}");
+        let message = event["message"].as_str().unwrap();
+        assert!(message.contains("; retrying in "), "{event}");
         (event["stage"].as_str().unwrap(), event["page"].as_u64())
     };
     assert_eq!(retried("answered 503"), ("authenticate", None));
