@@ -91,10 +91,14 @@ fn dispatch(Config { command, log }: Config) -> Exit {
             pull::pull(*config, shows_progress)
         }
         Command::MigratePrint => answer(|_| Ok(migrate::print())),
-        Command::Migrate { database, yes } => answer(move |budget| {
+        Command::Migrate {
+            database,
+            yes,
+            format,
+        } => answer(move |budget| {
             let mut store = Store::new(&database, budget)?;
-            let lines = migrate::migrate(store.client(Stage::Prepare)?, yes)?;
-            Ok(lines.iter().map(|line| format!("{line}\n")).collect())
+            let changes = migrate::migrate(store.client(Stage::Prepare)?, yes)?;
+            Ok(migrate::report(&changes, format))
         }),
         Command::Schedule(config) => answer(move |_| {
             let binary = env::current_exe().map_err(|error| {

@@ -95,10 +95,14 @@ impl Loader<'_> {
                 }
             }
             Some(cli::Command::Migrate { print: true, .. }) => Command::MigratePrint,
-            Some(cli::Command::Migrate { print: false, yes }) => Command::Migrate {
-                database: self.database()?,
-                yes,
-            },
+            Some(cli::Command::Migrate { print: false, yes }) => {
+                let (database, format) = (self.database(), self.format(&global));
+                Command::Migrate {
+                    database: database?,
+                    yes,
+                    format: format?,
+                }
+            }
             Some(cli::Command::Rejected {
                 action: cli::Rejected::List,
             }) => {

@@ -52,6 +52,8 @@ pub enum Command {
         database: DatabaseConfig,
         /// Allows to rename or retype columns of tables that others made.
         yes: bool,
+        /// The format of the answer.
+        format: Format,
     },
     /// `rejected list`.
     RejectedList {

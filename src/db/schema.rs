@@ -84,10 +84,10 @@ pub fn inspect(client: &mut impl GenericClient) -> Result<Schema, Failure> {
 }
 
 fn read(client: &mut impl GenericClient) -> Result<Schema, postgres::Error> {
-    let role = client.query_typed_one(include_str!("../../sql/schema/role.sql"), &[])?;
+    let role = client.query_typed_one(include_str!("../../sql/catalog/role.sql"), &[])?;
     let names: Vec<&str> = TABLES.iter().map(|table| table.name).collect();
     let rows = client.query_typed(
-        include_str!("../../sql/schema/tables.sql"),
+        include_str!("../../sql/catalog/tables.sql"),
         &[(&names, Type::TEXT_ARRAY)],
     )?;
     let mut tables: Vec<(i64, FoundTable)> = Vec::new();
@@ -105,9 +105,9 @@ fn read(client: &mut impl GenericClient) -> Result<Schema, postgres::Error> {
 
     let oids: Vec<i64> = tables.iter().map(|(oid, _)| *oid).collect();
     let mut details = |statement| client.query_typed(statement, &[(&oids, Type::INT8_ARRAY)]);
-    let columns = details(include_str!("../../sql/schema/columns.sql"))?;
-    let unique = details(include_str!("../../sql/schema/unique.sql"))?;
-    let sequences = details(include_str!("../../sql/schema/sequences.sql"))?;
+    let columns = details(include_str!("../../sql/catalog/columns.sql"))?;
+    let unique = details(include_str!("../../sql/catalog/unique.sql"))?;
+    let sequences = details(include_str!("../../sql/catalog/sequences.sql"))?;
     for (oid, table) in &mut tables {
         for row in &columns {
             if row.try_get::<_, i64>("oid")? == *oid {

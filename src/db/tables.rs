@@ -1,6 +1,6 @@
 //! The tables as this program needs them, for `migrate`, for `check` and for messages.
 //!
-//! `sql/migrations` makes them so; this says what may differ in a table that the Rails application
+//! `sql/schema.sql` creates them so; this says what may differ in a table that the Rails application
 //! made, and which rights a cycle needs.
 
 /// The kinds of column types, by what may be written to them.

@@ -1,23 +1,28 @@
-//! What it takes to bring a table that others made to our shape.
+//! The statements that upgrade an existing table to our schema.
 //!
-//! The steps follow from the catalog alone, so that a table that was changed half-way, by a Rails
-//! migration or by hand, gets what it lacks and nothing twice. A table in our shape needs none.
+//! They follow from the catalog alone, so that a table that was changed half-way, by a Rails
+//! migration or by hand, gets what it lacks and nothing twice. A table of our schema needs none.
 
-use postgres::types::Type;
-use postgres::{Error, Transaction};
+use postgres::Transaction;
+use postgres::types::{FromSqlOwned, Type};
 
+use super::{failed, refused};
 use crate::db::schema::{FoundTable, Schema, is_naive};
-use crate::db::tables::{
-    Column, HANDLED, Kind, OLD_ID, REQUESTS, SKIP_BEFORE, TABLES, Table, WATERMARKS,
-};
+use crate::db::tables::{Column, Kind, OLD_ID, REQUESTS, SKIP_BEFORE, TABLES, Table, WATERMARKS};
+use crate::error::Failure;
+
+const INDEX_OF: &str = include_str!("../../../sql/migrate/index_of.sql");
+const LEFT_IDS: &str = include_str!("../../../sql/migrate/left_ids.sql");
+const WATERMARK_IDS: &str = include_str!("../../../sql/migrate/watermark_ids.sql");
+const WATERMARK_CHECK: &str = include_str!("../../../sql/migrate/watermark_check.sql");
 
 /// A statement that changes a table.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Step {
     pub(crate) sql: String,
-    /// Whether it renames or retypes a column, which whoever made the table must agree to.
+    /// Whether it renames or retypes a column, which needs `--yes`.
     pub(crate) guarded: bool,
-    /// What to tell when a unique index cannot be made.
+    /// What to do when a unique index cannot be created.
     pub(crate) on_duplicates: Option<String>,
 }
 
@@ -38,29 +43,11 @@ impl Step {
     }
 }
 
-/// Why a table cannot be brought to our shape.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum AdoptError {
-    #[error(transparent)]
-    Postgres(#[from] Error),
-    #[error(
-        "Table datapass_pull_watermarks has {0} rows and can have only one: delete the others, \
-         then migrate again"
-    )]
-    ManyWatermarks(i64),
-    #[error(
-        "Table proactivite_requests has rows whose id is in {OLD_ID} alone, beside a column \
-         {}: copy it there, or drop the empty column, then migrate again",
-        REQUESTS.unique
-    )]
-    TwoIds,
-}
-
 /// Returns the steps that the existing tables need, in their order.
 pub(crate) fn steps(
     transaction: &mut Transaction<'_>,
     schema: &Schema,
-) -> Result<Vec<Step>, AdoptError> {
+) -> Result<Vec<Step>, Failure> {
     let mut steps = Vec::new();
     for table in TABLES {
         let Some(found) = schema.table(table) else {
@@ -94,25 +81,12 @@ pub(crate) fn steps(
     Ok(steps)
 }
 
-/// Returns the statement that fills the table of handled entries when it is made beside rows. Later,
-/// a row that it lacks may be missing on purpose.
-pub(crate) fn fill(schema: &Schema) -> Option<String> {
-    let needed = schema.table(&HANDLED).is_none() && schema.table(&REQUESTS).is_some();
-    let (handled, requests, id) = (HANDLED.name, REQUESTS.name, REQUESTS.unique);
-    needed.then(|| {
-        format!(
-            "INSERT INTO {handled} ({id}, last_validated_at) SELECT {id}, last_validated_at FROM \
-             {requests} WHERE {id} IS NOT NULL"
-        )
-    })
-}
-
 /// `external_request_id` becomes `datapass_authorization_id`.
 fn rename(
     transaction: &mut Transaction<'_>,
     found: &FoundTable,
     steps: &mut Vec<Step>,
-) -> Result<bool, AdoptError> {
+) -> Result<bool, Failure> {
     let (table, column) = (REQUESTS.name, REQUESTS.unique);
     let renamed = found.column(OLD_ID).is_some() && found.column(column).is_none();
     if renamed {
@@ -121,18 +95,17 @@ fn rename(
         )));
     }
     let both = found.column(OLD_ID).is_some() && !renamed;
-    let left_ids = include_str!("../../../sql/migrate/left_ids.sql");
-    if both && transaction.query_typed_one(left_ids, &[])?.try_get(0)? {
-        return Err(AdoptError::TwoIds);
+    if both && ask::<bool>(transaction, LEFT_IDS, &[])? {
+        return Err(refused(format!(
+            "Table {table} has rows whose id is in {OLD_ID} alone, beside a column {column}: copy \
+             it there, or drop the empty column, then migrate again"
+        )));
     }
     Ok(renamed)
 }
 
 /// The unique index of the renamed column gets the name that Rails would give it.
-fn rename_index(
-    transaction: &mut Transaction<'_>,
-    steps: &mut Vec<Step>,
-) -> Result<(), AdoptError> {
+fn rename_index(transaction: &mut Transaction<'_>, steps: &mut Vec<Step>) -> Result<(), Failure> {
     let table = REQUESTS.name;
     let (old, new) = (
         index_name(table, OLD_ID),
@@ -183,7 +156,7 @@ fn column_steps(table: &Table, column: &Column, found: &FoundTable) -> Vec<Step>
     steps
 }
 
-fn unique_index(transaction: &mut Transaction<'_>, table: &Table) -> Result<Step, AdoptError> {
+fn unique_index(transaction: &mut Transaction<'_>, table: &Table) -> Result<Step, Failure> {
     let (name, column) = (table.name, table.unique);
     let mut index = index_name(name, column);
     if has_index(transaction, name, &index)? {
@@ -199,27 +172,21 @@ fn unique_index(transaction: &mut Transaction<'_>, table: &Table) -> Result<Step
     })
 }
 
-/// Rails numbers the row as it likes and lets there be more than one.
-fn one_watermark(
-    transaction: &mut Transaction<'_>,
-    steps: &mut Vec<Step>,
-) -> Result<(), AdoptError> {
+/// Makes an existing row the one with the id 1, and the only one that can be: Rails numbers it as
+/// it likes and allows for more.
+fn one_watermark(transaction: &mut Transaction<'_>, steps: &mut Vec<Step>) -> Result<(), Failure> {
     let table = WATERMARKS.name;
-    let counts =
-        transaction.query_typed_one(include_str!("../../../sql/migrate/watermark_ids.sql"), &[])?;
-    match (counts.try_get::<_, i64>(0)?, counts.try_get::<_, i64>(1)?) {
-        (0, _) => steps.push(Step::free(format!(
-            "INSERT INTO {table} (id, created_at, updated_at) VALUES (1, now(), now())"
-        ))),
-        (1, 0) => steps.push(Step::free(format!("UPDATE {table} SET id = 1"))),
-        (1, _) => {}
-        (rows, _) => return Err(AdoptError::ManyWatermarks(rows)),
+    match ask::<Vec<Option<i64>>>(transaction, WATERMARK_IDS, &[])?[..] {
+        [] | [Some(1)] => {}
+        [_] => steps.push(Step::free(format!("UPDATE {table} SET id = 1"))),
+        [..] => {
+            return Err(refused(format!(
+                "Table {table} has several rows and can have only one: delete the others, then \
+                 migrate again"
+            )));
+        }
     }
-    let checked = transaction.query_typed_one(
-        include_str!("../../../sql/migrate/watermark_check.sql"),
-        &[],
-    )?;
-    if !checked.try_get::<_, bool>(0)? {
+    if !ask::<bool>(transaction, WATERMARK_CHECK, &[])? {
         steps.push(Step::free(format!(
             "ALTER TABLE {table} ADD CONSTRAINT {table}_one_row CHECK (id = 1)"
         )));
@@ -232,11 +199,17 @@ fn index_name(table: &str, column: &str) -> String {
     format!("index_{table}_on_{column}")
 }
 
-fn has_index(transaction: &mut Transaction<'_>, table: &str, index: &str) -> Result<bool, Error> {
-    transaction
-        .query_typed_one(
-            include_str!("../../../sql/migrate/index_of.sql"),
-            &[(&table, Type::TEXT), (&index, Type::TEXT)],
-        )?
-        .try_get(0)
+fn has_index(transaction: &mut Transaction<'_>, table: &str, index: &str) -> Result<bool, Failure> {
+    ask(transaction, INDEX_OF, &[table, index])
+}
+
+/// Returns the one value that a query answers.
+fn ask<T: FromSqlOwned>(
+    transaction: &mut Transaction<'_>,
+    sql: &str,
+    texts: &[&str],
+) -> Result<T, Failure> {
+    let params: Vec<_> = texts.iter().map(|text| (text as _, Type::TEXT)).collect();
+    let row = transaction.query_typed_one(sql, &params).map_err(failed)?;
+    row.try_get(0).map_err(failed)
 }

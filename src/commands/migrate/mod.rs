@@ -1,166 +1,121 @@
-//! `migrate`: makes our tables, or brings those of the Rails application to our shape.
+//! `migrate`: creates the tables, or upgrades those that exist to the schema of `sql/schema.sql`.
 //!
 //! All of it is one transaction under an advisory lock: it is done, or nothing is changed, and two
-//! at once do it once. The numbered files of `sql/migrations` are applied by refinery and recorded
-//! in `datapass_pull_migrations`. Before that, tables that exist get what they lack
-//! (`adopt`); to rename or retype a column there needs `yes`, since a table
-//! that does not have our shape was made or changed by others. The README's "Beside a running Rails
-//! application" says in which order that is safe.
+//! at once do it once. Existing tables first get what the catalog says they lack (`adopt`); then
+//! the schema file, which leaves what exists alone, creates the rest. To rename or retype a column
+//! needs `yes`, since such a table was made or changed by others, such as a Rails application.
 //!
 //! Each statement waits at most five seconds for its lock. A busy table makes `migrate` fail as
 //! transient, with nothing changed, instead of holding up the requests behind it.
 
-use postgres::types::Type;
 use postgres::{Client, Transaction};
-use refinery_core::error::Kind as RefineryKind;
-use refinery_core::traits::sync::{Migrate, Query, Transaction as Execute};
-use refinery_core::{Migration, Runner};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
+use serde_json::json;
 
 mod adopt;
 
-use self::adopt::{AdoptError, Step};
-use crate::db::tables::TABLES;
+use self::adopt::Step;
+use crate::config::Format;
+use crate::db::tables::{HANDLED, REQUESTS, TABLES};
 use crate::db::{schema, sqlstate};
 use crate::error::{Failure, Reason, Stage};
+use crate::output::escape;
 
-/// Where refinery keeps its history.
-const HISTORY: &str = "datapass_pull_migrations";
+/// Creates all tables; does no harm where they exist.
+const SCHEMA: &str = include_str!("../../../sql/schema.sql");
+const BEGIN: &str = include_str!("../../../sql/migrate/begin.sql");
+const ONE_SCHEMA: &str = include_str!("../../../sql/migrate/one_schema.sql");
+/// Shown as a change, like the statements of `adopt`.
+const FILL_HANDLED: &str = "INSERT INTO datapass_pull_handled (datapass_authorization_id, \
+    last_validated_at) SELECT datapass_authorization_id, last_validated_at FROM \
+    proactivite_requests WHERE datapass_authorization_id IS NOT NULL";
 
-/// Every migration, by number. Each must do no harm when it runs again.
-const MIGRATIONS: &[(&str, &str)] = &[(
-    "V1__tables",
-    include_str!("../../../sql/migrations/V1__tables.sql"),
-)];
-
-/// Returns the SQL of all migrations, for a person to read or to run.
+/// Returns the SQL that creates the tables from nothing.
 pub fn print() -> String {
-    let mut text = String::from(
-        "-- Makes the tables of datapass-pull. Tables that exist in another shape are upgraded by\n\
-         -- `datapass-pull migrate` alone, since the statements depend on what it finds.\n",
-    );
-    for (name, sql) in MIGRATIONS {
-        text.push_str(&format!("\n-- {name}\n{sql}"));
-    }
-    text
+    format!(
+        "-- Creates the tables of datapass-pull. Existing tables of another shape are upgraded by\n\
+         -- `datapass-pull migrate` alone, since the statements depend on what it finds.\n\n{SCHEMA}"
+    )
 }
 
-/// Makes or upgrades the tables in the first schema of the search path; returns a line for each
-/// thing that was done.
+/// Returns the changes that were made, as the command prints them.
+pub fn report(changes: &[String], format: Format) -> String {
+    match (format, changes) {
+        (Format::Json, _) => format!("{}\n", escape::json(&json!({ "changes": changes }))),
+        (Format::Text, []) => "The tables are up to date\n".to_owned(),
+        (Format::Text, changes) => changes.iter().map(|line| format!("{line}\n")).collect(),
+    }
+}
+
+/// Creates or upgrades the tables in the first schema of the search path; returns the changes.
 ///
 /// Without `yes` nothing is changed when a column would have to be renamed or retyped: the failure
 /// ([`Reason::UpgradeRefused`]) shows every statement that would be run.
 pub fn migrate(client: &mut Client, yes: bool) -> Result<Vec<String>, Failure> {
-    let mut transaction = client.transaction().map_err(|error| failed(&error))?;
-    let lines = run(&mut transaction, yes)?;
-    transaction.commit().map_err(|error| failed(&error))?;
-    Ok(lines)
+    let mut transaction = client.transaction().map_err(failed)?;
+    let changes = run(&mut transaction, yes)?;
+    transaction.commit().map_err(failed)?;
+    Ok(changes)
 }
 
 fn run(transaction: &mut Transaction<'_>, yes: bool) -> Result<Vec<String>, Failure> {
-    enter(transaction)
-        .map_err(|error| failed(&error))?
-        .ok_or_else(|| {
-            refused(
-                "The search path leads to no schema: create it, or name one in DATABASE_URL, as in \
-                 options=-csearch_path=NAME",
-            )
-        })?;
+    if !enter(transaction).map_err(failed)? {
+        return Err(refused(
+            "The search path leads to no schema: create it, or name one in DATABASE_URL, as in \
+             options=-csearch_path=NAME",
+        ));
+    }
     let schema = schema::inspect(transaction)?;
-    let steps = adopt::steps(transaction, &schema).map_err(|error| match error {
-        AdoptError::Postgres(error) => failed(&error),
-        error => refused(error.to_string()),
-    })?;
+    let steps = adopt::steps(transaction, &schema)?;
     if !yes && steps.iter().any(|step| step.guarded) {
         let statements: Vec<&str> = steps.iter().map(|step| step.sql.as_str()).collect();
+        let message = format!(
+            "Nothing was changed: these tables were not created by this program, and columns would \
+             be renamed or retyped by: {}; to do so, run `datapass-pull migrate --yes`",
+            statements.join("; ")
+        );
         return Err(Failure::new(
             Stage::Prepare,
             Reason::UpgradeRefused,
-            format!(
-                "Nothing was changed: these tables were not made by this program, and columns \
-                 would be renamed or retyped by: {}; run `datapass-pull migrate --yes` to do so",
-                statements.join("; ")
-            ),
+            message,
         ));
     }
-
-    let mut lines = Vec::new();
+    let mut changes = Vec::new();
     for step in steps {
-        transaction
-            .batch_execute(&step.sql)
-            .map_err(|error| step_failed(&step, &error))?;
-        lines.push(step.sql);
+        let result = transaction.batch_execute(&step.sql);
+        result.map_err(|error| step_failed(&step, error))?;
+        changes.push(step.sql);
     }
-    let complete = schema.tables.len() == TABLES.len();
-    lines.extend(apply(transaction, complete)?);
-    if let Some(fill) = adopt::fill(&schema) {
-        transaction
-            .batch_execute(&fill)
-            .map_err(|error| failed(&error))?;
-        lines.push(fill);
+    transaction.batch_execute(SCHEMA).map_err(failed)?;
+    let missing = |table| schema.table(table).is_none();
+    let created = TABLES.into_iter().filter(|table| missing(table));
+    changes.extend(created.map(|table| format!("CREATE TABLE {}", table.name)));
+    // Only now: later, an operator may have deleted an entry so that its row is created again.
+    if missing(&HANDLED) && !missing(&REQUESTS) {
+        transaction.batch_execute(FILL_HANDLED).map_err(failed)?;
+        changes.push(FILL_HANDLED.to_owned());
     }
-    if lines.is_empty() {
-        lines.push("The tables are up to date".to_owned());
-    }
-    Ok(lines)
+    Ok(changes)
 }
 
-/// Takes the lock and makes the first schema of the search path the only one; returns its name.
-fn enter(transaction: &mut Transaction<'_>) -> Result<Option<String>, postgres::Error> {
-    transaction.batch_execute(include_str!("../../../sql/migrate/begin.sql"))?;
-    let row =
-        transaction.query_typed_one(include_str!("../../../sql/migrate/one_schema.sql"), &[])?;
-    row.try_get(0)
+/// Takes the lock and makes the first schema of the search path the only one; false without any.
+fn enter(transaction: &mut Transaction<'_>) -> Result<bool, postgres::Error> {
+    transaction.batch_execute(BEGIN)?;
+    let row = transaction.query_typed_one(ONE_SCHEMA, &[])?;
+    Ok(row.try_get::<_, Option<String>>(0)?.is_some())
 }
 
-/// Applies the migrations that the history does not have.
-fn apply(transaction: &mut Transaction<'_>, complete: bool) -> Result<Vec<String>, Failure> {
-    let migrations: Vec<Migration> = MIGRATIONS
-        .iter()
-        .map(|(name, sql)| Migration::unapplied(name, sql))
-        .collect::<Result<_, _>>()
-        .map_err(|error| refinery_failed(&error))?;
-    let mut runner = Runner::new(&migrations).set_grouped(true);
-    runner.set_migration_table_name(HISTORY);
-
-    let mut executor = Executor(transaction);
-    executor
-        .assert_migrations_table(HISTORY)
-        .map_err(|error| refinery_failed(&error))?;
-    if !complete {
-        // A table was dropped by hand: all migrations make it anew, and leave the others alone.
-        let versions: Vec<i32> = migrations.iter().map(Migration::version).collect();
-        executor
-            .0
-            .execute_typed(
-                include_str!("../../../sql/migrate/forget.sql"),
-                &[(&versions, Type::INT4_ARRAY)],
-            )
-            .map_err(|error| failed(&error))?;
-    }
-    let report = runner
-        .run(&mut executor)
-        .map_err(|error| refinery_failed(&error))?;
-    Ok(report
-        .applied_migrations()
-        .iter()
-        .map(|migration| format!("Applied migration {migration}"))
-        .collect())
-}
-
-fn step_failed(step: &Step, error: &postgres::Error) -> Failure {
+fn step_failed(step: &Step, error: postgres::Error) -> Failure {
+    let is_duplicate = error.code().is_some_and(|code| code.code() == "23505");
     let mut failure = failed(error);
-    let duplicates = error.code().is_some_and(|code| code.code() == "23505");
     match &step.on_duplicates {
-        Some(told) if duplicates => failure.message.push_str(&format!("; {told}")),
+        Some(advice) if is_duplicate => failure.message.push_str(&format!("; {advice}")),
         _ => failure.message.push_str(&format!("; in `{}`", step.sql)),
     }
     failure
 }
 
-fn failed(error: &postgres::Error) -> Failure {
-    let mut failure = sqlstate::failure(Stage::Prepare, "migrate the tables", error);
+fn failed(error: postgres::Error) -> Failure {
+    let mut failure = sqlstate::failure(Stage::Prepare, "migrate the tables", &error);
     if error.code().is_some_and(|code| code.code() == "42501") {
         failure
             .message
@@ -172,67 +127,3 @@ fn failed(error: &postgres::Error) -> Failure {
 fn refused(message: impl Into<String>) -> Failure {
     Failure::new(Stage::Prepare, Reason::DatabaseRefused, message)
 }
-
-fn refinery_failed(error: &refinery_core::Error) -> Failure {
-    match error.kind() {
-        RefineryKind::Connection(_, source) => match source.downcast_ref::<ExecutorError>() {
-            Some(ExecutorError::Postgres(error)) => failed(error),
-            _ => refused(format!(
-                "Table {HISTORY} holds a row that is not understood"
-            )),
-        },
-        RefineryKind::MissingVersion(migration) | RefineryKind::DivergentVersion(migration, _) => {
-            refused(format!(
-                "Table {HISTORY} has migration {migration}, which this version of the program \
-                 does not know: use the version that made it, or a later one"
-            ))
-        }
-        other => refused(format!("The migrations are not usable: {other}")),
-    }
-}
-
-/// Lets refinery work inside our transaction, without named statements.
-struct Executor<'a, 'b>(&'a mut Transaction<'b>);
-
-#[derive(Debug, thiserror::Error)]
-enum ExecutorError {
-    #[error(transparent)]
-    Postgres(#[from] postgres::Error),
-    #[error("the history is not understood")]
-    History,
-}
-
-impl Execute for Executor<'_, '_> {
-    type Error = ExecutorError;
-
-    fn execute<'a, T: Iterator<Item = &'a str>>(
-        &mut self,
-        queries: T,
-    ) -> Result<usize, Self::Error> {
-        let mut count = 0;
-        for query in queries {
-            self.0.batch_execute(query)?;
-            count += 1;
-        }
-        Ok(count)
-    }
-}
-
-impl Query<Vec<Migration>> for Executor<'_, '_> {
-    fn query(&mut self, query: &str) -> Result<Vec<Migration>, Self::Error> {
-        let mut applied = Vec::new();
-        for row in self.0.query_typed(query, &[])? {
-            let applied_on: String = row.try_get(2)?;
-            let checksum: String = row.try_get(3)?;
-            applied.push(Migration::applied(
-                row.try_get(0)?,
-                row.try_get(1)?,
-                OffsetDateTime::parse(&applied_on, &Rfc3339).map_err(|_| ExecutorError::History)?,
-                checksum.parse().map_err(|_| ExecutorError::History)?,
-            ));
-        }
-        Ok(applied)
-    }
-}
-
-impl Migrate for Executor<'_, '_> {}

@@ -1,5 +1,4 @@
--- Makes what is missing. A table that is there already has been brought to this shape before.
--- Every migration must do no harm when it runs again.
+-- Creates what is missing, and leaves what exists alone: `migrate` upgrades it from the catalog.
 
 create table if not exists proactivite_requests (
     id bigserial primary key,

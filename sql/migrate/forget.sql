@@ -1,1 +1,0 @@
-delete from datapass_pull_migrations where version = any ($1)
