@@ -158,7 +158,7 @@ fn an_env_file_is_read_as_people_write_it() {
     ] {
         let outcome = scheduled(&content, environment);
         outcome.assert_success();
-        let line = format!("CRON_TZ=UTC\n{expected} for ");
+        let line = format!("CRON_TZ=UTC\n{expected} /");
         assert!(
             outcome.stdout.contains(&line),
             "{content:?}: {}",

@@ -1,6 +1,7 @@
-//! What `schedule` prints, given to the real tools: `kubernetes-validate`, `systemd-analyze`, `sh`.
+//! The entries that `schedule` prints, checked with the real tools: `kubernetes-validate`,
+//! `systemd-analyze`, `sh`.
 //!
-//! A tool that is absent fails its test with the way to get it; nothing is skipped.
+//! A tool that is absent fails its test with the way to install it; nothing is skipped.
 
 #![allow(
     clippy::expect_used,
@@ -39,7 +40,7 @@ fn entry(config: &ScheduleConfig, binary: &Path) -> String {
     schedule::entry(config, binary).unwrap_or_else(|failure| panic!("{}", failure.story()))
 }
 
-/// Runs a command to its end; `install` tells how to get a program that is absent.
+/// Runs a command to its end; `install` names the way to get a program that is absent.
 fn run(command: &mut Command, install: &str) -> Output {
     command
         .output()
@@ -67,50 +68,43 @@ fn program(path: &Path, script: &str) {
     assert!(output.status.success(), "{}", text(&output.stderr));
 }
 
-/// A program that ends with scripted codes, and a `sleep` that only notes how long.
-struct Stage {
+/// A program that ends with a given status and notes its arguments.
+struct Fake {
     folder: TempDir,
     binary: PathBuf,
 }
 
-impl Stage {
-    fn new(name: &str, codes: &[u8]) -> Self {
+impl Fake {
+    /// Installs it in a folder of this name.
+    fn new(name: &str, code: u8) -> Self {
         let folder = TempDir::new().expect("a directory");
-        let codes: String = codes.iter().map(|code| format!("{code}\n")).collect();
-        fs::write(folder.path().join("codes"), codes).expect("written");
-        let sleep = folder.path().join("bin/sleep");
-        program(&sleep, "#!/bin/sh\necho \"$*\" >> \"$STAGE/sleeps\"\n");
         let binary = folder.path().join(name).join("datapass-pull");
-        let script = r#"#!/bin/sh
-printf '%s\n' "$*" >> "$STAGE/calls"
-try=$(wc -l < "$STAGE/calls")
-printf '%s\n' "try $try: 50% \n"
-echo "a warning" >&2
-exit "$(sed -n "${try}p" "$STAGE/codes")"
-"#;
-        program(&binary, script);
+        let script = format!(
+            "#!/bin/sh\n\
+             printf '%s\\n' \"$*\" >> \"$CALLS\"\n\
+             echo outcome=fake\n\
+             echo 'a warning' >&2\n\
+             exit {code}\n"
+        );
+        program(&binary, &script);
         Self { folder, binary }
     }
 
     /// Runs a command line in the environment that cron gives.
     fn sh(&self, command: &str) -> Output {
-        let path = format!("{}:/usr/bin:/bin", self.folder.path().join("bin").display());
         run(
             Command::new("/bin/sh")
                 .args(["-c", command])
                 .env_clear()
-                .env("PATH", path)
-                .env("STAGE", self.folder.path()),
+                .env("PATH", "/usr/bin:/bin")
+                .env("CALLS", self.folder.path().join("calls")),
             "a shell is part of every system",
         )
     }
 
-    fn lines(&self, file: &str) -> Vec<String> {
-        let text = fs::read_to_string(self.folder.path().join(file)).unwrap_or_default();
-        text.lines().map(str::to_owned).collect()
-    }
-
+    /// Returns the arguments of each call.
     fn calls(&self) -> Vec<String> {
-        self.lines("calls")
+        let text = fs::read_to_string(self.folder.path().join("calls")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
     }
 }

@@ -1,116 +1,113 @@
-//! The crontab entry: cron has no second try and mails all output, so the line brings both along.
+//! The crontab entry: one line. cron mails what a command prints and does not look at its status.
 
 use std::fmt::Write as _;
 
+use super::{fill, span};
+use crate::cli::variables::Variable;
+use crate::config::ScheduleConfig;
 use crate::types::cron::Cron;
 
-/// The waits between tries, as parts of their sum.
-const WAIT_SHARES: [u64; super::RETRIES as usize] = [1, 2, 4, 8, 15];
-
-/// The shortest wait at most, so that all of them together take half an hour.
-const MAX_SHARE_SECONDS: u64 = 60;
-
-/// Vixie cron cuts a longer command without a word (`MAX_COMMAND` of its `cron.h`, less the end).
+/// Vixie cron truncates a longer command silently (`MAX_COMMAND` of its `cron.h`, less the end).
 const MAX_COMMAND_BYTES: usize = 998;
 
+/// How long a transient cycle is retried at most, when `--retry-for` is absent.
+const MAX_RETRY_MINUTES: u64 = 60;
+
 /// Returns comments, `CRON_TZ` and one line.
-pub(super) fn entry(cron: &Cron, binary: &str, env_file: &str) -> Result<String, String> {
-    // All waits fit into half the time to the next start: an outage does not pile up shells.
-    let share = (cron.shortest_gap().as_secs() / 60).clamp(1, MAX_SHARE_SECONDS);
-    let waits = WAIT_SHARES.map(|part| (part * share).to_string());
-    let command = command(binary, env_file, &waits.join(" "));
+pub(super) fn entry(
+    config: &ScheduleConfig,
+    binary: &str,
+    env_file: &str,
+) -> Result<String, String> {
+    let command = command(config, binary, env_file);
     if command.len() > MAX_COMMAND_BYTES {
         return Err(format!(
-            "the paths of the program and of --env-file make a command of {} bytes, and cron \
-             takes {MAX_COMMAND_BYTES}: move the files",
+            "The paths of the program and of --env-file make a command of {} bytes, and cron \
+             accepts {MAX_COMMAND_BYTES}: move the files",
             command.len()
         ));
     }
-    Ok(format!(
-        "# datapass-pull, one cycle at: {cron} (UTC)\n\
-         #\n\
-         # For the crontab of a user who may read {env_file}: crontab -e\n\
-         # In /etc/crontab or /etc/cron.d, write that user's name before the command.\n\
-         #\n\
-         # CRON_TZ counts for every line below it. cronie (Fedora, RHEL, Arch) honours it.\n\
-         # Debian's and Ubuntu's cron and BusyBox's crond ignore it: they run the line in the\n\
-         # daemon's own time zone, the machine's; there, write the times in that zone.\n\
-         #\n\
-         # No flock: runs at once are safe, each request still gives one row and one job.\n\
-         # A success prints nothing; a failure prints what its last try said, which cron mails\n\
-         # to the owner or to MAILTO.\n\
-         # Status 2 (transient) is tried again after {} seconds; every other status ends it.\n\
-         CRON_TZ=UTC\n\
-         {cron} {command}\n",
-        waits.join(", "),
+    Ok(fill(
+        include_str!("crontab.txt"),
+        &[
+            ("cron", &config.cron.to_string()),
+            ("env_file", env_file),
+            ("command", &command),
+        ],
     ))
 }
 
-fn command(binary: &str, env_file: &str, waits: &str) -> String {
-    // Unquoted, `\%` is a percent sign where cron takes the backslash away and where it does not.
-    format!(
-        "for pause in {waits} end; do \
-         out=$({} --quiet --env-file {} 2>&1); status=$?; \
-         [ $status -eq 2 ] && [ $pause != end ] || break; sleep $pause; done; \
-         [ $status -eq 0 ] || {{ printf \\%s\\\\n \"$out\"; \
-         echo \"datapass-pull failed with status $status\"; }}; exit $status",
-        quote(binary),
-        quote(env_file),
-    )
+fn command(config: &ScheduleConfig, binary: &str, env_file: &str) -> String {
+    let mut command = format!("{} --env-file {}", quote(binary), quote(env_file));
+    let default = || default_retry_seconds(&config.cron);
+    let retry_seconds = config.retry_for.map_or_else(default, |age| age.as_secs());
+    let timeout = span(config.timeout.as_secs());
+    let is_default = Variable::find("DATAPASS_TIMEOUT")
+        .is_some_and(|variable| variable.default == Some(timeout.as_str()));
+    // Writing to a string does not fail.
+    if retry_seconds > 0 {
+        let _ = write!(command, " --retry-for {}", span(retry_seconds));
+    }
+    if !is_default {
+        let _ = write!(command, " --timeout {timeout}");
+    }
+    command + " >/dev/null"
+}
+
+/// Returns half the time to the next start in whole minutes, so that retries do not pile up.
+fn default_retry_seconds(cron: &Cron) -> u64 {
+    (cron.shortest_gap().as_secs() / 120).min(MAX_RETRY_MINUTES) * 60
 }
 
 /// Quotes a word for `sh`, inside a crontab.
 ///
-/// cron ends the command at `%`, and takes the backslash of `\%` away, quotes or not. A percent
-/// sign is therefore written outside the quotes, where a backslash before it cannot mislead.
+/// cron ends the command at `%`, and removes the backslash of `\%`, quotes or not. A percent sign is
+/// therefore written outside the quotes, where a backslash before it is harmless for `sh`.
 fn quote(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@".contains(c);
     if word.chars().all(plain) {
         return word.to_owned();
     }
-    let mut quoted = String::from("'");
-    for c in word.chars() {
-        // Writing to a string does not fail.
-        let _ = match c {
-            '\'' | '%' => write!(quoted, "'\\{c}'"),
-            _ => write!(quoted, "{c}"),
-        };
-    }
-    quoted.push('\'');
-    quoted
+    let quoted: String = word
+        .chars()
+        .map(|c| match c {
+            '\'' | '%' => format!("'\\{c}'"),
+            _ => c.to_string(),
+        })
+        .collect();
+    format!("'{quoted}'")
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::config;
     use super::*;
-
-    fn entry_of(cron: &str, binary: &str) -> Result<String, String> {
-        entry(
-            &cron.parse().expect("cron"),
-            binary,
-            "/etc/datapass-pull.env",
-        )
-    }
+    use crate::config::Scheduler;
 
     #[test]
-    fn the_waits_grow_and_fit_before_the_next_start() {
-        for (cron, waits) in [
-            ("0 1 * * *", "60 120 240 480 900"),
-            ("*/15 * * * *", "15 30 60 120 225"),
-            ("* * * * *", "1 2 4 8 15"),
+    fn retries_end_before_half_the_time_to_the_next_start() {
+        for (cron, option) in [
+            ("0 1 * * *", " --retry-for 1h"),
+            ("0 * * * *", " --retry-for 30m"),
+            ("*/15 * * * *", " --retry-for 7m"),
+            ("*/2 * * * *", " --retry-for 1m"),
+            ("* * * * *", ""),
         ] {
-            let text = entry_of(cron, "/bin/datapass-pull").expect("an entry");
-            assert!(text.contains(&format!("in {waits} end;")), "{text}");
+            let mut config = config(Scheduler::Crontab);
+            config.cron = cron.parse().expect(cron);
+            assert_eq!(
+                command(&config, "/bin/x", "/e"),
+                format!("/bin/x --env-file /e{option} >/dev/null")
+            );
         }
     }
 
     #[test]
-    fn a_command_that_cron_would_cut_is_refused() {
-        let room =
-            MAX_COMMAND_BYTES - command("", "/etc/datapass-pull.env", "60 120 240 480 900").len();
-        let longest = format!("/{}", "x".repeat(room - 1));
-        entry_of("0 1 * * *", &longest).expect("it fits");
-        let problem = entry_of("0 1 * * *", &format!("{longest}x")).expect_err("too long");
+    fn a_command_that_cron_would_truncate_is_refused() {
+        let config = config(Scheduler::Crontab);
+        let longest = "x".repeat(MAX_COMMAND_BYTES - command(&config, "", "/e").len());
+        entry(&config, &longest, "/e").expect("it fits");
+        let problem = entry(&config, &(longest + "x"), "/e").expect_err("too long");
         assert!(problem.contains("999 bytes"), "{problem}");
     }
 

@@ -1,8 +1,8 @@
-//! What `schedule` prints: an entry for cron, Kubernetes or systemd that can be installed as it is.
+//! The `schedule` command: prints an entry for cron, Kubernetes or systemd that can be installed as
+//! it is.
 //!
-//! All three follow the exit codes: 2 is tried again, five times at most, and 1 never. Every text
-//! that comes from outside (paths, the image, the expression) is checked and quoted for the place
-//! that it lands in, so that an entry means what its settings say or is refused.
+//! All three follow the exit status: 2 is retried, 1 never. Every text that comes from outside
+//! (paths, the image, the expression) is validated and quoted for its place in the entry.
 
 mod crontab;
 mod kubernetes;
@@ -10,13 +10,14 @@ mod systemd;
 
 use std::path::{self, Path};
 
+use self::kubernetes::Manifest;
 use crate::config::{ScheduleConfig, Scheduler};
 use crate::error::{Failure, Reason, Result, Stage};
 
-/// Where the settings are when no `--env-file` was given.
+/// The env file when `--env-file` is absent.
 const DEFAULT_ENV_FILE: &str = "/etc/datapass-pull.env";
 
-/// How often a run that ended with 2 is tried again.
+/// How often systemd and Kubernetes start a cycle again that ended with 2.
 const RETRIES: u64 = 5;
 
 /// Returns the entry's text, which ends with a newline.
@@ -27,9 +28,18 @@ const RETRIES: u64 = 5;
 /// [`Reason::Configuration`] for times that the scheduler cannot express, and for a path that cannot
 /// be written into the entry.
 pub fn entry(config: &ScheduleConfig, binary: &Path) -> Result<String> {
-    let (cron, timeout_seconds) = (&config.cron, config.timeout.as_secs());
-    if let Scheduler::Kubernetes { image, .. } = &config.scheduler {
-        return Ok(kubernetes::entry(cron, image, timeout_seconds));
+    let timeout_seconds = config.timeout.as_secs();
+    if let Scheduler::Kubernetes { image, name, job } = &config.scheduler {
+        kubernetes::warn_of_moving_image(image);
+        let manifest = Manifest {
+            image,
+            name,
+            timeout_seconds,
+        };
+        return Ok(match job {
+            None => manifest.cron_job(&config.cron),
+            Some(job) => manifest.job(job),
+        });
     }
 
     let binary = plain_path("The program's path", binary)?;
@@ -39,15 +49,13 @@ pub fn entry(config: &ScheduleConfig, binary: &Path) -> Result<String> {
         .unwrap_or(Path::new(DEFAULT_ENV_FILE));
     // The scheduler has a working directory of its own.
     let env_file = path::absolute(env_file).map_err(|error| {
-        refused(format!(
-            "--env-file {env_file:?}: no absolute path can be made of it"
-        ))
-        .with_source(error)
+        let message = format!("--env-file {env_file:?} cannot be made absolute");
+        refused(message).with_source(error)
     })?;
     let env_file = plain_path("--env-file", &env_file)?;
     let entry = match config.scheduler {
-        Scheduler::Systemd => systemd::entry(cron, binary, env_file, timeout_seconds),
-        _ => crontab::entry(cron, binary, env_file),
+        Scheduler::Systemd => systemd::entry(&config.cron, binary, env_file, timeout_seconds),
+        _ => crontab::entry(config, binary, env_file),
     };
     entry.map_err(refused)
 }
@@ -69,13 +77,31 @@ fn plain_path<'a>(name: &str, path: &'a Path) -> Result<&'a str> {
     Err(refused(format!("{name} {path:?} {problem}: move the file")))
 }
 
-/// Writes whole seconds as the tool's own options and systemd both take them, `15m` or `90s`.
+/// Formats whole seconds as an AGE, which systemd reads too: `1h`, `15m`, `90s`.
 fn span(seconds: u64) -> String {
-    if seconds.is_multiple_of(60) {
-        format!("{}m", seconds / 60)
-    } else {
-        format!("{seconds}s")
+    match seconds {
+        _ if !seconds.is_multiple_of(60) => format!("{seconds}s"),
+        _ if !seconds.is_multiple_of(3_600) => format!("{}m", seconds / 60),
+        _ => format!("{}h", seconds / 3_600),
     }
+}
+
+/// Replaces each `{{name}}` of a template by its value.
+///
+/// An unknown placeholder, and a value without one, is an error of the template.
+fn fill(template: &str, values: &[(&str, &str)]) -> String {
+    let is_used = |(name, _): &(&str, &str)| template.contains(&format!("{{{{{name}}}}}"));
+    debug_assert!(values.iter().all(is_used), "unused value for {template}");
+    let mut parts = template.split("{{");
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (name, rest) = part.split_once("}}").unwrap_or((part, ""));
+        let value = values.iter().find(|(known, _)| *known == name);
+        debug_assert!(value.is_some(), "unknown placeholder {name}");
+        text += value.map_or("", |(_, value)| value);
+        text += rest;
+    }
+    text
 }
 
 #[cfg(test)]
@@ -85,7 +111,7 @@ mod tests {
 
     use super::*;
 
-    fn config(scheduler: Scheduler) -> ScheduleConfig {
+    pub(super) fn config(scheduler: Scheduler) -> ScheduleConfig {
         ScheduleConfig {
             scheduler,
             cron: "0 1 * * *".parse().expect("cron"),
@@ -123,8 +149,27 @@ mod tests {
     }
 
     #[test]
-    fn spans_read_back() {
-        assert_eq!(span(900), "15m");
-        assert_eq!(span(90), "90s");
+    fn spans_have_the_greatest_whole_unit() {
+        for (seconds, text) in [(90, "90s"), (900, "15m"), (5_400, "90m"), (7_200, "2h")] {
+            assert_eq!(span(seconds), text);
+        }
+    }
+
+    #[test]
+    fn placeholders_are_replaced_once() {
+        let values = [("a", "{{b}}"), ("b", "x")];
+        assert_eq!(fill("{{a}}, {{b}}: {{a}}", &values), "{{b}}, x: {{b}}");
+    }
+
+    #[test]
+    #[should_panic(expected = "unknown placeholder c")]
+    fn an_unknown_placeholder_is_an_error() {
+        fill("{{a}} {{c}}", &[("a", "")]);
+    }
+
+    #[test]
+    #[should_panic(expected = "unused value")]
+    fn a_value_without_a_placeholder_is_an_error() {
+        fill("{{a}}", &[("a", ""), ("b", "")]);
     }
 }

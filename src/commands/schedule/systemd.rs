@@ -2,22 +2,22 @@
 //!
 //! Settings are those of systemd 247 (Debian 11) and later.
 
-use super::{RETRIES, span};
+use super::{RETRIES, fill, span};
 use crate::types::cron::{Cron, Shape, compact};
 
 /// What a start may take beyond the cycle's own deadline: the start itself, a last report.
-const START_ROOM_SECONDS: u64 = 60;
+const START_SECONDS: u64 = 60;
 
-/// From SIGTERM to SIGKILL; the tool ends within two seconds.
+/// From SIGTERM to SIGKILL; the program ends within two seconds.
 const STOP_SECONDS: u64 = 30;
 
-/// The wait before a further try. systemd has no growing waits before version 254.
+/// The wait before a retry. systemd has no growing waits before version 254.
 const MAX_RESTART_SECONDS: u64 = 300;
 
-/// How late the timer may fire at most, so that machines do not ask all at once.
+/// How late the timer may fire at most, so that machines do not start all at once.
 const MAX_RANDOM_DELAY_SECONDS: u64 = 60;
 
-/// The weekdays in systemd's words, Sunday first.
+/// The weekdays as systemd names them, Sunday first.
 const WEEKDAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
 
 /// Returns both files, each under a comment with its path.
@@ -32,88 +32,36 @@ pub(super) fn entry(
     let env_file = glob_free(env_file)?;
     let pace = Pace::new(cron, timeout_seconds);
 
-    let cycle = span(timeout_seconds);
-    let start_timeout = span(timeout_seconds + START_ROOM_SECONDS);
-    let starts = RETRIES + 1;
-    let limit = span(pace.limit_interval_seconds);
-    let restart = span(pace.restart_seconds);
-    let delay = span(pace.random_delay_seconds);
     // A home is hidden, unless the program is there.
-    let home = ["/home/", "/root/", "/run/user/"];
-    let protect_home = if home.iter().any(|home| binary.starts_with(home)) {
-        "read-only"
-    } else {
-        "yes"
-    };
+    let is_in_home = ["/home/", "/root/", "/run/user/"]
+        .iter()
+        .any(|home| binary.starts_with(home));
+    let service = fill(
+        include_str!("datapass-pull.service"),
+        &[
+            ("limit", &span(pace.limit_interval_seconds)),
+            ("retries", &RETRIES.to_string()),
+            ("starts", &(RETRIES + 1).to_string()),
+            ("program", &program),
+            ("timeout", &span(timeout_seconds)),
+            ("env_file", &env_file),
+            ("restart", &span(pace.restart_seconds)),
+            ("start_timeout", &span(timeout_seconds + START_SECONDS)),
+            ("stop_timeout", &span(STOP_SECONDS)),
+            ("protect_home", if is_in_home { "read-only" } else { "yes" }),
+        ],
+    );
+    let timer = fill(
+        include_str!("datapass-pull.timer"),
+        &[
+            ("cron", &cron.to_string()),
+            ("calendar", &calendar),
+            ("delay", &span(pace.random_delay_seconds)),
+        ],
+    );
     Ok(format!(
-        "\
-# /etc/systemd/system/datapass-pull.service
-[Unit]
-Description=One pull of validated DataPass requests into PostgreSQL
-Wants=network-online.target
-After=network-online.target
-# The first start and {RETRIES} more
-StartLimitIntervalSec={limit}
-StartLimitBurst={starts}
-
-[Service]
-Type=oneshot
-ExecStart={program} --timeout {cycle}
-# Every setting but the two secrets
-EnvironmentFile={env_file}
-# The tool finds them by these names; the files may belong to root with mode 0600
-LoadCredential=DATAPASS_CLIENT_SECRET:/etc/datapass-pull/DATAPASS_CLIENT_SECRET
-LoadCredential=DATABASE_URL:/etc/datapass-pull/DATABASE_URL
-
-# Status 2 (transient) is tried again, status 1 (a person must act) is not
-Restart=on-failure
-RestartPreventExitStatus=1
-RestartSec={restart}
-TimeoutStartSec={start_timeout}
-TimeoutStopSec={STOP_SECONDS}s
-
-# DATAPASS_METRICS_FILE needs a ReadWritePaths= with its directory
-DynamicUser=yes
-CapabilityBoundingSet=
-LockPersonality=yes
-MemoryDenyWriteExecute=yes
-NoNewPrivileges=yes
-PrivateDevices=yes
-PrivateTmp=yes
-ProcSubset=pid
-ProtectClock=yes
-ProtectControlGroups=yes
-ProtectHome={protect_home}
-ProtectHostname=yes
-ProtectKernelLogs=yes
-ProtectKernelModules=yes
-ProtectKernelTunables=yes
-ProtectProc=invisible
-ProtectSystem=strict
-RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
-RestrictNamespaces=yes
-RestrictRealtime=yes
-RestrictSUIDSGID=yes
-SystemCallArchitectures=native
-SystemCallErrorNumber=EPERM
-SystemCallFilter=@system-service
-SystemCallFilter=~@privileged
-
-# /etc/systemd/system/datapass-pull.timer
-[Unit]
-Description=When validated DataPass requests are pulled
-
-[Timer]
-# The five fields of cron: {cron}
-OnCalendar={calendar}
-# A start that was missed while the machine was off is made up for
-Persistent=true
-RandomizedDelaySec={delay}
-AccuracySec=1s
-
-[Install]
-WantedBy=timers.target
-"
+        "# /etc/systemd/system/datapass-pull.service\n{service}\n\
+         # /etc/systemd/system/datapass-pull.timer\n{timer}"
     ))
 }
 
@@ -126,16 +74,16 @@ struct Pace {
 }
 
 impl Pace {
-    /// Gives a failing start its tries without ever refusing an ordinary one.
+    /// Allows a failing start its retries without ever refusing an ordinary one.
     ///
-    /// The limit counts every start in its interval, the timer's too. Where the timer leaves room,
-    /// the interval spans six tries of full length; else it ends before the next start, which then
-    /// has a limit of its own, and the waits shrink so that six quick tries fall within it.
+    /// The limit counts every start in its interval, the timer's too. Where the timer leaves enough
+    /// time, the interval spans six starts of full length; else it ends before the next start, which
+    /// then has a limit of its own, and the waits shrink so that six short starts fall within it.
     fn new(cron: &Cron, timeout_seconds: u64) -> Self {
         let gap = cron.shortest_gap().as_secs();
         let random_delay_seconds = (gap / 10).min(MAX_RANDOM_DELAY_SECONDS);
-        let one_try = timeout_seconds + START_ROOM_SECONDS + STOP_SECONDS + MAX_RESTART_SECONDS;
-        let limit_interval_seconds = ((RETRIES + 1) * one_try).min(gap - random_delay_seconds);
+        let one_start = timeout_seconds + START_SECONDS + STOP_SECONDS + MAX_RESTART_SECONDS;
+        let limit_interval_seconds = ((RETRIES + 1) * one_start).min(gap - random_delay_seconds);
         Self {
             random_delay_seconds,
             restart_seconds: (limit_interval_seconds / (RETRIES + 3)).min(MAX_RESTART_SECONDS),
@@ -144,15 +92,15 @@ impl Pace {
     }
 }
 
-/// Writes an expression as systemd.time(7) does, in UTC.
+/// Returns an expression as an `OnCalendar=` of systemd.time(7), in UTC.
 ///
-/// The error is an expression with both day fields, which has no equal there.
+/// An expression with both day fields has no equivalent and is an error.
 fn on_calendar(cron: &Cron) -> Result<String, String> {
     if cron.days.shape == Shape::Listed && cron.weekdays.shape == Shape::Listed {
         return Err(format!(
             "DATAPASS_PULL_CRON: `{cron}` sets the day of month and the day of week; cron then runs on \
-             either day and systemd only where both agree, so no timer says the same: set one of \
-             them to `*`"
+             either day and systemd only where both match, so that no timer is equivalent: set \
+             one of them to `*`"
         ));
     }
     let number = |values: &[u8], all: usize| {
@@ -185,9 +133,9 @@ fn on_calendar(cron: &Cron) -> Result<String, String> {
     ))
 }
 
-/// Writes the path of a program for `ExecStart=`.
+/// Returns the path of a program for `ExecStart=`.
 ///
-/// `%` begins a specifier. `$` stays: variables are not put into the path of the program.
+/// `%` begins a specifier. `$` stays: variables are not expanded in the path of the program.
 fn program(path: &str) -> Result<String, String> {
     if path.contains(['"', '\'', '\\']) {
         return Err(format!(
@@ -204,12 +152,11 @@ fn program(path: &str) -> Result<String, String> {
     }
 }
 
-/// Writes the path of `EnvironmentFile=`, which is taken as a pattern and knows no quotes.
+/// Returns the path of `EnvironmentFile=`, which is a glob pattern and has no quoting.
 fn glob_free(path: &str) -> Result<String, String> {
     if path.contains(['*', '?', '[', '\\']) {
         return Err(format!(
-            "--env-file {path:?} has a character of patterns, which systemd would expand: move \
-             the file"
+            "--env-file {path:?} has a wildcard, which systemd would expand: move the file"
         ));
     }
     Ok(path.replace('%', "%%"))
@@ -246,7 +193,7 @@ mod tests {
     fn both_day_fields_are_refused_with_the_reason() {
         let problem = on_calendar(&cron("0 1 1 * MON")).expect_err("either day");
         assert!(
-            problem.contains("either day and systemd only where both agree"),
+            problem.contains("either day and systemd only where both match"),
             "{problem}"
         );
     }

@@ -1,37 +1,56 @@
-//! The manifest: `kubernetes-validate` for the fields, own checks for what crosses them.
+//! The manifests: `kubernetes-validate` for the fields, own checks for what relates them.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use datapass_pull::config::Scheduler;
-use serde_json::Value;
+use datapass_pull::config::{ScheduleJob, Scheduler};
+use serde_json::{Value, json};
 
 use super::{TIMEOUT, config, entry, run, text};
 use crate::harness::pypi::programs;
+use crate::harness::{Outcome, Run};
 
 const VALIDATOR: &str = "kubernetes-validate==1.37.0";
 
-/// The oldest version that the entry is for, the one where its failure policy is stable, the newest.
-const KUBERNETES_VERSIONS: [&str; 3] = ["1.29", "1.31", "1.37"];
+/// From the oldest version that the entry is for to the newest.
+const KUBERNETES_VERSIONS: [&str; 5] = ["1.29", "1.31", "1.33", "1.35", "1.37"];
 
 const IMAGE: &str = "registry.example:5000/etalab/datapass-pull:1.0@sha256:0123";
 
-fn kubernetes() -> Scheduler {
+/// A name that is a number in YAML unless it is quoted.
+const NAME: &str = "1e5";
+
+/// The options that print a Job: to migrate, and to replay.
+pub(super) const JOBS: [&[&str]; 2] =
+    [&["--job", "migrate"], &["--job", "replay", "--since", "7d"]];
+
+fn kubernetes(job: Option<ScheduleJob>) -> Scheduler {
     Scheduler::Kubernetes {
         image: IMAGE.to_owned(),
-        name: "datapass-pull".to_owned(),
-        job: None,
+        name: NAME.to_owned(),
+        job,
     }
 }
 
-/// Returns whether the validator accepts the manifest, with what it said.
-fn validate(manifest: &str, version: &str) -> (bool, String) {
+/// Returns the CronJob and both Jobs.
+fn manifests() -> [String; 3] {
+    let since = "7d".to_owned();
+    let jobs = [
+        None,
+        Some(ScheduleJob::Migrate),
+        Some(ScheduleJob::Replay { since }),
+    ];
+    jobs.map(|job| entry(&config(kubernetes(job)), Path::new("/unused")))
+}
+
+/// Returns whether the validator accepts the manifests, with what it reports.
+fn validate(manifests: &[String], version: &str) -> (bool, String) {
     let file = tempfile::Builder::new()
         .suffix(".yaml")
         .tempfile()
         .expect("a file");
-    fs::write(file.path(), manifest).expect("written");
+    fs::write(file.path(), manifests.join("---\n")).expect("written");
     let output = run(
         Command::new(programs(VALIDATOR).join("kubernetes-validate"))
             .args(["-k", version, "--strict"])
@@ -58,69 +77,9 @@ pub(super) fn documents(manifest: &str) -> Vec<Value> {
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
-fn manifest() -> String {
-    entry(&config(kubernetes()), Path::new("/unused"))
-}
-
-pub(super) fn uncommented(manifest: &str) -> String {
-    manifest
-        .lines()
-        .map(|line| format!("{}\n", line.strip_prefix("# ").unwrap_or(line)))
-        .collect()
-}
-
-#[test]
-fn the_manifest_is_valid_as_printed_and_uncommented() {
-    let printed = manifest();
-    let whole = uncommented(&printed);
-    for version in KUBERNETES_VERSIONS {
-        let (valid, said) = validate(&printed, version);
-        assert!(valid, "{version}: {said}");
-        let (valid, said) = validate(&whole, version);
-        assert!(valid, "{version}: {said}");
-        assert_eq!(
-            said.matches("passed for resource").count(),
-            3,
-            "{version}: {said}"
-        );
-    }
-    // The validator does read: a field that does not exist is refused.
-    let (valid, _) = validate(
-        &printed.replace("\n      backoffLimit", "\n      backOffLimit"),
-        "1.31",
-    );
-    assert!(!valid);
-    let (valid, _) = validate(
-        &whole.replace("\n  backoffLimit", "\n  backOffLimit"),
-        "1.31",
-    );
-    assert!(!valid);
-}
-
-#[test]
-fn the_manifest_holds_the_job_and_two_more_once_uncommented() {
-    let printed = documents(&manifest());
-    assert_eq!(printed.len(), 1);
-    let whole = documents(&uncommented(&manifest()));
-    let kinds: Vec<_> = whole
-        .iter()
-        .map(|document| document["kind"].as_str())
-        .collect();
-    assert_eq!(kinds, [Some("CronJob"), Some("Job"), Some("Job")]);
-    assert_eq!(whole[0], printed[0]);
-
-    let arguments: Vec<_> = whole
-        .iter()
-        .map(|document| &job(document)["template"]["spec"]["containers"][0]["args"])
-        .collect();
-    assert_eq!(*arguments[0], serde_json::json!(["pull"]));
-    assert_eq!(*arguments[1], serde_json::json!(["migrate"]));
-    assert_eq!(*arguments[2], serde_json::json!(["pull", "--since", "7d"]));
-    for document in &whole {
-        assert_eq!(document["apiVersion"], "batch/v1");
-        let name = document["metadata"]["name"].as_str().expect("a name");
-        assert!(name.len() <= 52, "{name}");
-    }
+fn document(manifest: &str) -> Value {
+    let [document] = documents(manifest).try_into().expect("one document");
+    document
 }
 
 /// Returns the Job's own specification.
@@ -132,11 +91,122 @@ pub(super) fn job(document: &Value) -> &Value {
 }
 
 #[test]
+fn the_manifests_are_valid() {
+    let manifests = manifests();
+    for version in KUBERNETES_VERSIONS {
+        let (valid, said) = validate(&manifests, version);
+        assert!(valid, "{version}: {said}");
+        let passed = said.matches("passed for resource").count();
+        assert_eq!(passed, 3, "{version}: {said}");
+    }
+    // The validator is effective: a field that does not exist is refused.
+    for manifest in manifests {
+        let wrong = manifest.replace(" backoffLimit", " backOffLimit");
+        assert_ne!(wrong, manifest);
+        let (valid, _) = validate(&[wrong], "1.31");
+        assert!(!valid);
+    }
+}
+
+#[test]
+fn each_manifest_has_its_own_command_names_and_secret() {
+    let timeout = ["--timeout", "15m"];
+    let own_secret = NAME;
+    let owners_secret = format!("{NAME}-owner");
+    for ((manifest, kind, suffix), (arguments, secret)) in manifests()
+        .iter()
+        .zip(["CronJob", "Job", "Job"])
+        .zip(["", "-migrate", "-replay"])
+        .map(|((manifest, kind), suffix)| (manifest, kind, suffix))
+        .zip([
+            (json!(["pull", timeout[0], timeout[1]]), own_secret),
+            (json!(["migrate"]), &*owners_secret),
+            (
+                json!(["pull", "--since", "7d", timeout[0], timeout[1]]),
+                own_secret,
+            ),
+        ])
+    {
+        let document = document(manifest);
+        assert_eq!(document["apiVersion"], "batch/v1");
+        assert_eq!(document["kind"], kind);
+        assert_eq!(document["metadata"]["name"], format!("{NAME}{suffix}"));
+        let labels = json!({
+            "app.kubernetes.io/name": "datapass-pull",
+            "app.kubernetes.io/instance": NAME,
+            "app.kubernetes.io/version": env!("CARGO_PKG_VERSION"),
+        });
+        assert_eq!(document["metadata"]["labels"], labels);
+        let template = &job(&document)["template"];
+        assert_eq!(template["metadata"]["labels"], labels);
+        let pod = &template["spec"];
+        let container = &pod["containers"][0];
+        assert_eq!(container["args"], arguments);
+        assert_eq!(
+            container["envFrom"],
+            json!([{"configMapRef": {"name": NAME}}])
+        );
+        assert_eq!(pod["volumes"][0]["secret"]["secretName"], secret);
+        // What must be created first is named.
+        let comments: Vec<&str> = manifest
+            .lines()
+            .take_while(|line| line.starts_with('#'))
+            .collect();
+        let comments = comments.join("\n");
+        assert!(
+            comments.contains(&format!("configmap {NAME} ")),
+            "{comments}"
+        );
+        assert!(comments.contains(secret), "{comments}");
+    }
+}
+
+#[test]
+fn the_longest_name_leaves_space_for_the_suffixes() {
+    let name = "x".repeat(52);
+    let since = "7d".to_owned();
+    for kind in [ScheduleJob::Migrate, ScheduleJob::Replay { since }] {
+        let mut config = config(kubernetes(Some(kind)));
+        if let Scheduler::Kubernetes { name: it, .. } = &mut config.scheduler {
+            it.clone_from(&name);
+        }
+        let document = document(&entry(&config, Path::new("/unused")));
+        let name = document["metadata"]["name"].as_str().expect("a name");
+        assert!(name.len() <= 63, "{name}");
+    }
+}
+
+/// Prints the CronJob for an image.
+fn printed(image: &str) -> Outcome {
+    let run = Run::new(["schedule", "kubernetes", "--image", image]);
+    run.any_stderr().output()
+}
+
+#[test]
+fn an_image_without_a_version_is_printed_with_a_warning() {
+    for (image, is_warned) in [
+        ("datapass-pull", true),
+        ("registry.example:5000/datapass-pull", true),
+        ("datapass-pull:latest", true),
+        ("registry.example:5000/datapass-pull:1.0", false),
+        ("datapass-pull@sha256:0123", false),
+        (IMAGE, false),
+    ] {
+        let outcome = printed(image);
+        outcome.assert_success();
+        assert!(outcome.stdout.contains(&format!("image: \"{image}\"\n")));
+        let warned = outcome.stderr.contains("WARN") && outcome.stderr.contains("tag or a digest");
+        assert_eq!(warned, is_warned, "{image}: {}", outcome.stderr);
+        assert_eq!(outcome.stderr.lines().count(), usize::from(is_warned));
+    }
+}
+
+#[test]
 fn the_cron_job_starts_once_and_at_the_right_time() {
-    let mut config = config(kubernetes());
+    let mut config = config(kubernetes(None));
     config.cron = "*/20 8-18 * JAN-MAR 5-7".parse().unwrap();
-    let manifest = entry(&config, Path::new("/unused"));
-    let cron_job = &documents(&manifest)[0]["spec"];
+    let document = document(&entry(&config, Path::new("/unused")));
+    let cron_job = &document["spec"];
     assert_eq!(cron_job["schedule"], "*/20 8-18 * 1-3 0,5,6");
     assert_eq!(cron_job["timeZone"], "Etc/UTC");
     assert_eq!(cron_job["concurrencyPolicy"], "Forbid");
@@ -149,41 +219,42 @@ fn the_cron_job_starts_once_and_at_the_right_time() {
 
 #[test]
 fn the_rules_of_every_job_fit_together() {
-    for document in documents(&uncommented(&manifest())) {
+    for manifest in manifests() {
+        let document = document(&manifest);
         let job = job(&document);
         let pod = &job["template"]["spec"];
-        let containers = pod["containers"].as_array().expect("containers");
-        assert_eq!(containers.len(), 1);
-        let container = &containers[0];
+        let [container] = pod["containers"].as_array().expect("containers").as_slice() else {
+            panic!("not one container");
+        };
 
-        // A podFailurePolicy demands both.
+        // A podFailurePolicy requires both.
         assert_eq!(pod["restartPolicy"], "Never");
         assert_eq!(job["podReplacementPolicy"], "Failed");
         let rules = job["podFailurePolicy"]["rules"].as_array().expect("rules");
         let actions: Vec<_> = rules.iter().map(|rule| rule["action"].as_str()).collect();
-        assert_eq!(actions, [Some("Ignore"), Some("FailJob"), Some("Count")]);
+        assert_eq!(actions, [Some("Ignore"), Some("FailJob")]);
         let condition = &rules[0]["onPodConditions"][0];
         assert_eq!(condition["type"], "DisruptionTarget");
         assert_eq!(condition["status"], "True");
-        let codes = |rule: &Value| -> Vec<u64> {
-            assert_eq!(rule["onExitCodes"]["operator"], "In");
-            assert_eq!(rule["onExitCodes"]["containerName"], container["name"]);
-            let values = rule["onExitCodes"]["values"].as_array().expect("values");
-            values.iter().filter_map(Value::as_u64).collect()
-        };
-        assert_eq!(codes(&rules[1]), [1, 126, 127, 128]);
-        assert_eq!(codes(&rules[2]), [2]);
+        // What no rule matches counts towards the limit: 2, and 126 to 128, which a registry that
+        // does not answer can cause.
+        let expected = json!({
+            "containerName": container["name"],
+            "operator": "In",
+            "values": [1],
+        });
+        assert_eq!(rules[1]["onExitCodes"], expected);
 
-        let tries = job["backoffLimit"].as_u64().expect("a limit") + 1;
-        assert_eq!(tries, 6);
+        let starts = job["backoffLimit"].as_u64().expect("a limit") + 1;
+        assert_eq!(starts, 6);
         let grace = pod["terminationGracePeriodSeconds"]
             .as_u64()
             .expect("seconds");
         assert!(grace > 2, "{grace}");
-        let waits: u64 = (0..tries - 1).map(|n| 10 << n).sum();
+        let waits: u64 = (0..starts - 1).map(|n| 10 << n).sum();
         let deadline = job["activeDeadlineSeconds"].as_u64().expect("seconds");
-        let least = tries * (TIMEOUT.as_secs() + grace) + waits;
-        assert!(deadline > least, "{deadline} is no room for {least}");
+        let least = starts * (TIMEOUT.as_secs() + grace) + waits;
+        assert!(deadline > least, "{deadline} is below {least}");
 
         assert_eq!(
             container["terminationMessagePolicy"],
@@ -195,7 +266,7 @@ fn the_rules_of_every_job_fit_together() {
     }
 }
 
-/// Checks the restricted Pod Security Standard, and the read-only root that we add.
+/// Checks the restricted Pod Security Standard, and the read-only root beside it.
 fn check_restricted(pod: &Value, container: &Value) {
     assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
     assert!(
@@ -211,15 +282,17 @@ fn check_restricted(pod: &Value, container: &Value) {
     let context = &container["securityContext"];
     assert_eq!(context["allowPrivilegeEscalation"], false);
     assert_eq!(context["readOnlyRootFilesystem"], true);
-    assert_eq!(
-        context["capabilities"],
-        serde_json::json!({"drop": ["ALL"]})
-    );
+    assert_eq!(context["capabilities"], json!({"drop": ["ALL"]}));
     for volume in pod["volumes"].as_array().expect("volumes") {
         assert!(volume["secret"].is_object(), "{volume}");
     }
-    assert!(container["resources"]["requests"]["memory"].is_string());
-    assert!(container["resources"]["limits"]["memory"].is_string());
+    for (kind, names) in [
+        ("requests", &["cpu", "memory", "ephemeral-storage"][..]),
+        ("limits", &["memory", "ephemeral-storage"]),
+    ] {
+        let resources = container["resources"][kind].as_object().expect("resources");
+        assert!(names.iter().all(|name| resources.contains_key(*name)));
+    }
 }
 
 /// Checks that the secrets come as files from the mounted volume, readable by the group alone.
@@ -232,15 +305,6 @@ fn check_secrets(pod: &Value, container: &Value) {
     assert_eq!(volume["secret"]["defaultMode"], 0o440);
     assert!(pod["securityContext"]["fsGroup"].is_u64());
 
-    let variables = container["env"].as_array().expect("variables");
-    let value = |name: &str| {
-        let found = variables.iter().find(|variable| variable["name"] == name);
-        found.map(|variable| variable["value"].as_str().expect("a value"))
-    };
-    for name in ["DATAPASS_CLIENT_SECRET", "DATABASE_URL"] {
-        assert_eq!(value(name), None);
-        let file = format!("{folder}/{name}");
-        assert_eq!(value(&format!("{name}_FILE")), Some(file.as_str()));
-    }
-    assert_eq!(value("DATAPASS_TIMEOUT"), Some("15m"));
+    let variable = json!([{"name": "CREDENTIALS_DIRECTORY", "value": folder}]);
+    assert_eq!(container["env"], variable);
 }
