@@ -96,7 +96,7 @@ fn dispatch(Config { command, log }: Config) -> Exit {
             yes,
             format,
         } => answer(move |budget| {
-            let mut store = Store::new(&database, budget)?;
+            let mut store = Store::new(&database.url, budget);
             let changes = migrate::migrate(store.client(Stage::Prepare)?, yes)?;
             Ok(migrate::report(&changes, format))
         }),
@@ -120,18 +120,18 @@ fn dispatch(Config { command, log }: Config) -> Exit {
             database,
             job,
             format,
-        } => {
-            answer(move |budget| status::status(&mut Store::new(&database, budget)?, &job, format))
-        }
+        } => answer(move |budget| {
+            status::status(&mut Store::new(&database.url, budget), &job, format)
+        }),
         Command::RejectedList { database, format } => {
-            answer(move |budget| rejected::list(&mut Store::new(&database, budget)?, format))
+            answer(move |budget| rejected::list(&mut Store::new(&database.url, budget), format))
         }
         Command::RejectedAccept {
             database,
             id,
             reason,
         } => answer(move |budget| {
-            rejected::accept(&mut Store::new(&database, budget)?, &id, &reason)
+            rejected::accept(&mut Store::new(&database.url, budget), &id, &reason)
         }),
         Command::WatermarkSet {
             database,

@@ -86,14 +86,14 @@ pub fn check(config: &PullConfig, budget: &Budget, print: &mut dyn FnMut(&str)) 
 }
 
 fn check_database(config: &PullConfig, budget: &Budget, findings: &mut Findings<'_>) {
-    let store = Store::new(&config.database, budget.clone());
-    let connected = store.and_then(|mut store| {
-        store.transaction(Stage::Prepare, Access::ReadOnly, |_| Ok(()))?;
-        Ok(store)
-    });
-    let Some(mut store) = findings.take("database", |_| "connected".to_owned(), connected) else {
+    let mut store = Store::new(&config.database.url, budget.clone());
+    let connected = store.transaction(Stage::Prepare, Access::ReadOnly, |_| Ok(()));
+    if findings
+        .take("database", |()| "connected".to_owned(), connected)
+        .is_none()
+    {
         return;
-    };
+    }
     let read = |tx: &mut crate::db::transaction::Tx<'_>| Ok(schema::inspect(tx.inner())?);
     match store.transaction(Stage::Prepare, Access::ReadOnly, read) {
         Err(failure) => findings.fail("tables", failure),

@@ -65,10 +65,9 @@ fn record_failure(config: &Arc<PullConfig>, outcome: &Outcome, failure: &Failure
     let failure = Failure::new(failure.stage, failure.reason, "");
     // Without a thread `done` is dropped, and the wait is over.
     let _ = thread::Builder::new().spawn(move || {
-        let recorded = Store::new(&config.database, Budget::new(limit)).and_then(|mut store| {
-            store.transaction(failure.stage, Access::ReadWrite, |tx| {
-                runs::record(tx, "cycle", &outcome.run, Some(&failure))
-            })
+        let mut store = Store::new(&config.database.url, Budget::new(limit));
+        let recorded = store.transaction(failure.stage, Access::ReadWrite, |tx| {
+            runs::record(tx, "cycle", &outcome.run, Some(&failure))
         });
         let _ = done.send(recorded);
     });

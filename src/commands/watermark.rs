@@ -136,10 +136,10 @@ pub fn move_watermark(database: DatabaseConfig, asked_for: Move, yes: bool) -> R
     if !yes {
         demand_terminal()?;
         let (database, reading) = (database.clone(), asked_for.clone());
-        let stored = in_time(move |budget| reading.read(&mut Store::new(&database, budget)?))?;
+        let stored = in_time(move |budget| reading.read(&mut Store::new(&database.url, budget)))?;
         let question = asked_for.question(&stored);
         until_signal(move || ask(&question))??;
         asked = Some(stored);
     }
-    in_time(move |budget| asked_for.make(&mut Store::new(&database, budget)?, asked.as_ref()))
+    in_time(move |budget| asked_for.make(&mut Store::new(&database.url, budget), asked.as_ref()))
 }

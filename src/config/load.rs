@@ -198,7 +198,7 @@ impl Loader<'_> {
         let client_secret = self.secret(
             "DATAPASS_CLIENT_SECRET",
             "DATAPASS_CLIENT_SECRET_FILE",
-            |text| values::plain(text, usize::MAX),
+            |text| values::plain(text, usize::MAX).map(SecretString::from),
         );
         let ca_file = self.setting("DATAPASS_CA_FILE", None, |path| {
             addresses::root_certificates(PathBuf::from(path))

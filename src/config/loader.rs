@@ -6,7 +6,6 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
-use secrecy::SecretString;
 
 use super::environment::{self, Environment};
 use crate::cli::variables::{VARIABLES, Variable};
@@ -146,12 +145,12 @@ impl<'a> Loader<'a> {
     }
 
     /// Judges a secret: the variable, else the file that `file_name` names, else a credential.
-    pub(super) fn secret(
+    pub(super) fn secret<T>(
         &mut self,
         name: &'static str,
         file_name: &'static str,
-        parse: impl FnOnce(&str) -> Result<String, String>,
-    ) -> Option<SecretString> {
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
         let environment = self.environment;
         let file = environment.find(file_name);
         let credentials = environment.find("CREDENTIALS_DIRECTORY");
@@ -183,7 +182,7 @@ impl<'a> Loader<'a> {
             (None, None, None) => (name.to_owned(), Ok(None)),
         };
         match read.and_then(|text| text.map(|text| parse(&text)).transpose()) {
-            Ok(Some(text)) => Some(SecretString::from(text)),
+            Ok(Some(value)) => Some(value),
             Ok(None) => {
                 self.missing(name, format!(", neither is {file_name}"));
                 None

@@ -17,6 +17,7 @@ use url::Url;
 pub use environment::Environment;
 pub use requested::{Requested, log_config, requested, requested_by_refused};
 
+use crate::db::url::DatabaseUrl;
 use crate::types::cron::Cron;
 
 /// What the user asked for, with the settings that it needs and no others.
@@ -161,11 +162,11 @@ impl UpstreamConfig {
     }
 }
 
-/// Where PostgreSQL is: the text of `DATABASE_URL`, already known to parse.
+/// Where PostgreSQL is.
 #[derive(Debug, Clone)]
 pub struct DatabaseConfig {
-    /// The URL or key=value text. Secret: it may hold a password.
-    pub url: SecretString,
+    /// `DATABASE_URL`.
+    pub url: DatabaseUrl,
 }
 
 /// How a created row is handed on.

@@ -48,7 +48,7 @@ pub fn run(config: &PullConfig, budget: &Budget, outcome: &SharedOutcome) -> Res
     let urls = [&config.upstream.auth_url, &config.upstream.api_base_url];
     let ca_file = config.upstream.ca_file.as_deref();
     let http = Http::new(urls, ca_file, budget.clone(), config.max_retries)?;
-    let mut store = Store::new(&config.database, budget.clone())?;
+    let mut store = Store::new(&config.database.url, budget.clone());
     let before = prepare(&mut store, config, outcome)?;
 
     // Authenticate.

@@ -1,56 +1,41 @@
-//! Connecting, with libpq's meaning of `sslmode` and of several hosts.
+//! Connecting to the first server that answers, within a time limit, as `sslmode` demands.
 //!
-//! Sections 34.1.1.3 (several hosts) and 34.19.1 (`sslmode`) of PostgreSQL's documentation. What
-//! differs: `verify-ca` and `verify-full` without `sslrootcert` take the system's roots instead of
-//! `~/.postgresql/root.crt`; names are looked for in a certificate's subject alternative names
-//! alone, not in its common name; client certificates and revocation lists are not supported.
+//! PostgreSQL's documentation, sections 34.1.1.3 (several hosts) and 34.19.1 (`sslmode`). What
+//! differs: names are looked for in a certificate's subject alternative names alone, not in its
+//! common name; client certificates and revocation lists are not supported.
 
 use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::Once;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use postgres::config::{LoadBalanceHosts, SslMode, SslNegotiation};
-use postgres::{CancelToken, Client, Config, NoTls};
+use postgres::config::SslMode;
+use postgres::{Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::db::address::{Address, Endpoint, Roots, Tls};
 use crate::db::sqlstate;
+use crate::db::url::{DatabaseUrl, Server, TlsMode};
 use crate::error::{Failure, Kind, Reason, Stage};
-use crate::net::tls::{self, Verification};
 
-/// How long one address may take, login included, unless `connect_timeout` says otherwise.
+/// How long one address may take, login included, unless `connect_timeout` sets it.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Connects to the first endpoint that answers, within `remaining`.
+/// Connects to the first server that answers, within `remaining`.
 ///
-/// As in libpq the next host is tried when one cannot be reached; one that refuses the login, the
+/// As in libpq the next one is tried when one cannot be reached; one that refuses login,
 /// certificate or TLS ends it. Failures are of the stage `prepare`.
-pub fn connect(address: &Address, remaining: Duration) -> Result<Client, Failure> {
-    let deadline = Instant::now() + remaining;
-    let connector = connector(address)?;
-    let mut endpoints: Vec<&Endpoint> = address.endpoints.iter().collect();
-    let random = address.config.get_load_balance_hosts() == LoadBalanceHosts::Random;
-    if random {
-        fastrand::shuffle(&mut endpoints);
-    }
-
+pub fn connect(url: &DatabaseUrl, remaining: Duration) -> Result<Client, Failure> {
+    let end = Instant::now() + remaining;
     let mut failures: Vec<Failure> = Vec::new();
-    for endpoint in endpoints {
-        let mut targets = match look_up(endpoint, deadline) {
-            Ok(targets) => targets,
-            Err(failure) => {
-                failures.push(failure);
-                continue;
-            }
-        };
-        if random {
-            fastrand::shuffle(&mut targets);
-        }
+    for server in &url.servers {
+        let targets = resolve(server, end).unwrap_or_else(|failure| {
+            failures.push(failure);
+            Vec::new()
+        });
         for target in targets {
-            match attempt(address, connector.clone(), endpoint, target, deadline) {
+            match attempt(url, server, target, end) {
                 Ok(client) => {
-                    warn_if_unverified(address, endpoint);
+                    warn_if_unverified(&url.tls, server);
                     return Ok(client);
                 }
                 Err(failure) if failure.kind() == Kind::Permanent => return Err(failure),
@@ -58,151 +43,84 @@ pub fn connect(address: &Address, remaining: Duration) -> Result<Client, Failure
             }
         }
     }
-    Err(all_failed(failures))
-}
-
-/// Makes one failure of those of every endpoint.
-fn all_failed(failures: Vec<Failure>) -> Failure {
-    let reason = failures
-        .last()
-        .map_or(Reason::DatabaseUnavailable, |failure| failure.reason);
-    let mut messages: Vec<String> = failures
-        .into_iter()
-        .map(|failure| failure.message)
-        .collect();
+    let last = failures.last().map(|failure| failure.reason);
+    let mut messages: Vec<String> = failures.into_iter().map(|it| it.message).collect();
     messages.dedup();
-    Failure::new(Stage::Prepare, reason, messages.join("; "))
+    let reason = last.unwrap_or(Reason::DatabaseUnavailable);
+    Err(Failure::new(Stage::Prepare, reason, messages.join("; ")))
 }
 
-/// Returns how to make a TLS connection; `None` when none is wanted.
-fn connector(address: &Address) -> Result<Option<MakeRustlsConnect>, Failure> {
-    if address.endpoints.iter().all(Endpoint::is_socket) {
-        return Ok(None);
+/// Returns the addresses of a server; none for the path of a socket.
+fn resolve(server: &Server, end: Instant) -> Result<Vec<Option<IpAddr>>, Failure> {
+    if server.address.is_some() || server.is_socket() {
+        return Ok(vec![server.address]);
     }
-    let store = |roots: &Roots| match roots {
-        Roots::System => tls::roots(None),
-        Roots::File(path) => tls::file_roots(path),
-    };
-    let verification = match &address.tls {
-        Tls::Disable => return Ok(None),
-        Tls::Prefer | Tls::Require => Ok(Verification::None),
-        Tls::VerifyCa(roots) => {
-            store(roots).map(|roots| Verification::Chain { roots, name: false })
-        }
-        Tls::VerifyFull(roots) => {
-            store(roots).map(|roots| Verification::Chain { roots, name: true })
-        }
-    };
-    let mut config = verification.and_then(tls::client_config).map_err(|error| {
-        Failure::new(
-            Stage::Prepare,
-            Reason::Configuration,
-            format!("{error} (to check the certificate of the database's server)"),
-        )
-    })?;
-    if address.config.get_ssl_negotiation() == SslNegotiation::Direct {
-        config.alpn_protocols = vec![b"postgresql".to_vec()];
-    }
-    Ok(Some(MakeRustlsConnect::new(config)))
-}
-
-/// Asks the server to cancel what a connection is doing. Whether it does is not told.
-pub fn cancel(address: &Address, token: &CancelToken) {
-    // A failure changes nothing: the connection is about to be closed anyway.
-    let _ = match connector(address) {
-        Ok(Some(connector)) => token.cancel_query(connector),
-        _ => token.cancel_query(NoTls),
-    };
-}
-
-/// Returns the addresses to try for an endpoint; `None` for the path of a socket.
-fn look_up(endpoint: &Endpoint, deadline: Instant) -> Result<Vec<Option<IpAddr>>, Failure> {
-    let host = match &endpoint.host {
-        _ if endpoint.hostaddr.is_some() => return Ok(vec![endpoint.hostaddr]),
-        Some(host) if !endpoint.is_socket() => host.clone(),
-        _ => return Ok(vec![None]),
-    };
-    let port = endpoint.port;
-    let limit = deadline.saturating_duration_since(Instant::now());
-    let found = within(limit, move || {
+    let (host, port) = (server.host.clone(), server.port);
+    let limit = end.saturating_duration_since(Instant::now());
+    let resolved = within(limit, move || {
         let found = (host.as_str(), port).to_socket_addrs();
         found.map(|found| found.map(|address| Some(address.ip())).collect::<Vec<_>>())
     });
-    match found? {
-        Some(Ok(targets)) if !targets.is_empty() => Ok(targets),
-        Some(Ok(_)) => Err(unavailable(endpoint, "the name has no address")),
-        Some(Err(error)) => Err(unavailable(
-            endpoint,
-            &sqlstate::printable(&error.to_string()),
-        )),
-        None => Err(too_late(endpoint)),
+    match resolved? {
+        Some(Ok(addresses)) if !addresses.is_empty() => Ok(addresses),
+        Some(Ok(_)) => Err(unavailable(server, "the name has no address")),
+        Some(Err(error)) => Err(unavailable(server, &error.to_string())),
+        None => Err(too_late(server)),
     }
 }
 
-/// Connects to one address of an endpoint.
+/// Connects to one address of a server.
 fn attempt(
-    address: &Address,
-    connector: Option<MakeRustlsConnect>,
-    endpoint: &Endpoint,
+    url: &DatabaseUrl,
+    server: &Server,
     target: Option<IpAddr>,
-    deadline: Instant,
+    end: Instant,
 ) -> Result<Client, Failure> {
-    let remaining = deadline.saturating_duration_since(Instant::now());
-    let own = address
-        .config
-        .get_connect_timeout()
-        .copied()
-        .unwrap_or(CONNECT_TIMEOUT);
-    let limit = own.min(remaining);
+    let mut config = url.config.clone();
+    let own = config.get_connect_timeout().copied();
+    let own = own.unwrap_or(CONNECT_TIMEOUT);
+    let limit = own.min(end.saturating_duration_since(Instant::now()));
     if limit.is_zero() {
-        return Err(too_late(endpoint));
+        return Err(too_late(server));
     }
-    let mut config = address.config.clone();
-    config.port(endpoint.port).connect_timeout(limit);
-    if let Some(host) = &endpoint.host {
-        config.host(host);
+    config
+        .host(&server.host)
+        .port(server.port)
+        .connect_timeout(limit);
+    if let Some(address) = target {
+        config.hostaddr(address);
     }
-    if let Some(ip) = target {
-        config.hostaddr(ip);
-    }
-    // The certificate is checked against an address that was given alone, too.
-    if let (None, Some(ip)) = (&endpoint.host, target) {
-        config.host(&ip.to_string());
-    }
-
-    let connector = connector.filter(|_| !endpoint.is_socket());
-    let prefer = address.tls == Tls::Prefer;
-    match within(limit, move || open(config, connector, prefer))? {
+    let tls = url.client_config.as_ref().filter(|_| !server.is_socket());
+    let tls = tls.map(|tls| MakeRustlsConnect::new(tls.clone()));
+    config.ssl_mode(match (&tls, &url.tls) {
+        (None, _) => SslMode::Disable,
+        (_, TlsMode::Prefer) => SslMode::Prefer,
+        _ => SslMode::Require,
+    });
+    match within(limit, move || open(config, tls))? {
         Some(Ok(client)) => Ok(client),
-        Some(Err(error)) => Err(sqlstate::failure(
-            Stage::Prepare,
-            &format!("connect to PostgreSQL at {endpoint}"),
-            &error,
-        )),
-        None if limit < own => Err(too_late(endpoint)),
-        None => Err(unavailable(
-            endpoint,
-            &format!("no answer within {} s", limit.as_secs_f32()),
-        )),
+        Some(Err(error)) => {
+            let what = format!("connect to PostgreSQL at {server}");
+            Err(sqlstate::failure(Stage::Prepare, &what, &error))
+        }
+        None if limit < own => Err(too_late(server)),
+        None => {
+            let why = format!("no answer within {} s", limit.as_secs_f32());
+            Err(unavailable(server, &why))
+        }
     }
 }
 
-fn open(
-    mut config: Config,
-    connector: Option<MakeRustlsConnect>,
-    prefer: bool,
-) -> Result<Client, postgres::Error> {
-    let Some(connector) = connector else {
-        return config.ssl_mode(SslMode::Disable).connect(NoTls);
+fn open(mut config: Config, tls: Option<MakeRustlsConnect>) -> Result<Client, postgres::Error> {
+    let Some(tls) = tls else {
+        return config.connect(NoTls);
     };
-    if !prefer {
-        return config.ssl_mode(SslMode::Require).connect(connector);
-    }
-    match config.ssl_mode(SslMode::Prefer).connect(connector) {
-        // No way in with TLS: a failed handshake, or a pg_hba.conf that wants none.
+    match config.connect(tls) {
+        // `prefer` falls back once: after a failed handshake, or for a pg_hba.conf that refuses TLS.
         Err(error)
-            if sqlstate::is_handshake(&error)
-                || error.code().is_some_and(|code| code.code() == "28000") =>
+            if config.get_ssl_mode() == SslMode::Prefer
+                && (sqlstate::is_handshake(&error)
+                    || error.code().is_some_and(|it| it.code() == "28000")) =>
         {
             config.ssl_mode(SslMode::Disable).connect(NoTls)
         }
@@ -212,8 +130,8 @@ fn open(
 
 /// Runs a blocking call in a thread of its own and waits no longer than `limit` for it.
 ///
-/// The client library limits the making of the socket alone: a server that accepts and then keeps
-/// silent would hold it for ever. What comes too late is dropped by its thread.
+/// The driver limits the socket's connection alone: a server that accepts and then is silent would
+/// block for ever. A result that comes too late is dropped by its thread.
 fn within<T: Send + 'static>(
     limit: Duration,
     call: impl FnOnce() -> T + Send + 'static,
@@ -226,36 +144,36 @@ fn within<T: Send + 'static>(
     Ok(receiver.recv_timeout(limit).ok())
 }
 
-fn unavailable(endpoint: &Endpoint, why: &str) -> Failure {
+fn unavailable(server: &Server, why: &str) -> Failure {
     Failure::new(
         Stage::Prepare,
         Reason::DatabaseUnavailable,
-        format!("Cannot connect to PostgreSQL at {endpoint}: {why}"),
+        format!("Cannot connect to PostgreSQL at {server}: {why}"),
     )
 }
 
-fn too_late(endpoint: &Endpoint) -> Failure {
+fn too_late(server: &Server) -> Failure {
     Failure::new(
         Stage::Prepare,
         Reason::Deadline,
-        format!("The time was over before PostgreSQL at {endpoint} could be reached"),
+        format!("Deadline exceeded before PostgreSQL at {server} could be reached"),
     )
 }
 
-/// Warns, once a run, that somebody on the way may read along or answer in the server's place.
-fn warn_if_unverified(address: &Address, endpoint: &Endpoint) {
+/// Warns, once per process, that a third party on the network could read or answer.
+fn warn_if_unverified(tls: &TlsMode, server: &Server) {
     static ONCE: Once = Once::new();
-    let mode = match address.tls {
-        Tls::Disable => "disable",
-        Tls::Prefer => "prefer",
-        Tls::Require => "require",
-        Tls::VerifyCa(_) | Tls::VerifyFull(_) => return,
+    let mode = match tls {
+        TlsMode::Disable => "disable",
+        TlsMode::Prefer => "prefer",
+        TlsMode::Require => "require",
+        TlsMode::VerifyCa(_) | TlsMode::VerifyFull(_) => return,
     };
-    if !endpoint.is_local() {
+    if !server.is_local() {
         ONCE.call_once(|| {
             log::warn!(
-                "The identity of the database's server {endpoint} is not verified \
-                 (sslmode={mode}); set sslmode=verify-full and sslrootcert in DATABASE_URL"
+                "The identity of the database server {server} is not verified (sslmode={mode}); \
+                 set sslmode=verify-full and sslrootcert in DATABASE_URL"
             );
         });
     }
@@ -266,41 +184,37 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
-    use crate::db::address;
-
-    /// A server that accepts, as the kernel does for it, and never says a word.
-    fn silent() -> (TcpListener, String) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        (listener, format!("host=127.0.0.1 port={port} user=me"))
-    }
+    use crate::db::url;
 
     #[test]
-    fn a_silent_server_is_left_in_time() {
-        let (_listener, text) = silent();
-        for settings in ["sslmode=disable", "sslmode=prefer", "sslmode=require"] {
-            let address = address::parse(&format!("{text} {settings}")).unwrap();
-            let failure = connect(&address, Duration::from_millis(50)).err().unwrap();
-            assert_eq!(failure.reason, Reason::Deadline, "{settings}");
+    fn a_silent_server_is_abandoned_in_time() {
+        // The kernel accepts for it, and nothing ever answers.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let text = format!("postgres://me@127.0.0.1:{port}");
+        for mode in ["disable", "prefer", "require"] {
+            let url = url::parse(&format!("{text}?sslmode={mode}")).unwrap();
+            let failure = connect(&url, Duration::from_millis(50)).err().unwrap();
+            assert_eq!(failure.reason, Reason::Deadline, "{mode}");
 
-            let address = address::parse(&format!("{text} {settings} connect_timeout=1")).unwrap();
-            let failure = connect(&address, Duration::from_secs(60)).err().unwrap();
-            assert_eq!(failure.reason, Reason::DatabaseUnavailable, "{settings}");
+            let url = url::parse(&format!("{text}?sslmode={mode}&connect_timeout=1")).unwrap();
+            let failure = connect(&url, Duration::from_secs(60)).err().unwrap();
+            assert_eq!(failure.reason, Reason::DatabaseUnavailable, "{mode}");
             assert!(
                 failure.message.contains("no answer within 1 s"),
                 "{}",
                 failure.message
             );
         }
-        let address = address::parse(&text).unwrap();
-        let failure = connect(&address, Duration::ZERO).err().unwrap();
+        let url = url::parse(&text).unwrap();
+        let failure = connect(&url, Duration::ZERO).err().unwrap();
         assert_eq!(failure.reason, Reason::Deadline);
     }
 
     #[test]
-    fn unknown_names_are_transient_and_told() {
-        let address = address::parse("host=host.invalid user=me").unwrap();
-        let failure = connect(&address, Duration::from_secs(60)).err().unwrap();
+    fn an_unknown_name_is_transient_and_shown() {
+        let url = url::parse("postgres://me@host.invalid").unwrap();
+        let failure = connect(&url, Duration::from_secs(60)).err().unwrap();
         assert_eq!(failure.reason, Reason::DatabaseUnavailable);
         assert!(
             failure.message.contains("host.invalid:5432"),

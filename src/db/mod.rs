@@ -3,10 +3,9 @@
 //! Works through PgBouncer in transaction mode: only the simple protocol and unnamed statements
 //! (`batch_execute`, `*_typed`), no session state, every setting `LOCAL` to a transaction.
 
-pub mod address;
 pub mod connect;
-mod options;
 pub mod schema;
 pub mod sqlstate;
 pub mod tables;
 pub mod transaction;
+pub mod url;

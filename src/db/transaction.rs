@@ -13,10 +13,8 @@ use log::{debug, info};
 use postgres::row::RowIndex;
 use postgres::types::{FromSql, ToSql, Type};
 use postgres::{Client, IsolationLevel, Row, Transaction};
-use secrecy::ExposeSecret;
 
-use crate::config::DatabaseConfig;
-use crate::db::address::{self, Address};
+use crate::db::url::DatabaseUrl;
 use crate::db::{connect, sqlstate};
 use crate::error::{Failure, Reason, Result, Stage};
 use crate::process::deadline::Budget;
@@ -88,7 +86,7 @@ impl From<Failure> for TxError {
 
 /// The database, connected to when first needed.
 pub struct Store {
-    address: Address,
+    url: DatabaseUrl,
     budget: Budget,
     client: Option<Client>,
 }
@@ -148,13 +146,13 @@ impl<'a> Tx<'a> {
 }
 
 impl Store {
-    /// Takes the address; nothing is contacted yet.
-    pub fn new(config: &DatabaseConfig, budget: Budget) -> Result<Self> {
-        Ok(Self {
-            address: address_of(config)?,
+    /// Returns the store of a database; nothing is contacted yet.
+    pub fn new(url: &DatabaseUrl, budget: Budget) -> Self {
+        Self {
+            url: url.clone(),
             budget,
             client: None,
-        })
+        }
     }
 
     /// Runs `body` in one transaction, and commits when it succeeds.
@@ -245,26 +243,10 @@ impl Store {
             self.client = None;
         }
         let left = self.budget.check(stage)?;
-        let client = connect::connect(&self.address, left).map_err(|failure| failure.at(stage))?;
-        // A back end that waits for a lock does not notice that its client is gone: a stopped run
-        // would keep what it locked until the wait is over.
-        let (address, token) = (self.address.clone(), client.cancel_token());
-        self.budget
-            .on_stop(move || connect::cancel(&address, &token));
+        let client = connect::connect(&self.url, left).map_err(|failure| failure.at(stage))?;
         self.client = Some(client);
         Ok(())
     }
-}
-
-fn address_of(config: &DatabaseConfig) -> Result<Address> {
-    address::parse(config.url.expose_secret()).map_err(|error| {
-        Failure::new(
-            Stage::Prepare,
-            Reason::Configuration,
-            "DATABASE_URL is not usable",
-        )
-        .with_source(error)
-    })
 }
 
 /// How long an idle connection may take to show that it is alive.

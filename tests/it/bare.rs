@@ -159,7 +159,7 @@ fn https_without_a_root_certificate_is_a_clear_error() {
 fn an_address_without_a_user_needs_one_that_has_a_name() {
     let image = Image::assemble(|_| true);
     let upstream = DataPass::start();
-    let run = Run::cycle(&upstream, &Database::empty()).env("DATABASE_URL", "host=127.0.0.1");
+    let run = Run::cycle(&upstream, &Database::empty()).env("DATABASE_URL", "postgres://127.0.0.1");
     let outcome = image.run(run, &image.user).output();
     outcome.permanent("configuration");
     assert!(

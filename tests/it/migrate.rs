@@ -3,8 +3,7 @@
 use std::thread;
 
 use datapass_pull::commands::migrate;
-use datapass_pull::db::address::{self, Address};
-use datapass_pull::db::{connect, schema};
+use datapass_pull::db::{connect, schema, url};
 use datapass_pull::error::{Failure, Kind, Reason};
 use postgres::{Client, NoTls};
 
@@ -527,8 +526,8 @@ fn everything_works_through_a_pooler() {
 }
 
 fn connected(text: &str) -> Client {
-    let address: Address = address::parse(text).unwrap();
-    connect::connect(&address, std::time::Duration::from_secs(20)).unwrap()
+    let url = url::parse(text).unwrap();
+    connect::connect(&url, std::time::Duration::from_secs(20)).unwrap()
 }
 
 #[test]

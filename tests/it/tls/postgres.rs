@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use datapass_pull::db::{address, connect};
+use datapass_pull::db::{connect, url};
 use datapass_pull::error::{Failure, Kind, Reason};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use postgres::Client;
 use rcgen::{BasicConstraints, Certificate, IsCa, KeyPair};
 
@@ -33,10 +34,8 @@ fn with_certificate(dir: &Path, certificate: &Certificate, key: &KeyPair) -> Clu
 
 /// Connects under a host name, whatever it resolves to.
 fn attempt(port: u16, name: &str, settings: &str) -> Result<Client, Failure> {
-    let text = format!(
-        "host={name} hostaddr=127.0.0.1 port={port} user=postgres dbname=postgres {settings}"
-    );
-    connect::connect(&address::parse(&text).unwrap(), Duration::from_secs(20))
+    let text = format!("postgres://postgres@{name}:{port}/postgres?hostaddr=127.0.0.1&{settings}");
+    connect::connect(&url::parse(&text).unwrap(), Duration::from_secs(20))
 }
 
 #[track_caller]
@@ -78,7 +77,7 @@ fn set(cluster: &Cluster, settings: &[(&str, &str)]) {
 }
 
 fn with_roots(mode: &str, file: &Path) -> String {
-    format!("sslmode={mode} sslrootcert={}", file.display())
+    format!("sslmode={mode}&sslrootcert={}", file.display())
 }
 
 #[test]
@@ -122,21 +121,13 @@ fn each_sslmode_checks_what_libpq_says() {
             "{mode}: {}",
             failure.story()
         );
-        let failure = refused(port, NAME, &with_roots(mode, Path::new("/nowhere.pem")));
-        assert_eq!(failure.reason, Reason::Configuration);
-        assert!(
-            failure.message.contains("/nowhere.pem"),
-            "{}",
-            failure.message
-        );
+        let text = with_roots(mode, Path::new("/nowhere.pem"));
+        let problem = url::parse(&format!("postgres://{NAME}?{text}")).unwrap_err();
+        assert!(problem.to_string().contains("sslrootcert"), "{problem}");
     }
     // The address alone is no name of the certificate.
     let settings = with_roots("verify-full", &ours.file());
-    let text = format!("host=127.0.0.1 port={port} user=postgres {settings}");
-    let address = address::parse(&text).unwrap();
-    let failure = connect::connect(&address, Duration::from_secs(20))
-        .err()
-        .unwrap();
+    let failure = refused(port, "127.0.0.1", &settings);
     assert_eq!(failure.reason, Reason::Certificate, "{}", failure.story());
 }
 
@@ -239,7 +230,7 @@ fn a_server_without_tls_is_refused_when_it_is_demanded() {
         cluster.dir().display().to_string().replace('/', "%2F"),
         cluster.port()
     );
-    connect::connect(&address::parse(&text).unwrap(), Duration::from_secs(20)).unwrap();
+    connect::connect(&url::parse(&text).unwrap(), Duration::from_secs(20)).unwrap();
 }
 
 #[test]
@@ -253,7 +244,7 @@ fn prefer_falls_back_when_tls_leads_nowhere() {
     let mut client = attempt(cluster.port(), NAME, "").unwrap();
     client.batch_execute("create role plain login").unwrap();
     assert!(!encrypted(cluster.port(), NAME, "user=plain"));
-    let failure = refused(cluster.port(), NAME, "user=plain sslmode=require");
+    let failure = refused(cluster.port(), NAME, "user=plain&sslmode=require");
     assert_eq!(failure.reason, Reason::DatabaseLogin, "{}", failure.story());
 
     // A server whose newest version we do not speak.
@@ -272,14 +263,14 @@ fn a_password_is_bound_to_the_channel() {
     let password = r#"it's "a\ p@ss:w/rd?#%&é"#;
     let role = db.role(Some(password));
     let login = |password: &str, settings: &str| {
-        let quoted = password.replace('\\', r"\\").replace('\'', r"\'");
-        let settings = format!("user={role} password='{quoted}' {settings}");
+        let encoded = utf8_percent_encode(password, NON_ALPHANUMERIC);
+        let settings = format!("user={role}&password={encoded}&{settings}");
         attempt(cluster.port(), NAME, &settings).map(drop)
     };
-    login(password, "sslmode=require channel_binding=require").unwrap();
+    login(password, "sslmode=require&channel_binding=require").unwrap();
     login(password, "sslmode=disable").unwrap();
     for (password, settings) in [
-        (password, "sslmode=disable channel_binding=require"),
+        (password, "sslmode=disable&channel_binding=require"),
         ("CANARY", "sslmode=require"),
     ] {
         let failure = login(password, settings).unwrap_err();
@@ -295,7 +286,7 @@ fn a_cycle_tells_what_the_certificate_lacks() {
     let (upstream, database) = (DataPass::start(), cluster.migrated());
     let run = |name: &str, port: u16, settings: &str| {
         let text = format!(
-            "host={name} hostaddr=127.0.0.1 port={port} user=postgres dbname={} {settings}",
+            "postgres://postgres@{name}:{port}/{}?hostaddr=127.0.0.1&{settings}",
             database.name()
         );
         Run::cycle(&upstream, &database)
