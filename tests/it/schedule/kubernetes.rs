@@ -1,11 +1,13 @@
 //! The manifests: `kubernetes-validate` for the fields, own checks for what relates them.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use datapass_pull::config::{ScheduleJob, Scheduler};
 use serde_json::{Value, json};
+use tempfile::NamedTempFile;
 
 use super::{TIMEOUT, config, entry, run, text};
 use crate::harness::pypi::programs;
@@ -13,10 +15,13 @@ use crate::harness::{Outcome, Run};
 
 const VALIDATOR: &str = "kubernetes-validate==1.37.0";
 
+const POLICIES: &str = "checkov==3.3.30";
+
 /// From the oldest version that the entry is for to the newest.
 const KUBERNETES_VERSIONS: [&str; 5] = ["1.29", "1.31", "1.33", "1.35", "1.37"];
 
-const IMAGE: &str = "registry.example:5000/etalab/datapass-pull:1.0@sha256:0123";
+const IMAGE: &str = "registry.example:5000/etalab/datapass-pull:1.0@sha256:\
+                     0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
 /// A name that is a number in YAML unless it is quoted.
 const NAME: &str = "1e5";
@@ -44,13 +49,19 @@ fn manifests() -> [String; 3] {
     jobs.map(|job| entry(&config(kubernetes(job)), Path::new("/unused")))
 }
 
-/// Returns whether the validator accepts the manifests, with what it reports.
-fn validate(manifests: &[String], version: &str) -> (bool, String) {
+/// Writes one file of all manifests.
+fn yaml_file(manifests: &[String]) -> NamedTempFile {
     let file = tempfile::Builder::new()
         .suffix(".yaml")
         .tempfile()
         .expect("a file");
     fs::write(file.path(), manifests.join("---\n")).expect("written");
+    file
+}
+
+/// Returns whether the validator accepts the manifests, with what it reports.
+fn validate(manifests: &[String], version: &str) -> (bool, String) {
+    let file = yaml_file(manifests);
     let output = run(
         Command::new(programs(VALIDATOR).join("kubernetes-validate"))
             .args(["-k", version, "--strict"])
@@ -63,7 +74,7 @@ fn validate(manifests: &[String], version: &str) -> (bool, String) {
 
 /// Reads every document of a manifest.
 pub(super) fn documents(manifest: &str) -> Vec<Value> {
-    let file = tempfile::NamedTempFile::new().expect("a file");
+    let file = NamedTempFile::new().expect("a file");
     fs::write(file.path(), manifest).expect("written");
     let program = "import json, sys, yaml\n\
                    json.dump(list(yaml.safe_load_all(open(sys.argv[1]))), sys.stdout)";
@@ -75,6 +86,25 @@ pub(super) fn documents(manifest: &str) -> Vec<Value> {
     );
     assert!(output.status.success(), "{}", text(&output.stderr));
     serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+/// Returns the policies that manifests break, as `checkov` finds them.
+fn broken_policies(manifests: &[String]) -> BTreeSet<String> {
+    let file = yaml_file(manifests);
+    let output = run(
+        Command::new(programs(POLICIES).join("checkov"))
+            .args(["--framework", "kubernetes", "--skip-download", "--quiet"])
+            .args(["--output", "json", "--file"])
+            .arg(file.path()),
+        "made by this test",
+    );
+    let found: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(found["summary"]["parsing_errors"], 0, "{found}");
+    let failed = found["results"]["failed_checks"]
+        .as_array()
+        .expect("checks");
+    let ids = failed.iter().filter_map(|check| check["check_id"].as_str());
+    ids.map(str::to_owned).collect()
 }
 
 fn document(manifest: &str) -> Value {
@@ -106,6 +136,19 @@ fn the_manifests_are_valid() {
         let (valid, _) = validate(&[wrong], "1.31");
         assert!(!valid);
     }
+}
+
+#[test]
+fn the_manifests_keep_every_policy_but_three() {
+    // A limit on the CPU would only slow a cycle down; the namespace and its network policy are the
+    // operator's.
+    let accepted = ["CKV2_K8S_6", "CKV_K8S_11", "CKV_K8S_21"];
+    assert_eq!(
+        broken_policies(&manifests()),
+        accepted.map(str::to_owned).into()
+    );
+    let wrong = manifests()[0].replace("readOnlyRootFilesystem: true", "");
+    assert!(broken_policies(&[wrong]).contains("CKV_K8S_22"));
 }
 
 #[test]
@@ -189,7 +232,7 @@ fn an_image_without_a_version_is_printed_with_a_warning() {
         ("registry.example:5000/datapass-pull", true),
         ("datapass-pull:latest", true),
         ("registry.example:5000/datapass-pull:1.0", false),
-        ("datapass-pull@sha256:0123", false),
+        ("datapass-pull@sha256:01", false),
         (IMAGE, false),
     ] {
         let outcome = printed(image);
