@@ -1,8 +1,8 @@
-//! The five fields of cron: checked strictly, and taken apart so that systemd can have them too.
+//! A cron expression of five fields: validated strictly, and parsed into the values of each field.
 //!
-//! The language is what Vixie cron, cronie and Kubernetes all read alike: numbers, names, lists,
-//! ranges, and steps over a range or `*` (crontab(5)). What only some of them take (`@daily`,
-//! `5/10`, `?`, `L`, a range that wraps) is refused: an entry must not mean something else elsewhere.
+//! Accepted is what Vixie cron, cronie and Kubernetes all read alike: numbers, names, lists, ranges,
+//! and steps over a range or `*` (crontab(5)). What only some of them accept (`@daily`, `5/10`, `?`,
+//! `L`, a range that wraps) is refused: an entry must not mean something else elsewhere.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,23 +11,19 @@ use std::time::Duration;
 /// The minutes of a day.
 const MINUTES_PER_DAY: u64 = 24 * 60;
 
-/// The days that a month has at most, January first.
+/// The greatest number of days of each month, January first.
 const LONGEST_DAYS: [u8; 12] = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
 
-/// An expression: when a cycle starts, in UTC. It is printed in the numbers that every cron reads.
+/// When a cycle starts, in UTC. It is displayed in the numbers that every cron reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cron {
-    pub(crate) minutes: Field,
-    pub(crate) hours: Field,
-    pub(crate) days: Field,
-    pub(crate) months: Field,
-    /// 0 is Sunday; there is no 7.
-    pub(crate) weekdays: Field,
+    fields: [Field; 5],
 }
 
 /// One field: its values in ascending order, and how it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Field {
+    /// Sunday is 0, never 7.
     pub(crate) values: Vec<u8>,
     pub(crate) shape: Shape,
     text: String,
@@ -44,99 +40,86 @@ pub(crate) enum Shape {
     Listed,
 }
 
-/// What a field may hold.
+/// The values that a field may have.
 struct Kind {
     name: &'static str,
     min: u8,
     max: u8,
-    /// The names, the first for `min`.
+    /// The names of the values, the first of `min`.
     names: &'static [&'static str],
-    allowed: &'static str,
+    /// What a message adds to `min` and `max`.
+    also: &'static str,
 }
 
-const MINUTE: Kind = Kind {
-    name: "minute",
-    min: 0,
-    max: 59,
-    names: &[],
-    allowed: "0 to 59",
-};
-const HOUR: Kind = Kind {
-    name: "hour",
-    min: 0,
-    max: 23,
-    names: &[],
-    allowed: "0 to 23",
-};
-const DAY: Kind = Kind {
-    name: "day of month",
-    min: 1,
-    max: 31,
-    names: &[],
-    allowed: "1 to 31",
-};
-const MONTH: Kind = Kind {
-    name: "month",
-    min: 1,
-    max: 12,
-    names: &[
-        "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
-    ],
-    allowed: "1 to 12 or JAN to DEC",
-};
-const WEEKDAY: Kind = Kind {
-    name: "day of week",
-    min: 0,
-    max: 7,
-    names: &["sun", "mon", "tue", "wed", "thu", "fri", "sat"],
-    allowed: "0 to 7 (0 and 7 are Sunday) or SUN to SAT",
-};
+const MONTHS: [&str; 12] = [
+    "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
+];
+const WEEKDAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
+const SUNDAY_TOO: u8 = 7;
+
+/// The fields in their order.
+const KINDS: [Kind; 5] = [
+    kind("minute", 0, 59, &[], ""),
+    kind("hour", 0, 23, &[], ""),
+    kind("day of month", 1, 31, &[], ""),
+    kind("month", 1, 12, &MONTHS, " or JAN to DEC"),
+    kind(
+        "day of week",
+        0,
+        SUNDAY_TOO,
+        &WEEKDAYS,
+        " (0 and 7 are Sunday) or SUN to SAT",
+    ),
+];
+
+const fn kind(
+    name: &'static str,
+    min: u8,
+    max: u8,
+    names: &'static [&'static str],
+    also: &'static str,
+) -> Kind {
+    Kind {
+        name,
+        min,
+        max,
+        names,
+        also,
+    }
+}
 
 impl FromStr for Cron {
-    /// The end of a sentence that begins with the setting's name: every bad field and what it may
-    /// hold, but nothing of a text that is no expression.
+    /// The end of a sentence that begins with the setting's name: every bad field and its possible
+    /// values, without repeating the text.
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let words: Vec<&str> = text.split_ascii_whitespace().collect();
         if words.first().is_some_and(|word| word.starts_with('@')) {
             return Err(
-                "is a nickname, which not every scheduler knows: write five fields, such as \
-                 `0 0 * * *` for @daily"
+                "is a nickname, which not every scheduler supports: write five fields, \
+                        such as `0 0 * * *` for @daily"
                     .to_owned(),
             );
         }
-        let &[minute, hour, day, month, weekday] = words.as_slice() else {
+        if words.len() != KINDS.len() {
             return Err(format!(
                 "has {} words, and cron has five fields (minute, hour, day of month, month, day of \
                  week; no seconds, no year)",
                 words.len()
             ));
-        };
-
+        }
         let mut problems = Vec::new();
-        let mut read = |kind: &Kind, word: &str| {
-            Field::parse(kind, word)
+        let fields = words.iter().zip(KINDS).filter_map(|(word, kind)| {
+            Field::parse(&kind, word)
                 .map_err(|problem| problems.push(problem))
                 .ok()
-        };
-        let fields = (
-            read(&MINUTE, minute),
-            read(&HOUR, hour),
-            read(&DAY, day),
-            read(&MONTH, month),
-            read(&WEEKDAY, weekday),
-        );
-        let (Some(minutes), Some(hours), Some(days), Some(months), Some(weekdays)) = fields else {
+        });
+        let fields: Vec<Field> = fields.collect();
+        let Ok(fields) = fields.try_into() else {
             return Err(format!("has {}", problems.join(", and ")));
         };
-        let cron = Self {
-            minutes,
-            hours,
-            days,
-            months,
-            weekdays,
-        };
+        let cron = Self { fields };
         cron.check_days()?;
         Ok(cron)
     }
@@ -144,68 +127,62 @@ impl FromStr for Cron {
 
 impl fmt::Display for Cron {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let fields = [
-            &self.minutes,
-            &self.hours,
-            &self.days,
-            &self.months,
-            &self.weekdays,
-        ];
-        f.write_str(&fields.map(|field| field.text.as_str()).join(" "))
+        let texts = self.fields.each_ref().map(|field| field.text.as_str());
+        f.write_str(&texts.join(" "))
     }
 }
 
 impl Cron {
+    /// Returns minute, hour, day of month, month and day of week.
+    pub(crate) fn fields(&self) -> &[Field; 5] {
+        &self.fields
+    }
+
     /// Refuses day fields that never match, or that schedulers combine differently.
     fn check_days(&self) -> Result<(), String> {
         use Shape::{Any, Listed, Stepped};
-        match (self.days.shape, self.weekdays.shape) {
-            // Vixie cron demands both days when a field begins with `*`, Kubernetes either.
+        let [_, _, days, months, weekdays] = &self.fields;
+        let has_a_day = || {
+            let mut longest = (1..).zip(LONGEST_DAYS);
+            let first = days.values.first();
+            longest.any(|(month, last)| {
+                months.values.contains(&month) && first.is_some_and(|day| *day <= last)
+            })
+        };
+        match (days.shape, weekdays.shape) {
+            // With a field that begins with `*`, Vixie cron requires both days, Kubernetes either.
             (Stepped, Stepped | Listed) | (Listed, Stepped) => Err(format!(
                 "sets the day of month `{}` and the day of week `{}`, one of them with a `*`: \
-                 some schedulers then want both to match, others either; write that field \
+                 some schedulers then require both to match, others either; write that field \
                  without `*`, or the other one as `*`",
-                self.days.text, self.weekdays.text
+                days.text, weekdays.text
             )),
-            (Listed, Any) if !self.has_a_day() => Err(format!(
+            (Listed, Any) if !has_a_day() => Err(format!(
                 "sets the day of month `{}`, which does not exist in the month `{}`: nothing \
                  would ever run",
-                self.days.text, self.months.text
+                days.text, months.text
             )),
             _ => Ok(()),
         }
     }
 
-    fn has_a_day(&self) -> bool {
-        self.months.values.iter().any(|&month| {
-            let longest = LONGEST_DAYS[usize::from(month) - 1];
-            self.days.values.iter().any(|&day| day <= longest)
-        })
-    }
-
     /// Returns the shortest time that can pass between two starts, at least a minute.
     ///
-    /// Days are taken as if all matched, so the real gap may be longer, never shorter.
+    /// Every day is taken as matching, so the real time may be longer, never shorter.
     pub(crate) fn shortest_gap(&self) -> Duration {
-        let starts: Vec<u64> = self
-            .hours
-            .values
-            .iter()
-            .flat_map(|&hour| {
-                self.minutes
-                    .values
-                    .iter()
-                    .map(move |&minute| u64::from(hour) * 60 + u64::from(minute))
-            })
-            .collect();
+        let [minutes, hours, ..] = &self.fields;
+        let of_hour = |hour: &u8| {
+            let start = u64::from(*hour) * 60;
+            minutes
+                .values
+                .iter()
+                .map(move |minute| start + u64::from(*minute))
+        };
+        let starts: Vec<u64> = hours.values.iter().flat_map(of_hour).collect();
         let next_day = starts.first().map(|first| first + MINUTES_PER_DAY);
-        let minutes = starts
-            .iter()
-            .zip(starts.iter().skip(1).chain(next_day.as_ref()))
-            .map(|(start, next)| next - start)
-            .min()
-            .unwrap_or(MINUTES_PER_DAY);
-        Duration::from_secs(minutes * 60)
+        let next = starts.iter().skip(1).chain(&next_day);
+        let gaps = starts.iter().zip(next).map(|(start, next)| next - start);
+        Duration::from_secs(gaps.min().unwrap_or(MINUTES_PER_DAY) * 60)
     }
 }
 
@@ -213,35 +190,30 @@ impl Field {
     fn parse(kind: &Kind, text: &str) -> Result<Self, String> {
         let mut values = Vec::new();
         for element in text.split(',') {
-            let found = kind.element(element).map_err(|why| {
+            values.extend(kind.element(element).map_err(|why| {
                 format!(
-                    "a bad {} ({why}; allowed: {}, `*`, lists `1,2`, ranges `1-5`, steps `*/2` and \
-                     `1-5/2`)",
-                    kind.name, kind.allowed
+                    "a bad {} ({why}; allowed: {} to {}{}, `*`, lists `1,2`, ranges `1-5`, steps \
+                     `*/2` and `1-5/2`)",
+                    kind.name, kind.min, kind.max, kind.also
                 )
-            })?;
-            values.extend(found);
+            })?);
         }
-        if kind.max == WEEKDAY.max {
-            for value in &mut values {
-                *value %= 7;
-            }
+        if kind.max == SUNDAY_TOO {
+            values.iter_mut().for_each(|value| *value %= SUNDAY_TOO);
         }
         values.sort_unstable();
         values.dedup();
-
         let shape = match text {
             "*" | "*/1" => Shape::Any,
             _ if text.contains('*') => Shape::Stepped,
             _ => Shape::Listed,
         };
-        // Kubernetes knows no 7 for Sunday, and some daemons no names in lists and ranges.
-        let foreign = text.contains(|c: char| c.is_ascii_alphabetic())
-            || (kind.max == WEEKDAY.max && text.contains('7'));
-        let text = if foreign {
-            compact(&values, "-", u8::to_string)
-        } else {
-            text.to_owned()
+        // Kubernetes does not accept 7 for Sunday, and some daemons no names in lists and ranges.
+        let is_portable = text.bytes().all(|byte| !byte.is_ascii_alphabetic())
+            && (kind.max != SUNDAY_TOO || !text.contains('7'));
+        let text = match is_portable {
+            true => text.to_owned(),
+            false => compact(&values, "-", u8::to_string),
         };
         Ok(Self {
             values,
@@ -252,71 +224,56 @@ impl Field {
 }
 
 impl Kind {
-    /// Reads one element of a list.
+    /// Parses one element of a list: a value, a range or a step.
     fn element(&self, text: &str) -> Result<impl Iterator<Item = u8> + use<>, String> {
         let (range, step) = match text.split_once('/') {
             Some((range, step)) => (range, Some(step)),
             None => (text, None),
         };
-        let (first, last) = if range == "*" {
-            // A second Sunday would give a step one more value than it has.
-            (self.min, if self.max == WEEKDAY.max { 6 } else { self.max })
-        } else if let Some((first, last)) = range.split_once('-') {
-            let (first, last) = (self.value(first)?, self.value(last)?);
-            if first > last {
-                let sunday = if self.max == WEEKDAY.max && last == 0 {
-                    ", and Sunday at the end is 7"
-                } else {
-                    ""
-                };
-                return Err(format!("a range ends before it begins{sunday}"));
+        let (first, last) = match range.split_once('-') {
+            // A step would count Sunday twice.
+            None if range == "*" && self.max == SUNDAY_TOO => (self.min, SUNDAY_TOO - 1),
+            None if range == "*" => (self.min, self.max),
+            None if step.is_some() => return Err("a step needs a range or `*`".to_owned()),
+            None => (self.value(range)?, self.value(range)?),
+            Some((first, last)) => (self.value(first)?, self.value(last)?),
+        };
+        if first > last {
+            return Err(match (self.max, last) {
+                (SUNDAY_TOO, 0) => "a range ends before it begins, and Sunday at the end is 7",
+                _ => "a range ends before it begins",
             }
-            (first, last)
-        } else if step.is_some() {
-            return Err("a step needs a range or `*`".to_owned());
-        } else {
-            let value = self.value(range)?;
-            (value, value)
-        };
-        let step = match step {
-            None => 1,
-            Some(step) => number(step)
-                .filter(|step| (1..=self.max).contains(step))
-                .ok_or_else(|| format!("a step is not from 1 to {}", self.max))?,
-        };
+            .to_owned());
+        }
+        let step = number(step.unwrap_or("1"))
+            .filter(|step| (1..=self.max).contains(step))
+            .ok_or_else(|| format!("a step is not from 1 to {}", self.max))?;
         Ok((first..=last).step_by(usize::from(step)))
     }
 
     fn value(&self, text: &str) -> Result<u8, String> {
-        let named = (self.min..)
-            .zip(self.names)
-            .find(|(_, name)| name.eq_ignore_ascii_case(text))
-            .map(|(value, _)| value);
+        let mut named = (self.min..).zip(self.names);
         named
+            .find_map(|(value, name)| name.eq_ignore_ascii_case(text).then_some(value))
             .or_else(|| number(text))
             .filter(|value| (self.min..=self.max).contains(value))
             .ok_or_else(|| "an unknown value".to_owned())
     }
 }
 
-/// Reads digits alone: `+5` is a number to Rust and none to cron.
+/// Parses digits alone: Rust accepts `+5`, cron does not.
 fn number(text: &str) -> Option<u8> {
-    text.bytes()
-        .all(|byte| byte.is_ascii_digit())
-        .then(|| text.parse().ok())
-        .flatten()
+    let is_digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    is_digits.then(|| text.parse().ok()).flatten()
 }
 
-/// Writes ascending values as a list, three and more in a row as a range joined by `dash`.
-pub(crate) fn compact(values: &[u8], dash: &str, show: impl Fn(&u8) -> String) -> String {
-    values
-        .chunk_by(|a, b| a + 1 == *b)
-        .map(|run| match run {
-            [first, _, .., last] => format!("{}{dash}{}", show(first), show(last)),
-            short => short.iter().map(&show).collect::<Vec<_>>().join(","),
-        })
-        .collect::<Vec<_>>()
-        .join(",")
+/// Formats ascending values as a list, three and more in a row as a range joined by `dash`.
+pub(crate) fn compact(values: &[u8], dash: &str, format: impl Fn(&u8) -> String) -> String {
+    let runs = values.chunk_by(|a, b| a + 1 == *b).map(|run| match run {
+        [first, _, .., last] => format!("{}{dash}{}", format(first), format(last)),
+        short => short.iter().map(&format).collect::<Vec<_>>().join(","),
+    });
+    runs.collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]
@@ -333,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_read_as_crontab_5_says() {
+    fn fields_are_read_as_crontab_5_documents() {
         for (text, minutes) in [
             ("0", vec![0]),
             ("05", vec![5]),
@@ -345,7 +302,7 @@ mod tests {
             ("58-59,0-1", vec![0, 1, 58, 59]),
         ] {
             assert_eq!(
-                parse(&format!("{text} * * * *")).minutes.values,
+                parse(&format!("{text} * * * *")).fields[0].values,
                 minutes,
                 "{text}"
             );
@@ -361,18 +318,21 @@ mod tests {
             ("1-7/2", vec![0, 1, 3, 5]),
         ] {
             assert_eq!(
-                parse(&format!("0 1 * * {text}")).weekdays.values,
+                parse(&format!("0 1 * * {text}")).fields[4].values,
                 weekdays,
                 "{text}"
             );
         }
-        assert_eq!(parse("*,5 * * * *").minutes.values.len(), 60);
-        assert_eq!(parse("0 1 * JAN,oct-DEC *").months.values, [1, 10, 11, 12]);
+        assert_eq!(parse("*,5 * * * *").fields[0].values.len(), 60);
+        assert_eq!(
+            parse("0 1 * JAN,oct-DEC *").fields[3].values,
+            [1, 10, 11, 12]
+        );
         assert_eq!(parse("\t0  1 * * *\n").to_string(), "0 1 * * *");
     }
 
     #[test]
-    fn names_and_the_second_sunday_are_written_as_numbers() {
+    fn names_and_the_second_sunday_are_displayed_as_numbers() {
         for (text, wanted) in [
             ("0 1 * * *", "0 1 * * *"),
             ("*/15 8-18 1,15 * *", "*/15 8-18 1,15 * *"),
@@ -388,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_cron_is_refused_by_field() {
+    fn what_is_not_cron_is_refused_with_the_field() {
         for (text, names) in [
             ("60 1 * * *", "minute"),
             ("-1 1 * * *", "minute"),
@@ -442,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn days_that_never_come_or_that_schedulers_disagree_on_are_refused() {
+    fn days_that_never_match_or_that_schedulers_disagree_on_are_refused() {
         for text in ["0 1 30 2 *", "0 1 31 4,6,9,NOV *", "0 1 30-31 FEB *"] {
             let problem = refused(text);
             assert!(problem.contains("does not exist"), "{problem}");

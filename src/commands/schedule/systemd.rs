@@ -3,7 +3,7 @@
 //! Settings are those of systemd 247 (Debian 11) and later.
 
 use super::{RETRIES, fill, span};
-use crate::types::cron::{Cron, Shape, compact};
+use crate::types::cron::{Cron, Field, Shape, compact};
 
 /// What a start may take beyond the cycle's own deadline: the start itself, a last report.
 const START_SECONDS: u64 = 60;
@@ -17,8 +17,8 @@ const MAX_RESTART_SECONDS: u64 = 300;
 /// How late the timer may fire at most, so that machines do not start all at once.
 const MAX_RANDOM_DELAY_SECONDS: u64 = 60;
 
-/// The weekdays as systemd names them, Sunday first.
-const WEEKDAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
+/// The weekdays of systemd, in its order.
+const WEEKDAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
 
 /// Returns both files, each under a comment with its path.
 pub(super) fn entry(
@@ -96,40 +96,38 @@ impl Pace {
 ///
 /// An expression with both day fields has no equivalent and is an error.
 fn on_calendar(cron: &Cron) -> Result<String, String> {
-    if cron.days.shape == Shape::Listed && cron.weekdays.shape == Shape::Listed {
+    let [minutes, hours, days, months, weekdays] = cron.fields();
+    if days.shape == Shape::Listed && weekdays.shape == Shape::Listed {
         return Err(format!(
             "DATAPASS_PULL_CRON: `{cron}` sets the day of month and the day of week; cron then runs on \
              either day and systemd only where both match, so that no timer is equivalent: set \
              one of them to `*`"
         ));
     }
-    let number = |values: &[u8], all: usize| {
-        if values.len() == all {
-            "*".to_owned()
-        } else {
-            compact(values, "..", |value| format!("{value:02}"))
-        }
+    let numbers = |field: &Field, all: usize| match field.values.len() == all {
+        true => "*".to_owned(),
+        false => compact(&field.values, "..", |value| format!("{value:02}")),
     };
     // systemd's week begins on Monday.
-    let mut weekdays: Vec<u8> = cron
-        .weekdays
-        .values
-        .iter()
-        .map(|day| (day + 6) % 7)
-        .collect();
+    let mut weekdays: Vec<u8> = weekdays.values.iter().map(|day| (day + 6) % 7).collect();
     weekdays.sort_unstable();
-    let weekdays = if weekdays.len() == WEEKDAYS.len() {
-        String::new()
-    } else {
-        let name = |day: &u8| WEEKDAYS[(usize::from(*day) + 1) % 7].to_owned();
-        format!("{} ", compact(&weekdays, "..", name))
+    let name = |day: &u8| {
+        WEEKDAYS
+            .get(usize::from(*day))
+            .copied()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let weekdays = match weekdays.len() == WEEKDAYS.len() {
+        true => String::new(),
+        false => compact(&weekdays, "..", name) + " ",
     };
     Ok(format!(
         "{weekdays}*-{}-{} {}:{}:00 UTC",
-        number(&cron.months.values, 12),
-        number(&cron.days.values, 31),
-        number(&cron.hours.values, 24),
-        number(&cron.minutes.values, 60),
+        numbers(months, 12),
+        numbers(days, 31),
+        numbers(hours, 24),
+        numbers(minutes, 60),
     ))
 }
 
