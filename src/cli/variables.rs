@@ -101,6 +101,20 @@ pub const VARIABLES: &[Variable] = &[
         "A PEM file with root certificates to add for HTTP",
     ),
     variable(
+        "HTTPS_PROXY",
+        "The proxy for https URLs: an http or https URL, or HOST:PORT; also in lower case",
+    ),
+    variable("HTTP_PROXY", "The proxy for http URLs; also in lower case"),
+    variable(
+        "ALL_PROXY",
+        "The proxy for both where they have none of their own; also in lower case",
+    ),
+    variable(
+        "NO_PROXY",
+        "Hosts asked without a proxy: *, names, IP addresses, networks, each with or without a \
+         port, separated by commas; also in lower case. Loopback hosts always are",
+    ),
+    variable(
         "DATAPASS_FORMAT",
         "Form of the summary line and of answers: text or json",
     )

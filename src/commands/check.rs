@@ -143,7 +143,7 @@ fn check_upstream(config: &PullConfig, budget: &Budget, findings: &mut Findings<
     let urls = [&upstream.auth_url, &upstream.api_base_url];
     let session = Http::new(
         urls,
-        upstream.ca_file.as_deref(),
+        &upstream.http,
         budget.clone(),
         // An operator waits for the answer.
         0,
@@ -157,7 +157,6 @@ fn check_upstream(config: &PullConfig, budget: &Budget, findings: &mut Findings<
         number: 1,
         offset: 0,
         limit: 1,
-        listed: false,
     });
     let page = findings.take(
         "listing",

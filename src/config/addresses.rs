@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use url::Url;
 
 use crate::db::url::{self as database_url, DatabaseUrl};
-use crate::net::http::is_loopback;
+use crate::net::proxies::is_loopback;
 use crate::net::tls::{self, TlsError};
 
 /// Parses the URL of a server that gets a secret: https, or http on this very host or when allowed.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
+use sentry::types::Dsn;
 
 use super::environment::Environment;
 use super::loader::Loader;
@@ -200,16 +201,14 @@ impl Loader<'_> {
             "DATAPASS_CLIENT_SECRET_FILE",
             |text| values::plain(text, usize::MAX).map(SecretString::from),
         );
-        let ca_file = self.setting("DATAPASS_CA_FILE", None, |path| {
-            addresses::root_certificates(PathBuf::from(path))
-        });
+        let http = self.http(&[auth_url.as_ref(), base_url.as_ref()]);
         let definition_id = self.definition_id();
         Some(UpstreamConfig {
             auth_url: auth_url?,
             api_base_url: base_url?,
             client_id: client_id?,
             client_secret: client_secret?,
-            ca_file,
+            http: http?,
             definition_id: definition_id?,
         })
     }
@@ -270,9 +269,11 @@ impl Loader<'_> {
     fn sentry(&mut self, http: bool) -> Option<SentryConfig> {
         let dsn = self.text("SENTRY_DSN", None, |text| addresses::sentry_dsn(text, http));
         let environment = self.text("SENTRY_ENVIRONMENT", None, |text| values::plain(text, 64));
+        let url = dsn.as_ref()?.parse::<Dsn>().ok()?.envelope_api_url();
         Some(SentryConfig {
             dsn: SecretString::from(dsn?),
             environment: environment?,
+            http: self.http(&[Some(&url)])?,
         })
     }
 

@@ -15,18 +15,7 @@ use crate::error::{Failure, Reason, Stage};
 const SECRETS: &[&str] = &["DATAPASS_CLIENT_SECRET", "DATABASE_URL", "SENTRY_DSN"];
 
 /// Variables that libraries read from the process itself; in an env file they do nothing.
-const PROCESS_ONLY: &[&str] = &[
-    "ALL_PROXY",
-    "HTTPS_PROXY",
-    "HTTP_PROXY",
-    "NO_PROXY",
-    "SSL_CERT_DIR",
-    "SSL_CERT_FILE",
-    "all_proxy",
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
-];
+const PROCESS_ONLY: &[&str] = &["SSL_CERT_DIR", "SSL_CERT_FILE"];
 
 /// One thing that is wrong.
 struct Problem {
@@ -63,6 +52,7 @@ impl<'a> Loader<'a> {
     pub(super) fn into_failure(self) -> Failure {
         let mut problems = self.problems;
         problems.sort_by_key(|problem| problem.rank);
+        problems.dedup_by(|one, other| one.text == other.text);
         let is_usage = problems.iter().all(|problem| problem.from_option);
         let reason = if is_usage {
             Reason::Usage
@@ -74,7 +64,7 @@ impl<'a> Loader<'a> {
         Failure::new(Stage::Prepare, reason, message)
     }
 
-    fn problem(&mut self, name: &str, from_option: bool, text: String) {
+    pub(super) fn problem(&mut self, name: &str, from_option: bool, text: String) {
         let rank = VARIABLES.iter().position(|variable| variable.name == name);
         let rank = rank.map_or(0, |position| position + 1);
         self.problems.push(Problem {
@@ -248,7 +238,7 @@ impl<'a> Loader<'a> {
     }
 }
 
-fn utf8(value: &OsStr) -> Result<&str, String> {
+pub(super) fn utf8(value: &OsStr) -> Result<&str, String> {
     value.to_str().ok_or_else(|| "is not UTF-8".to_owned())
 }
 
@@ -261,7 +251,7 @@ fn lower_first(text: &str) -> String {
 }
 
 /// Names a variable, with the env file that it is from.
-fn place(name: &str, file: Option<&Path>) -> String {
+pub(super) fn place(name: &str, file: Option<&Path>) -> String {
     match file {
         Some(path) => format!("{name} (in {path:?})"),
         None => name.to_owned(),

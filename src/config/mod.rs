@@ -4,6 +4,7 @@ mod addresses;
 mod environment;
 mod load;
 mod loader;
+mod proxies;
 mod requested;
 mod values;
 
@@ -18,6 +19,7 @@ pub use environment::Environment;
 pub use requested::{Requested, log_config, requested, requested_by_refused};
 
 use crate::db::url::DatabaseUrl;
+use crate::net::http::HttpSettings;
 use crate::types::cron::Cron;
 
 /// What the user asked for, with the settings that it needs and no others.
@@ -147,8 +149,8 @@ pub struct UpstreamConfig {
     pub client_id: String,
     /// Its secret.
     pub client_secret: SecretString,
-    /// A PEM file of root certificates to add.
-    pub ca_file: Option<PathBuf>,
+    /// Proxies and root certificates.
+    pub http: HttpSettings,
     /// The kind of request that is pulled.
     pub definition_id: String,
 }
@@ -211,6 +213,8 @@ pub struct SentryConfig {
     pub dsn: SecretString,
     /// `SENTRY_ENVIRONMENT`.
     pub environment: String,
+    /// Proxies and root certificates.
+    pub http: HttpSettings,
 }
 
 /// `text` or `json`.

@@ -1,179 +1,171 @@
-//! Authenticate: client credentials in, a token out (RFC 6749 section 4.4).
+//! Authenticate: client credentials in, an access token out (RFC 6749 section 4.4).
 
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use log::{info, warn};
 use reqwest::StatusCode;
-use reqwest::blocking::{Client, RequestBuilder};
+use reqwest::blocking::Client;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use crate::config::UpstreamConfig;
 use crate::error::{Result, Stage};
-use crate::net::http::{BodyError, Call, Http, HttpError, read_json};
+use crate::net::body::{BodyError, read_json};
+use crate::net::http::{Call, Http, HttpError, ReadBody};
 
-/// An access token. It cannot be printed: its `Debug` is redacted and it has no `Display`.
-#[derive(Debug, Clone)]
-struct Token(SecretString);
-
-/// The answer of a token endpoint (RFC 6749 section 5.1); `expires_in` is not needed, since a dead
-/// token tells itself by a 401.
+/// The response of a token endpoint (RFC 6749 section 5.1). `expires_in` is not needed: a 401 shows
+/// that a token expired.
 #[derive(Deserialize)]
-struct TokenAnswer {
+struct TokenResponse {
     access_token: SecretString,
     token_type: Option<String>,
 }
 
-/// A session with DataPass: sends requests with a token, and renews it once when it died.
+/// A session with DataPass: sends requests with an access token, and renews it once.
 #[derive(Debug)]
 pub struct Session {
     http: Http,
     upstream: UpstreamConfig,
-    current: Mutex<Current>,
+    token: Mutex<Token>,
+    /// Whether a request succeeded, so that the token had the scope.
+    has_succeeded: AtomicBool,
 }
 
-#[derive(Debug)]
-struct Current {
-    token: Token,
-    renewed: bool,
+/// The current token. Its `Debug` is redacted.
+#[derive(Debug, Clone)]
+struct Token {
+    secret: SecretString,
+    is_renewed: bool,
+}
+
+/// What to ask the API for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Resource<'a> {
+    /// What is appended to the base, such as `demandes`.
+    pub name: &'a str,
+    /// The query.
+    pub query: &'a [(&'a str, &'a str)],
+    /// What messages show of the query; may be empty.
+    pub detail: &'a str,
+    /// Which page of the listing it is, counted from 1.
+    pub page: Option<u64>,
 }
 
 impl Session {
     /// Fetches the first token.
     pub fn open(http: Http, upstream: UpstreamConfig) -> Result<Self> {
-        let token = fetch_token(&http, &upstream)?;
+        let token = Token {
+            secret: fetch_token(&http, &upstream)?,
+            is_renewed: false,
+        };
         Ok(Self {
             http,
             upstream,
-            current: Mutex::new(Current {
-                token,
-                renewed: false,
-            }),
+            token: Mutex::new(token),
+            has_succeeded: AtomicBool::new(false),
         })
     }
 
-    /// Returns where this session leads.
+    /// Returns the settings of the API.
     pub fn upstream(&self) -> &UpstreamConfig {
         &self.upstream
     }
 
-    /// Sends a GET with the token, renewing it once a session when the answer says that it died.
-    ///
-    /// That answer is 401; when `listed` it is 422 too, which DataPass gives for a revoked token
-    /// as well as for one without the scope: a token that listed before had the scope. `page` is
-    /// for the log.
+    /// Sends a GET with the token, which is renewed once per session when it has expired.
     pub fn get<T>(
         &self,
-        name: &str,
-        page: Option<u64>,
-        listed: bool,
-        build: &dyn Fn(&Client) -> RequestBuilder,
-        read: &mut dyn FnMut(
-            &mut dyn std::io::Read,
-            crate::net::http::Meta,
-        ) -> Result<T, BodyError>,
+        resource: &Resource<'_>,
+        read: &mut ReadBody<'_, T>,
     ) -> Result<T, HttpError> {
-        let (token, renewed) = self.token();
-        let error = match self.send(name, page, &token, build, read) {
-            Err(error) => error,
-            answer => return answer,
-        };
-        let died = match error.status {
-            Some(StatusCode::UNAUTHORIZED) => true,
-            Some(StatusCode::UNPROCESSABLE_ENTITY) => listed,
-            _ => false,
-        };
-        if !died || renewed {
-            return Err(error);
+        let token = self.lock().clone();
+        match self.send(resource, &token, read) {
+            Err(error) if !token.is_renewed && self.has_expired(&error) => {
+                let token = self.renew()?;
+                self.send(resource, &token, read)
+            }
+            result => {
+                self.has_succeeded
+                    .fetch_or(result.is_ok(), Ordering::Relaxed);
+                result
+            }
         }
-        let token = self.renew()?;
-        self.send(name, page, &token, build, read)
     }
 
     fn send<T>(
         &self,
-        name: &str,
-        page: Option<u64>,
+        resource: &Resource<'_>,
         token: &Token,
-        build: &dyn Fn(&Client) -> RequestBuilder,
-        read: &mut dyn FnMut(
-            &mut dyn std::io::Read,
-            crate::net::http::Meta,
-        ) -> Result<T, BodyError>,
+        read: &mut ReadBody<'_, T>,
     ) -> Result<T, HttpError> {
-        let build = |client: &Client| build(client).bearer_auth(token.0.expose_secret());
-        self.http.send(
-            &Call {
-                stage: Stage::List,
-                name,
-                page,
-                build: &build,
+        let url = self.upstream.resource(resource.name);
+        let call = Call {
+            stage: Stage::List,
+            detail: resource.detail,
+            page: resource.page,
+            build: &|client| {
+                let request = client.get(&url).query(resource.query);
+                request.bearer_auth(token.secret.expose_secret())
             },
-            read,
-        )
+        };
+        self.http.send(&call, read)
     }
 
-    fn token(&self) -> (Token, bool) {
-        let current = self
-            .current
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
-        (current.token.clone(), current.renewed)
-    }
-
-    /// Fetches a fresh token, unless another request in flight did so already.
-    fn renew(&self) -> Result<Token, HttpError> {
-        let mut current = self
-            .current
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
-        if !current.renewed {
-            warn!(stage = Stage::Authenticate.as_str(); "The token died; fetching a fresh one");
-            current.token = fetch_token(&self.http, &self.upstream)?;
-            current.renewed = true;
+    /// Returns whether the token may have expired. A 422 is what DataPass answers to a revoked token
+    /// as well as to one without the scope, which a token that was of use before had.
+    fn has_expired(&self, error: &HttpError) -> bool {
+        match error.status {
+            Some(StatusCode::UNAUTHORIZED) => true,
+            Some(StatusCode::UNPROCESSABLE_ENTITY) => self.has_succeeded.load(Ordering::Relaxed),
+            _ => false,
         }
-        Ok(current.token.clone())
+    }
+
+    /// Fetches a new token, unless another request in flight did so already.
+    fn renew(&self) -> Result<Token, HttpError> {
+        let mut token = self.lock();
+        if !token.is_renewed {
+            warn!(stage = Stage::Authenticate.as_str();
+                "Access token rejected; requesting a new one");
+            token.secret = fetch_token(&self.http, &self.upstream)?;
+            token.is_renewed = true;
+        }
+        Ok(token.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Token> {
+        self.token.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn fetch_token(http: &Http, upstream: &UpstreamConfig) -> Result<Token, HttpError> {
+fn fetch_token(http: &Http, upstream: &UpstreamConfig) -> Result<SecretString, HttpError> {
     let form = [
         ("grant_type", "client_credentials"),
         ("client_id", &upstream.client_id),
         ("client_secret", upstream.client_secret.expose_secret()),
     ];
-    let name = format!("POST {}", upstream.auth_url.path());
-    let build = |client: &Client| client.post(upstream.auth_url.clone()).form(&form);
     let call = Call {
         stage: Stage::Authenticate,
-        name: &name,
+        detail: "",
         page: None,
-        build: &build,
+        build: &|client: &Client| client.post(upstream.auth_url.clone()).form(&form),
     };
     let token = http.send(&call, &mut |body, _| {
-        let answer: TokenAnswer =
-            read_json(body, "the token endpoint's answer has no access_token")?;
-        usable(answer)
+        usable(read_json(body, "the token response has no access_token")?)
     })?;
     info!(stage = Stage::Authenticate.as_str(); "Authenticated");
     Ok(token)
 }
 
-/// Takes only a bearer token that can stand in a header (RFC 6750 section 2.1).
-fn usable(answer: TokenAnswer) -> Result<Token, BodyError> {
-    if answer
-        .token_type
-        .is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer"))
-    {
-        return Err(BodyError::WrongShape(
-            "the token endpoint gave a token that is no bearer token",
-        ));
+/// Accepts only a bearer token that can stand in a header (RFC 6750 section 2.1).
+fn usable(response: TokenResponse) -> Result<SecretString, BodyError> {
+    let is_bearer = |kind: String| kind.eq_ignore_ascii_case("bearer");
+    if !response.token_type.is_none_or(is_bearer) {
+        return Err(BodyError::WrongShape("the token is not a bearer token"));
     }
-    let text = answer.access_token.expose_secret();
+    let text = response.access_token.expose_secret();
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(BodyError::WrongShape(
-            "the token endpoint gave an empty or malformed token",
-        ));
+        return Err(BodyError::WrongShape("the token is empty or malformed"));
     }
-    Ok(Token(answer.access_token))
+    Ok(response.access_token)
 }

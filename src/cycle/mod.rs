@@ -46,8 +46,12 @@ struct Before {
 pub fn run(config: &PullConfig, budget: &Budget, outcome: &SharedOutcome) -> Result<()> {
     // What is wrong on this machine shows before anything is contacted.
     let urls = [&config.upstream.auth_url, &config.upstream.api_base_url];
-    let ca_file = config.upstream.ca_file.as_deref();
-    let http = Http::new(urls, ca_file, budget.clone(), config.max_retries)?;
+    let http = Http::new(
+        urls,
+        &config.upstream.http,
+        budget.clone(),
+        config.max_retries,
+    )?;
     let mut store = Store::new(&config.database.url, budget.clone());
     let before = prepare(&mut store, config, outcome)?;
 

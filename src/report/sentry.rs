@@ -21,7 +21,6 @@ use crate::config::SentryConfig;
 use crate::cycle::outcome::Outcome;
 use crate::error::{Failure, Kind, Reason, Stage};
 use crate::net::http;
-use crate::net::tls;
 use crate::process::deadline::Budget;
 use crate::process::run_id;
 use crate::process::supervise;
@@ -102,18 +101,9 @@ fn client(config: &SentryConfig) -> Result<Client, String> {
         .parse()
         .map_err(|_| "the DSN cannot be read".to_owned())?;
     let url = dsn.envelope_api_url();
-    let tls = match url.scheme() {
-        "https" => tls::http_client_config(None),
-        _ => tls::without_roots(),
-    };
-    let mut http = reqwest::Client::builder()
-        .tls_backend_preconfigured(tls.map_err(|failure| failure.message)?)
-        .redirect(reqwest::redirect::Policy::none())
-        .timeout(FLUSH_TIMEOUT);
-    if http::is_loopback(&url) {
-        http = http.no_proxy();
-    }
+    let http = http::client_builder(&[&url], &config.http).map_err(|failure| failure.message)?;
     let http = http
+        .timeout(FLUSH_TIMEOUT)
         .build()
         .map_err(|_| "the HTTP client cannot be set up".to_owned())?;
     let mut options = ClientOptions::new()

@@ -1,54 +1,9 @@
-//! What the environment of a cycle decides: proxies, plain http, quiet, which setting wins.
+//! What the environment of a cycle decides: plain http, quiet, which setting wins.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 
 use crate::harness::*;
-
-#[test]
-fn a_proxy_is_never_asked_for_a_loopback_host() {
-    let (upstream, database) = (DataPass::start(), Database::migrated());
-    let proxy = DataPass::start();
-    let address = format!("http://{}", proxy.address());
-    let mut run = Run::cycle(&upstream, &database).any_stderr();
-    for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY"] {
-        run = run.env(name, &address);
-    }
-    run.output().success();
-    assert!(proxy.requests().is_empty());
-}
-
-#[test]
-fn a_proxy_is_asked_for_any_other_host() {
-    let (upstream, database) = (DataPass::start(), Database::migrated());
-    let proxy = DataPass::start();
-    let run = Run::cycle(&upstream, &database)
-        .env("DATAPASS_ALLOW_HTTP", "1")
-        .env("DATAPASS_AUTH_URL", "http://datapass.invalid/token")
-        .env("http_proxy", format!("http://{}", proxy.address()))
-        .args(["--max-retries", "0"]);
-    assert_ne!(run.any_stderr().output().code(), 0);
-    assert_eq!(proxy.requests().len(), 1);
-    assert!(upstream.requests().is_empty());
-}
-
-#[test]
-fn a_loopback_host_is_asked_without_the_proxy_that_the_other_host_needs() {
-    let (upstream, database) = (DataPass::start(), Database::migrated());
-    let proxy = DataPass::start();
-    let run = Run::cycle(&upstream, &database)
-        .env("DATAPASS_ALLOW_HTTP", "1")
-        .env("DATAPASS_API_BASE_URL", "http://datapass.invalid/api")
-        .env("http_proxy", format!("http://{}", proxy.address()))
-        .args(["--max-retries", "0"]);
-    run.any_stderr().output();
-    let methods = |asked: &DataPass| -> Vec<String> {
-        let requests = asked.requests().into_iter();
-        requests.map(|request| request.method).collect()
-    };
-    assert_eq!(methods(&upstream), ["POST"]);
-    assert_eq!(methods(&proxy), ["GET"]);
-}
 
 #[test]
 fn plain_http_is_refused_before_anything_is_contacted() {

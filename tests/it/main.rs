@@ -32,6 +32,7 @@ mod model;
 mod operate;
 mod progress;
 mod promises;
+mod proxies;
 mod rejected;
 mod resources;
 mod schedule;

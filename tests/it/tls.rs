@@ -4,6 +4,8 @@
 mod http;
 mod postgres;
 
+pub use http::upstream;
+
 use std::path::PathBuf;
 
 use rcgen::{
@@ -11,13 +13,13 @@ use rcgen::{
 };
 
 /// An authority and a folder for its certificate.
-struct Authority {
+pub struct Authority {
     dir: tempfile::TempDir,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
@@ -31,7 +33,7 @@ impl Authority {
     }
 
     /// Returns the path of the authority's own certificate.
-    fn file(&self) -> PathBuf {
+    pub fn file(&self) -> PathBuf {
         self.dir.path().join("ca.pem")
     }
 
@@ -42,7 +44,7 @@ impl Authority {
 }
 
 /// Describes a certificate for a name that holds from the first day of a year to that of another.
-fn named(name: &str, first_year: i32, last_year: i32) -> CertificateParams {
+pub fn named(name: &str, first_year: i32, last_year: i32) -> CertificateParams {
     let mut params = CertificateParams::new([name.to_owned()]).unwrap();
     params.not_before = date_time_ymd(first_year, 1, 1);
     params.not_after = date_time_ymd(last_year, 1, 1);

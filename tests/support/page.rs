@@ -7,7 +7,7 @@
 use std::fs::File;
 
 use datapass_pull::cycle::list::decode::decode;
-use datapass_pull::net::http::BODY_CEILING_BYTES;
+use datapass_pull::net::body::MAX_BODY_BYTES;
 
 fn main() {
     let mut args = std::env::args().skip(1);
@@ -15,7 +15,7 @@ fn main() {
     let (mut elements, mut entries) = (0, 0);
     decode(
         File::open(file).unwrap(),
-        BODY_CEILING_BYTES,
+        MAX_BODY_BYTES,
         &wanted,
         &mut |element| {
             elements += 1;

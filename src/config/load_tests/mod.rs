@@ -79,7 +79,7 @@ fn a_bare_cycle_has_every_default() {
         config.upstream.definition_id,
         "proactivite_pour_les_etudiants_boursiers_dyn"
     );
-    assert_eq!(config.upstream.ca_file, None);
+    assert_eq!(config.upstream.http.ca_file, None);
     let url = &config.database.url;
     assert_eq!(url.config.get_password(), Some(&b"p"[..]));
     assert_eq!(url.servers[0].to_string(), "h:5432");
@@ -160,7 +160,7 @@ fn every_variable_is_read_and_yields_to_its_option() {
     assert_eq!(config.format, Format::Json);
     assert_eq!((config.concurrency, config.max_retries), (4, 0));
     assert_eq!(config.reports.metrics_file, Some("/m/datapass.prom".into()));
-    assert_eq!(config.upstream.ca_file, Some(ca_file));
+    assert_eq!(config.upstream.http.ca_file, Some(ca_file));
     assert_eq!(config.upstream.definition_id, "other");
     let job = &config.job;
     assert_eq!(
@@ -243,6 +243,8 @@ fn every_bad_variable_is_named_and_none_is_shown() {
         !matches!(
             name,
             "RUST_LOG" | "CREDENTIALS_DIRECTORY" | "DATAPASS_PULL_CRON"
+            // Not used beside HTTPS_PROXY.
+            | "HTTP_PROXY" | "ALL_PROXY" | "NO_PROXY"
         )
     };
     // A control character is bad everywhere, even where any word will do.

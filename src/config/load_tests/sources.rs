@@ -188,12 +188,12 @@ fn an_env_file_is_judged_with_the_rest() {
 
     let (config, warnings) = run(
         "",
-        &with("DATAPASS_CLIENT_SECRET=x\nHTTPS_PROXY=hunter2\n", 0o640),
+        &with("DATAPASS_CLIENT_SECRET=x\nSSL_CERT_FILE=hunter2\n", 0o640),
     );
     assert!(config.is_ok());
     assert_eq!(
         warnings,
-        ["HTTPS_PROXY has no effect in --env-file: set it in the environment itself"]
+        ["SSL_CERT_FILE has no effect in --env-file: set it in the environment itself"]
     );
     let (_, warnings) = run("", &with("DATAPASS_CLIENT_SECRET=hunter2\n", 0o644));
     assert!(

@@ -15,9 +15,10 @@ use std::thread;
 use chrono::{DateTime, TimeDelta, Utc};
 use log::{debug, info, warn};
 
-use crate::cycle::authenticate::Session;
+use crate::cycle::authenticate::{Resource, Session};
 use crate::error::{Failure, Reason, Result, Stage};
-use crate::net::http::{BODY_CEILING_BYTES, BodyError, HttpError, Meta, read_json};
+use crate::net::body::{BodyError, MAX_BODY_BYTES, read_json};
+use crate::net::http::{HttpError, Meta};
 use crate::types::entry::{Element, Key};
 use decode::DecodeError;
 use paging::{Paging, Remark, Unproved};
@@ -40,8 +41,6 @@ pub struct Ask {
     pub offset: u64,
     /// How many rows it should have.
     pub limit: usize,
-    /// Whether this listing already got a page.
-    pub listed: bool,
 }
 
 /// Where pages come from: DataPass, or a model of it.
@@ -95,7 +94,6 @@ pub fn list(
                 number: asked,
                 offset,
                 limit,
-                listed: pages > 0,
             });
         }
         let page = fetcher.next()?;
@@ -251,23 +249,23 @@ impl Source for Session {
     fn page(&self, ask: Ask) -> Result<Page> {
         let Ask { number, offset, .. } = ask;
         let upstream = self.upstream();
-        let url = upstream.resource("demandes");
         let query = [
             ("state[]", "validated"),
             ("limit", &ask.limit.to_string()),
             ("offset", &offset.to_string()),
         ];
-        let name = format!("GET /demandes (offset {offset})");
         let page = self.get(
-            &name,
-            Some(number),
-            ask.listed,
-            &|client| client.get(&url).query(&query),
+            &Resource {
+                name: "demandes",
+                query: &query,
+                detail: &format!("offset {offset}"),
+                page: Some(number),
+            },
             &mut |body, meta| {
                 let mut elements = Vec::new();
                 decode::decode(
                     body,
-                    BODY_CEILING_BYTES,
+                    MAX_BODY_BYTES,
                     &upstream.definition_id,
                     &mut |element| {
                         elements.push(element);
@@ -278,7 +276,7 @@ impl Source for Session {
                     DecodeError::WrongShape => {
                         BodyError::WrongShape("the listing is no JSON array")
                     }
-                    DecodeError::TooLarge => BodyError::TooLarge(BODY_CEILING_BYTES),
+                    DecodeError::TooLarge => BodyError::TooLarge(MAX_BODY_BYTES),
                     DecodeError::Io(error) => BodyError::Io(error),
                 })?;
                 Ok(Page { elements, meta })
@@ -307,14 +305,13 @@ pub fn right(session: &Session) -> Result<Right, HttpError> {
         id: String,
     }
     let upstream = session.upstream();
-    let url = upstream.resource("definitions");
-    let definitions: Vec<Definition> = session.get(
-        "GET /definitions",
-        None,
-        true,
-        &|client| client.get(&url),
-        &mut |body, _| read_json(body, "the definitions are no array of objects with an id"),
-    )?;
+    let resource = Resource {
+        name: "definitions",
+        ..Resource::default()
+    };
+    let definitions: Vec<Definition> = session.get(&resource, &mut |body, _| {
+        read_json(body, "the definitions are no array of objects with an id")
+    })?;
     let known = definitions
         .iter()
         .any(|definition| definition.id == upstream.definition_id);

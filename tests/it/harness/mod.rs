@@ -12,6 +12,7 @@
 #![allow(dead_code, unused_imports)]
 
 pub mod datapass;
+pub mod http_proxy;
 pub mod ingest;
 mod keeper;
 pub mod pgbouncer;
@@ -25,6 +26,7 @@ pub mod terminal;
 mod wait;
 
 pub use datapass::{DataPass, Demande, Endpoint, Fault, On, at, minute, validated};
+pub use http_proxy::HttpProxy;
 pub use pgbouncer::PgBouncer;
 pub use postgres::{Cluster, Database, with_search_path};
 pub use proxy::{Place, Proxy};

@@ -6,7 +6,9 @@ use std::thread;
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use flate2::read::MultiGzDecoder;
 use reqwest::blocking::{Client, Response};
+use reqwest::header::{ACCEPT_ENCODING, HeaderValue};
 use serde_json::{Value, json};
 
 use crate::harness::datapass::{Clock, Endpoint, Ties, paris, siret};
@@ -20,6 +22,11 @@ fn client() -> Client {
         .no_proxy()
         .tls_certs_only([])
         .redirect(reqwest::redirect::Policy::none())
+        .default_headers(
+            [(ACCEPT_ENCODING, HeaderValue::from_static("gzip"))]
+                .into_iter()
+                .collect(),
+        )
         .build()
         .unwrap()
 }
@@ -265,7 +272,16 @@ fn a_connection_is_kept_alive() {
 fn read(upstream: &DataPass, token: &str) -> Option<(u16, usize)> {
     let answer = get(upstream, token, "/demandes?limit=9").ok()?;
     let status = answer.status().as_u16();
-    Some((status, answer.bytes().ok()?.len()))
+    Some((status, decoded(answer)?.len()))
+}
+
+fn decoded(mut answer: Response) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    match answer.headers().contains_key("content-encoding") {
+        true => MultiGzDecoder::new(answer).read_to_end(&mut body).ok()?,
+        false => answer.read_to_end(&mut body).ok()?,
+    };
+    Some(body)
 }
 
 #[test]
@@ -312,13 +328,8 @@ fn faults_spoil_the_answers_they_are_set_on() {
     upstream.with(|state| (state.gzip, state.date) = (true, false));
     let answer = get(&upstream, &token, "/demandes?limit=9").unwrap();
     assert!(!answer.headers().contains_key("date"));
-    assert_eq!(answer.bytes().unwrap().len(), whole);
-    let accepted = upstream.requests().pop().unwrap();
-    assert!(
-        accepted
-            .header("accept-encoding")
-            .is_some_and(|list| list.contains("gzip"))
-    );
+    assert!(answer.headers().contains_key("content-encoding"));
+    assert_eq!(decoded(answer).unwrap().len(), whole);
 }
 
 #[test]

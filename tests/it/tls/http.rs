@@ -16,7 +16,7 @@ use crate::harness::*;
 const NAME: &str = "localhost";
 
 /// Starts a stand-in with such a certificate of an authority.
-fn upstream(authority: &Authority, params: &CertificateParams, host: &str) -> DataPass {
+pub fn upstream(authority: &Authority, params: &CertificateParams, host: &str) -> DataPass {
     let (certificate, key) = authority.sign(params);
     showing(&certificate, &key, host)
 }
