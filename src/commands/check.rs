@@ -10,9 +10,9 @@ use crate::config::PullConfig;
 use crate::cycle::authenticate::Session;
 use crate::cycle::enqueue;
 use crate::cycle::list::{self, Ask, Right, Source};
-use crate::db::schema;
+use crate::db::schema::{self, Finding};
 use crate::db::transaction::{Access, Store};
-use crate::error::{Failure, Kind, Reason, Result, Stage};
+use crate::error::{Failure, Kind, Result, Stage};
 use crate::net::http::Http;
 use crate::output::escape::escape;
 use crate::process::deadline::Budget;
@@ -94,21 +94,25 @@ fn check_database(config: &PullConfig, budget: &Budget, findings: &mut Findings<
     {
         return;
     }
-    let read = |tx: &mut crate::db::transaction::Tx<'_>| Ok(schema::inspect(tx.inner())?);
-    match store.transaction(Stage::Prepare, Access::ReadOnly, read) {
+    let examined = store.transaction(Stage::Prepare, Access::ReadOnly, |tx| {
+        Ok(schema::examine(tx.inner())?)
+    });
+    match examined {
         Err(failure) => findings.fail("tables", failure),
-        Ok(found) => {
-            let problems = schema::problems(&found);
-            if problems.is_empty() {
-                let place = found.place();
-                let detail = format!("{place}: columns, unique index and grants are as needed");
-                findings.ok("tables", &detail);
-            }
-            for problem in problems {
-                findings.fail(
+        Ok((schema, found)) => {
+            let is_problem = |finding: &Finding| matches!(finding, Finding::Problem(_));
+            if !found.iter().any(is_problem) {
+                let place = schema.place();
+                findings.ok(
                     "tables",
-                    Failure::new(Stage::Prepare, Reason::CheckFailed, problem),
+                    &format!("{place}: columns, unique index and grants are as needed"),
                 );
+            }
+            for finding in found {
+                match finding {
+                    Finding::Problem(failure) => findings.fail("tables", failure),
+                    Finding::Warning(text) => findings.warn("tables", &text),
+                }
             }
         }
     }

@@ -103,7 +103,7 @@ fn told_by_server(error: &DbError) -> (Reason, String) {
             if let Some(table) = TABLES.iter().find(|table| names(table.name)) {
                 told.push_str(&format!(
                     "; a cycle needs {} on {} and USAGE on its sequence",
-                    table.rights.join(", "),
+                    table.privileges.join(", "),
                     table.name
                 ));
             } else if names(GOOD_JOBS) {

@@ -3,7 +3,8 @@
 use std::thread;
 
 use datapass_pull::commands::migrate;
-use datapass_pull::db::{connect, schema, url};
+use datapass_pull::db::schema::{self, Finding};
+use datapass_pull::db::{connect, url};
 use datapass_pull::error::{Failure, Kind, Reason};
 use postgres::{Client, NoTls};
 
@@ -88,7 +89,15 @@ const CREATED: [&str; 5] = [
 
 /// Returns the problems that `check` reports of the tables.
 pub fn problems(client: &mut Client) -> Vec<String> {
-    schema::problems(&schema::inspect(client).unwrap())
+    let mut transaction = client.transaction().unwrap();
+    let (_, findings) = schema::examine(&mut transaction).unwrap();
+    findings
+        .into_iter()
+        .filter_map(|finding| match finding {
+            Finding::Problem(failure) => Some(failure.story()),
+            Finding::Warning(_) => None,
+        })
+        .collect()
 }
 
 #[track_caller]

@@ -7,7 +7,7 @@ use postgres::Transaction;
 use postgres::types::{FromSqlOwned, Type};
 
 use super::{failed, refused};
-use crate::db::schema::{FoundTable, Schema, is_naive};
+use crate::db::schema::{FoundTable, Schema};
 use crate::db::tables::{Column, Kind, OLD_ID, REQUESTS, SKIP_BEFORE, TABLES, Table, WATERMARKS};
 use crate::error::Failure;
 
@@ -61,8 +61,7 @@ pub(crate) fn steps(
             }
         }
         // An index follows its column when that is renamed.
-        let covers = |column| found.unique.iter().any(|covered| covered == column);
-        let covered = covers(table.unique) || (renamed && covers(OLD_ID));
+        let covered = found.is_unique(table.unique) || (renamed && found.is_unique(OLD_ID));
         if !covered {
             steps.push(unique_index(transaction, table)?);
         } else if is_requests && (renamed || found.column(OLD_ID).is_none()) {
@@ -133,15 +132,19 @@ fn column_steps(table: &Table, column: &Column, found: &FoundTable) -> Vec<Step>
             "ALTER TABLE {table_name} ADD COLUMN {name} {definition}"
         ))];
     };
-    if column.kind == Kind::Instant && is_naive(existing) {
+    if column.kind == Kind::Instant && existing.is_naive() {
         steps.push(Step::guarded(format!(
             "{alter} TYPE timestamptz USING {name} AT TIME ZONE 'UTC'"
         )));
     }
     // Rails numbers with eight bytes, or with four where an id of DataPass may need eight.
-    let wanted = column.kind.sql();
-    let is_integer = |name| Kind::Integer.takes(name);
-    if is_integer(wanted) && is_integer(&existing.type_name) && existing.type_name != wanted {
+    let wanted = match column.kind {
+        Kind::Bigint | Kind::Count => "int8",
+        Kind::Integer => "int4",
+        _ => &existing.type_name,
+    };
+    if ["int2", "int4", "int8"].contains(&&*existing.type_name) && existing.type_name != wanted {
+        let wanted = column.kind.sql();
         steps.push(Step::guarded(format!("{alter} TYPE {wanted}")));
     }
     // What the Rails application demands of its own table is for its people to change.
@@ -149,7 +152,7 @@ fn column_steps(table: &Table, column: &Column, found: &FoundTable) -> Vec<Step>
         if column.nullable && existing.not_null {
             steps.push(Step::free(format!("{alter} DROP NOT NULL")));
         }
-        if let (Some(default), None) = (column.default, &existing.default) {
+        if let (Some(default), false) = (column.default, existing.has_default) {
             steps.push(Step::free(format!("{alter} SET DEFAULT {default}")));
         }
     }

@@ -1,1 +1,0 @@
-select quote_ident(current_user)
