@@ -247,6 +247,9 @@ pub(super) fn read_secret(path: &Path) -> Result<Option<SecretFile>, String> {
     let Ok(mut text) = String::from_utf8(bytes) else {
         return Err("is not UTF-8".to_owned());
     };
+    if text.starts_with('\u{feff}') {
+        text.remove(0);
+    }
     if text.ends_with('\n') {
         text.pop();
         if text.ends_with('\r') {
@@ -397,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_file_loses_one_line_end() {
+    fn a_secret_file_loses_a_byte_order_mark_and_one_line_end() {
         let directory = tempfile::tempdir().unwrap();
         for (content, expected) in [
             ("s3cret", "s3cret"),
@@ -405,6 +408,7 @@ mod tests {
             ("s3cret\r\n", "s3cret"),
             ("s3cret\n\n", "s3cret\n"),
             (" s3cret\r", " s3cret\r"),
+            ("\u{feff}s3cret\r\n", "s3cret"),
         ] {
             let path = write(&directory, "secret", content.as_bytes(), 0o440);
             let secret = read_secret(&path).unwrap().unwrap();
@@ -429,8 +433,9 @@ mod tests {
         let path = write(&directory, "secret", &largest, 0o600);
         assert!(read_secret(&path).is_ok());
         let too_large = vec![b'x'; 64 * 1024 + 1];
-        let cases: [(&[u8], &str); 5] = [
+        let cases: [(&[u8], &str); 6] = [
             (b"", "is empty"),
+            ("\u{feff}\n".as_bytes(), "is empty"),
             (b"\n", "is empty"),
             (b"\r\n", "is empty"),
             (b"hunter2\xff", "is not UTF-8"),

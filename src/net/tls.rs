@@ -105,8 +105,10 @@ pub fn file_roots(path: &Path) -> Result<RootCertStore, TlsError> {
             path: path.to_owned(),
             kind: error.kind(),
         })?;
+    // The first line would not be recognized behind a byte-order mark.
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text);
     let mut store = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&text) {
+    for certificate in CertificateDer::pem_slice_iter(text) {
         let added = certificate.ok().map(|certificate| store.add(certificate));
         if !matches!(added, Some(Ok(()))) {
             return Err(TlsError::NoCertificate {
@@ -398,8 +400,9 @@ pub(crate) mod tests {
     fn a_private_root_is_taken() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ca.pem");
-        std::fs::write(&path, root_pem()).unwrap();
-        assert_eq!(file_roots(&path).unwrap().len(), 1);
+        let two = format!("\u{feff}{}{}", root_pem(), root_pem());
+        std::fs::write(&path, two).unwrap();
+        assert_eq!(file_roots(&path).unwrap().len(), 2);
         let config = http_client_config(Some(&path)).unwrap();
         assert_eq!(config.alpn_protocols, [b"http/1.1"]);
     }

@@ -19,6 +19,7 @@ mod cycle;
 mod demandes;
 mod dependencies;
 mod docs;
+mod encodings;
 mod environment;
 mod faults;
 mod handoff;

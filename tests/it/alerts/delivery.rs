@@ -72,7 +72,11 @@ fn a_report_goes_to_the_certified_host_alone() {
     for (dsn_host, proxied) in [("localhost", false), ("sentry.invalid", true)] {
         let (config, trusted) = certified(dsn_host);
         let (_, other) = certified(dsn_host);
-        for (roots, arrives) in [(&trusted, true), (&other, false)] {
+        for (variable, roots, arrives) in [
+            ("SSL_CERT_FILE", &trusted, true),
+            ("SSL_CERT_FILE", &other, false),
+            ("DATAPASS_CA_FILE", &trusted, true),
+        ] {
             std::fs::write(&file, roots).unwrap();
             let mut scene = Scene::new();
             scene.ingest = Ingest::tls(Arc::clone(&config));
@@ -85,7 +89,7 @@ fn a_report_goes_to_the_certified_host_alone() {
             let run = scene
                 .cycle()
                 .env("SENTRY_DSN", dsn)
-                .env("SSL_CERT_FILE", &file)
+                .env(variable, &file)
                 .env("SSL_VERIFY", "false")
                 .env("HTTPS_PROXY", format!("http://{address}"));
             run.output().permanent("token_refused");
