@@ -44,11 +44,17 @@ pub fn shown(proxy: &Url) -> String {
 
 /// Returns whether a URL's host is this machine.
 pub fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
+    url.host().is_some_and(|host| match address(&host) {
+        Some(address) => address.is_loopback(),
+        None => host == Host::Domain("localhost"),
+    })
+}
+
+fn address<S>(host: &Host<S>) -> Option<IpAddr> {
+    match host {
+        Host::Ipv4(address) => Some((*address).into()),
+        Host::Ipv6(address) => Some((*address).into()),
+        Host::Domain(_) => None,
     }
 }
 
@@ -56,12 +62,9 @@ pub fn is_loopback(url: &Url) -> bool {
 #[derive(Debug, Clone, Default)]
 pub struct Exceptions(Vec<Exception>);
 
-/// One entry: whom it is about, and on which port when it names one.
+/// One entry, and its port when it names one.
 #[derive(Debug, Clone)]
-struct Exception {
-    hosts: Hosts,
-    port: Option<u16>,
-}
+struct Exception(Hosts, Option<u16>);
 
 #[derive(Debug, Clone)]
 enum Hosts {
@@ -82,9 +85,8 @@ impl Exceptions {
 
     /// Returns whether a URL's host is asked directly.
     pub fn contains(&self, target: &Url) -> bool {
-        let matches = |it: &Exception| {
-            let is_port = it.port.is_none() || it.port == target.port_or_known_default();
-            is_port && it.hosts.contain(target)
+        let matches = |Exception(hosts, port): &Exception| {
+            (port.is_none() || *port == target.port_or_known_default()) && hosts.contain(target)
         };
         is_loopback(target) || self.0.iter().any(matches)
     }
@@ -92,15 +94,11 @@ impl Exceptions {
 
 impl Hosts {
     fn contain(&self, target: &Url) -> bool {
-        match (self, target.host()) {
-            (Self::Any, _) => true,
-            (Self::Network(network), Some(Host::Ipv4(address))) => {
-                network.contains(&IpAddr::from(address))
-            }
-            (Self::Network(network), Some(Host::Ipv6(address))) => {
-                network.contains(&IpAddr::from(address))
-            }
-            (Self::Domain(domain), Some(Host::Domain(name))) => {
+        let address = target.host().and_then(|host| address(&host));
+        match (self, address, target.domain()) {
+            (Self::Any, _, _) => true,
+            (Self::Network(network), Some(address), _) => network.contains(&address),
+            (Self::Domain(domain), _, Some(name)) => {
                 let above = name.trim_end_matches('.').strip_suffix(domain.as_str());
                 above.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
             }
@@ -110,13 +108,12 @@ impl Hosts {
 }
 
 fn exception(entry: &str) -> Option<Exception> {
-    let with_port = || {
-        let (host, port) = entry.rsplit_once(':')?;
-        Some((hosts(host)?, port.parse().ok()))
-    };
     // An IPv6 address has colons of its own.
-    let (hosts, port) = hosts(entry).map(|hosts| (hosts, None)).or_else(with_port)?;
-    Some(Exception { hosts, port })
+    if let Some(hosts) = hosts(entry) {
+        return Some(Exception(hosts, None));
+    }
+    let (host, port) = entry.rsplit_once(':')?;
+    Some(Exception(hosts(host)?, Some(port.parse().ok()?)))
 }
 
 fn hosts(text: &str) -> Option<Hosts> {
@@ -130,11 +127,11 @@ fn hosts(text: &str) -> Option<Hosts> {
         return Some(Hosts::Network(address.into()));
     }
     let name = text.strip_prefix('*').unwrap_or(text).trim_matches('.');
-    match Host::parse(name).ok()? {
-        Host::Ipv4(address) => Some(Hosts::Network(IpAddr::from(address).into())),
-        Host::Ipv6(address) => Some(Hosts::Network(IpAddr::from(address).into())),
-        Host::Domain(domain) => Some(Hosts::Domain(domain)),
-    }
+    let host = Host::parse(name).ok()?;
+    Some(match address(&host) {
+        Some(address) => Hosts::Network(address.into()),
+        None => Hosts::Domain(host.to_string()),
+    })
 }
 
 #[cfg(test)]

@@ -80,7 +80,10 @@ fn events_tell_run_stage_reason_page_and_attempt() {
         let wait_ms = event["wait_ms"].as_u64().unwrap();
         assert!((1000..=2000).contains(&wait_ms), "{event}");
         let message = event["message"].as_str().unwrap();
-        assert!(message.contains("; retrying in "), "{event}");
+        let host = format!(" at {} answered ", upstream.address());
+        for part in [&host, "; retrying in "] {
+            assert!(message.contains(part), "{event}");
+        }
         (event["stage"].as_str().unwrap(), event["page"].as_u64())
     };
     assert_eq!(retried("answered 503"), ("authenticate", None));

@@ -236,3 +236,28 @@ fn a_proxy_that_would_be_used_is_validated_with_all_other_settings() {
     }
     assert!(upstream.requests().is_empty());
 }
+
+#[test]
+fn a_proxy_may_be_reached_by_tls() {
+    let (authority, database) = (Authority::new(), Database::migrated());
+    let (upstream, params) = (DataPass::start(), named("localhost", 2001, 2100));
+    let proxy = tls_upstream(&authority, &params, "localhost");
+    let port = proxy.address().port();
+    let run = cycle(&upstream, &database, "http");
+    let run = || {
+        run.clone()
+            .env("HTTP_PROXY", format!("https://localhost:{port}"))
+    };
+    let failed = run().output();
+    failed.permanent("certificate");
+    assert!(proxy.requests().is_empty());
+    // The fake server is no proxy, and does not know such a path.
+    let failed = run().env("DATAPASS_CA_FILE", authority.file()).output();
+    failed.permanent("token_refused");
+    let through = format!("at {HOST} through the proxy https://localhost:{port} answered 404");
+    assert!(failed.stderr.contains(&through), "{}", failed.stderr);
+    assert_eq!(
+        proxy.requests()[0].path,
+        "http://datapass.invalid/api/oauth/token"
+    );
+}

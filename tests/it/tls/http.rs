@@ -1,4 +1,4 @@
-//! Both HTTP hosts behind TLS: what is trusted, and how each refusal is told.
+//! Both HTTP hosts behind TLS: what is trusted, and how each refusal is reported.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -12,16 +12,16 @@ use rustls::pki_types::PrivateKeyDer;
 use super::{Authority, named};
 use crate::harness::*;
 
-/// The name that the stand-in is asked for by.
+/// The host name of the fake server.
 const NAME: &str = "localhost";
 
-/// Starts a stand-in with such a certificate of an authority.
+/// Starts a fake server with such a certificate of an authority.
 pub fn upstream(authority: &Authority, params: &CertificateParams, host: &str) -> DataPass {
     let (certificate, key) = authority.sign(params);
     showing(&certificate, &key, host)
 }
 
-/// Starts a stand-in that shows this certificate.
+/// Starts a fake server with this certificate.
 fn showing(certificate: &Certificate, key: &KeyPair, host: &str) -> DataPass {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
@@ -76,7 +76,7 @@ fn a_self_signed_certificate_may_be_its_own_root() {
     let key = KeyPair::generate().unwrap();
     // `openssl req -x509` marks it as an authority.
     let is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    for (name, is_ca, last_year, told) in [
+    for (name, is_ca, last_year, refusal) in [
         (NAME, IsCa::NoCa, 2100, None),
         (NAME, is_ca, 2100, None),
         (NAME, is_ca, 2002, Some("expired")),
@@ -91,21 +91,21 @@ fn a_self_signed_certificate_may_be_its_own_root() {
         let run = || Run::cycle(&upstream, &database);
         run().output().permanent("certificate");
         let outcome = run().env("DATAPASS_CA_FILE", &file).output();
-        match told {
+        match refusal {
             None => assert_eq!(outcome.success().seen, 0),
-            Some(told) => {
+            Some(refusal) => {
                 outcome.permanent("certificate");
-                assert!(outcome.stderr.contains(told), "{}", outcome.stderr);
+                assert!(outcome.stderr.contains(refusal), "{}", outcome.stderr);
             }
         }
     }
 }
 
 #[test]
-fn a_refused_certificate_is_permanent_and_told_for_either_host() {
+fn a_refused_certificate_is_permanent_and_explained_for_either_host() {
     let (ours, other) = (Authority::new(), Authority::new());
     let (plain, database) = (DataPass::start(), Database::migrated());
-    for (authority, params, told) in [
+    for (authority, params, parts) in [
         (
             &other,
             named(NAME, 2001, 2100),
@@ -125,8 +125,8 @@ fn a_refused_certificate_is_permanent_and_told_for_either_host() {
                 .env("DATAPASS_CA_FILE", ours.file())
                 .output();
             outcome.permanent("certificate");
-            for told in told.iter().chain(&[path]) {
-                assert!(outcome.stderr.contains(told), "{told}: {}", outcome.stderr);
+            for part in parts.iter().chain(&[path]) {
+                assert!(outcome.stderr.contains(part), "{part}: {}", outcome.stderr);
             }
         }
         assert!(refused.requests().is_empty(), "a secret went out");
