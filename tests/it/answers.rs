@@ -69,6 +69,22 @@ fn each_request_is_retried_max_retries_times() {
 }
 
 #[test]
+fn a_signal_ends_the_wait_before_a_retry() {
+    let (upstream, database) = (datapass(1), Database::migrated());
+    for on in [On::tokens(..), On::pages(..)] {
+        upstream.behave();
+        upstream.fault(on, Fault::Status(503, &[("Retry-After", "60")]));
+        let mut terminal = cycle(&upstream, &database).on_terminal();
+        terminal.wait_for("; retrying in 6");
+        terminal.press("\x03");
+        // It waits for less than that.
+        let (code, screen) = terminal.end();
+        assert_eq!(code, 2, "{screen}");
+        assert!(screen.contains("reason=interrupted"), "{screen}");
+    }
+}
+
+#[test]
 fn an_answer_that_is_too_large_is_told_with_the_ceiling_that_it_broke() {
     let (upstream, database) = (datapass(1), Database::migrated());
     for (on, told) in [(On::page(1), "64 MiB"), (On::token(1), "4 MiB")] {
