@@ -12,19 +12,18 @@ use chrono::Utc;
 use crate::cli;
 use crate::commands::{check, migrate, pull, rejected, schedule, status, watermark};
 use crate::config::{self, Command, Config, Environment, Format, Reports};
-use crate::db::transaction::Store;
+use crate::db::transaction::{Access, Store};
 use crate::error::{Failure, Reason, Result, Stage};
 use crate::exit::Exit;
 use crate::output;
 use crate::output::stdout::{log_failure, print};
-use crate::process::deadline::Budget;
-use crate::process::supervise::{self, in_time, supervise, until_signal};
+use crate::process::deadline::Deadline;
+use crate::process::panics;
+use crate::process::supervise::{in_time, supervise};
 
 /// Runs the program with its arguments, the program's name first, and its environment.
 pub fn run(args: Vec<OsString>, variables: impl Iterator<Item = (OsString, OsString)>) -> Exit {
-    // It fails only for a signal that cannot be caught.
-    let _ = supervise::install_signal_handlers();
-    supervise::install_panic_hook();
+    panics::install_hook();
     // It fails only when there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let environment = Environment::new(variables);
@@ -36,11 +35,11 @@ pub fn run(args: Vec<OsString>, variables: impl Iterator<Item = (OsString, OsStr
     let log = config::log_config(&cli, &environment);
     let requested = config::requested(&cli, &environment);
     // A pipe may hold them, and be slow.
-    let loaded = until_signal(move || {
+    let loaded = supervise(&Deadline::signal_only(), move || {
         let environment = environment.with_file(cli.global.env_file.as_deref());
         output::log::init(&config::log_config(&cli, &environment));
         let requested = config::requested(&cli, &environment);
-        (Config::load(cli, &environment, Utc::now()), requested)
+        Ok((Config::load(cli, &environment, Utc::now()), requested))
     });
     let (failure, requested) = match loaded {
         Ok((Ok(config), _)) => return dispatch(config),
@@ -60,7 +59,6 @@ pub fn run(args: Vec<OsString>, variables: impl Iterator<Item = (OsString, OsStr
 /// Ends a command line that clap did not take: help and version are answers, the rest is misuse.
 fn refused(error: &clap::Error, args: &[OsString], environment: Environment) -> Exit {
     if !error.use_stderr() {
-        supervise::let_signals_end();
         let _ = print(&error.render().to_string());
         return Exit::Success;
     }
@@ -95,9 +93,11 @@ fn dispatch(Config { command, log }: Config) -> Exit {
             database,
             yes,
             format,
-        } => answer(move |budget| {
-            let mut store = Store::new(&database.url, budget);
-            let changes = migrate::migrate(store.client(Stage::Prepare)?, yes)?;
+        } => answer(move |deadline| {
+            let store = Store::new(&database.url, deadline, 0);
+            // A standby is refused as everywhere.
+            store.transaction(Stage::Prepare, Access::ReadWrite, |_| Ok(()))?;
+            let changes = migrate::migrate(&mut store.connect(Stage::Prepare)?, yes)?;
             Ok(migrate::report(&changes, format))
         }),
         Command::Schedule(config) => answer(move |_| {
@@ -109,10 +109,10 @@ fn dispatch(Config { command, log }: Config) -> Exit {
         }),
         Command::Completions(shell) => answer(move |_| Ok(cli::completions(shell))),
         Command::Check(config) => {
-            let budget = Budget::new(config.timeout);
-            let checked = supervise(&budget.clone(), move || {
+            let deadline = Deadline::after(config.timeout);
+            let checked = supervise(&deadline.clone(), move || {
                 // The status tells what standard output may not.
-                check::check(&config, &budget, &mut |line| drop(print(line)))
+                check::check(&config, &deadline, &mut |line| drop(print(line)))
             });
             checked.map_or_else(|failure| failed(&failure), |()| Exit::Success)
         }
@@ -120,18 +120,18 @@ fn dispatch(Config { command, log }: Config) -> Exit {
             database,
             job,
             format,
-        } => answer(move |budget| {
-            status::status(&mut Store::new(&database.url, budget), &job, format)
+        } => answer(move |deadline| {
+            status::status(&mut Store::new(&database.url, deadline, 0), &job, format)
         }),
-        Command::RejectedList { database, format } => {
-            answer(move |budget| rejected::list(&mut Store::new(&database.url, budget), format))
-        }
+        Command::RejectedList { database, format } => answer(move |deadline| {
+            rejected::list(&mut Store::new(&database.url, deadline, 0), format)
+        }),
         Command::RejectedAccept {
             database,
             id,
             reason,
-        } => answer(move |budget| {
-            rejected::accept(&mut Store::new(&database.url, budget), &id, &reason)
+        } => answer(move |deadline| {
+            rejected::accept(&mut Store::new(&database.url, deadline, 0), &id, &reason)
         }),
         Command::WatermarkSet {
             database,
@@ -158,12 +158,11 @@ fn failed(failure: &Failure) -> Exit {
 }
 
 /// Runs a command other than a cycle and prints its answer.
-fn answer(work: impl FnOnce(Budget) -> Result<String> + Send + 'static) -> Exit {
+fn answer(work: impl FnOnce(Deadline) -> Result<String> + Send + 'static) -> Exit {
     tell_answer(in_time(work))
 }
 
 fn tell_answer(answer: Result<String>) -> Exit {
-    supervise::let_signals_end();
     let printed = answer.and_then(|text| {
         print(&text).map_err(|error| {
             let message = "Standard output takes no more; look at its disk";

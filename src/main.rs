@@ -1,14 +1,11 @@
 //! Runs the program and returns its exit code; nothing below exits.
 
-use std::panic::catch_unwind;
+use std::env;
 use std::process::ExitCode;
 
 use datapass_pull::app;
-use datapass_pull::exit::Exit;
+use datapass_pull::process::supervise::run_process;
 
 fn main() -> ExitCode {
-    // The hook has told of a panic; its own status would be none of ours.
-    catch_unwind(|| app::run(std::env::args_os().collect(), std::env::vars_os()))
-        .unwrap_or(Exit::Permanent)
-        .into()
+    run_process(|| app::run(env::args_os().collect(), env::vars_os())).into()
 }

@@ -15,7 +15,7 @@ use crate::db::transaction::{Access, Store};
 use crate::error::{Failure, Kind, Result, Stage};
 use crate::net::http::Http;
 use crate::output::escape::escape;
-use crate::process::deadline::Budget;
+use crate::process::deadline::Deadline;
 use crate::state::watermark;
 use crate::types::time::rfc3339;
 
@@ -74,20 +74,20 @@ impl Findings<'_> {
 }
 
 /// Checks everything that a cycle needs; `print` gets each line as soon as it is known.
-pub fn check(config: &PullConfig, budget: &Budget, print: &mut dyn FnMut(&str)) -> Result<()> {
+pub fn check(config: &PullConfig, deadline: &Deadline, print: &mut dyn FnMut(&str)) -> Result<()> {
     let mut findings = Findings {
         print,
         failure: None,
     };
     findings.ok("configuration", "complete");
-    check_database(config, budget, &mut findings);
-    check_upstream(config, budget, &mut findings);
+    check_database(config, deadline, &mut findings);
+    check_upstream(config, deadline, &mut findings);
     findings.failure.map_or(Ok(()), Err)
 }
 
-fn check_database(config: &PullConfig, budget: &Budget, findings: &mut Findings<'_>) {
-    let mut store = Store::new(&config.database.url, budget.clone());
-    let connected = store.transaction(Stage::Prepare, Access::ReadOnly, |_| Ok(()));
+fn check_database(config: &PullConfig, deadline: &Deadline, findings: &mut Findings<'_>) {
+    let store = Store::new(&config.database.url, deadline.clone(), 0);
+    let connected = store.transaction(Stage::Prepare, Access::ReadBeforeWrite, |_| Ok(()));
     if findings
         .take("database", |()| "connected".to_owned(), connected)
         .is_none()
@@ -142,13 +142,13 @@ fn check_database(config: &PullConfig, budget: &Budget, findings: &mut Findings<
     }
 }
 
-fn check_upstream(config: &PullConfig, budget: &Budget, findings: &mut Findings<'_>) {
+fn check_upstream(config: &PullConfig, deadline: &Deadline, findings: &mut Findings<'_>) {
     let upstream = &config.upstream;
     let urls = [&upstream.auth_url, &upstream.api_base_url];
     let session = Http::new(
         urls,
         &upstream.http,
-        budget.clone(),
+        deadline.clone(),
         // An operator waits for the answer.
         0,
     )

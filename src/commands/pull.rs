@@ -1,8 +1,6 @@
 //! `pull`: runs one cycle and reports how it ended.
 
 use std::sync::Arc;
-use std::sync::mpsc;
-use std::thread;
 use std::time::Duration;
 
 use log::{debug, warn};
@@ -15,16 +13,16 @@ use crate::error::Failure;
 use crate::exit::Exit;
 use crate::output::progress;
 use crate::output::stdout::{log_failure, print};
-use crate::process::deadline::Budget;
-use crate::process::supervise::{self, supervise};
+use crate::process::deadline::Deadline;
+use crate::process::supervise::{after_run, supervise};
 use crate::report::{metrics, sentry};
 use crate::state::runs::{self, Run};
 use crate::state::summary::Summary;
 
 /// How long the run row of a failed cycle may take.
 const FAILED_RUN_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long the report of a cycle that could not start may take.
-const REPORT_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long the reports of a cycle may take after its deadline, on outputs that nobody reads.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs one cycle and reports it.
 pub fn pull(config: PullConfig, shows_progress: bool) -> Exit {
@@ -33,14 +31,15 @@ pub fn pull(config: PullConfig, shows_progress: bool) -> Exit {
         since: config.since,
         ..Summary::default()
     }));
-    let budget = Budget::new(config.timeout);
+    let deadline = Deadline::after(config.timeout);
+    deadline.end_process_after(REPORT_TIMEOUT);
     let config = Arc::new(config);
     let progress = shows_progress.then(progress::show);
     let ended = {
-        let (outcome, budget) = (outcome.clone(), budget.clone());
+        let (outcome, deadline) = (outcome.clone(), deadline.clone());
         let config = Arc::clone(&config);
-        supervise(&budget.clone(), move || {
-            cycle::run(&config, &budget, &outcome)
+        supervise(&deadline.clone(), move || {
+            cycle::run(&config, &deadline, &outcome)
         })
     };
     drop(progress);
@@ -50,46 +49,40 @@ pub fn pull(config: PullConfig, shows_progress: bool) -> Exit {
         && outcome.reached_database
         && !config.dry_run
     {
-        record_failure(&config, &outcome, failure, &budget);
+        record_failure(&config, &outcome, failure);
     }
     let format = (failure.is_some() || !config.quiet).then_some(config.format);
-    conclude(outcome, failure, format, &config.reports, &budget)
+    conclude(outcome, failure, format, &config.reports)
 }
 
-/// Leaves a run row of a failed cycle, if that is possible at once; it is a courtesy, and must not
+/// Records the run of a failed cycle, if that is possible at once: as a best effort, which must not
 /// change how the cycle ended.
-fn record_failure(config: &Arc<PullConfig>, outcome: &Outcome, failure: &Failure, budget: &Budget) {
-    let limit = budget.afterwards(FAILED_RUN_TIMEOUT);
-    let (done, ended) = mpsc::channel();
+fn record_failure(config: &Arc<PullConfig>, outcome: &Outcome, failure: &Failure) {
     let (config, outcome) = (Arc::clone(config), outcome.clone());
     let failure = Failure::new(failure.stage, failure.reason, "");
-    // Without a thread `done` is dropped, and the wait is over.
-    let _ = thread::Builder::new().spawn(move || {
-        let mut store = Store::new(&config.database.url, Budget::new(limit));
-        let recorded = store.transaction(failure.stage, Access::ReadWrite, |tx| {
+    let recorded = after_run(FAILED_RUN_TIMEOUT, move |deadline| {
+        let store = Store::new(&config.database.url, deadline, 0);
+        store.transaction(failure.stage, Access::ReadWrite, |tx| {
             runs::record(tx, "cycle", &outcome.run, Some(&failure))
-        });
-        let _ = done.send(recorded);
+        })
     });
-    match ended.recv_timeout(limit) {
+    match recorded {
         Ok(Ok(())) => {}
         Ok(Err(error)) => debug!("The failed run is not recorded: {}", error.story()),
-        Err(_) => debug!("The failed run is not recorded in time"),
+        Err(why) => debug!("The failed run is not recorded: {why}"),
     }
 }
 
 /// Ends a cycle that could not start.
 pub fn not_started(failure: Failure, requested: &Requested) -> Exit {
-    supervise::let_signals_end();
     let outcome = SharedOutcome::start(Run::start(Summary {
         dry_run: requested.dry_run,
         ..Summary::default()
     }))
     .lock()
     .clone();
-    let budget = Budget::new(REPORT_TIMEOUT);
     let format = Some(requested.format);
-    conclude(outcome, Some(failure), format, &requested.reports, &budget)
+    conclude(outcome, Some(failure), format, &requested.reports)
 }
 
 /// Tells how a cycle ended, to everyone who is to hear of it, the output in the form given.
@@ -98,7 +91,6 @@ fn conclude(
     failure: Option<Failure>,
     format: Option<Format>,
     reports: &Reports,
-    budget: &Budget,
 ) -> Exit {
     outcome.run.summary.reason = failure.as_ref().map(|failure| failure.reason);
     outcome.run.summary.duration_ms = outcome.run.started.elapsed().as_millis() as u64;
@@ -124,7 +116,7 @@ fn conclude(
         warn!("The summary line cannot be written: {error}");
     }
     if let Some(sentry) = &reports.sentry {
-        sentry::report_in_time(sentry, outcome, failure, budget);
+        sentry::report_in_time(sentry, outcome, failure);
     }
     exit
 }

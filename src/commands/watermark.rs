@@ -7,7 +7,8 @@ use chrono::{DateTime, Utc};
 use crate::config::DatabaseConfig;
 use crate::db::transaction::{Access, Store};
 use crate::error::{Failure, Reason, Result, Stage};
-use crate::process::supervise::{in_time, until_signal};
+use crate::process::deadline::Deadline;
+use crate::process::supervise::{in_time, supervise};
 use crate::state::runs::{self, Run};
 use crate::state::summary::Summary;
 use crate::state::watermark::{Watermark, lock, put, read};
@@ -136,10 +137,13 @@ pub fn move_watermark(database: DatabaseConfig, asked_for: Move, yes: bool) -> R
     if !yes {
         demand_terminal()?;
         let (database, reading) = (database.clone(), asked_for.clone());
-        let stored = in_time(move |budget| reading.read(&mut Store::new(&database.url, budget)))?;
+        let stored =
+            in_time(move |deadline| reading.read(&mut Store::new(&database.url, deadline, 0)))?;
         let question = asked_for.question(&stored);
-        until_signal(move || ask(&question))??;
+        supervise(&Deadline::signal_only(), move || ask(&question))?;
         asked = Some(stored);
     }
-    in_time(move |budget| asked_for.make(&mut Store::new(&database.url, budget), asked.as_ref()))
+    in_time(move |deadline| {
+        asked_for.make(&mut Store::new(&database.url, deadline, 0), asked.as_ref())
+    })
 }

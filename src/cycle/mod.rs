@@ -28,7 +28,7 @@ use crate::db::transaction::{Access, Store};
 use crate::error::{Reason, Result, Stage};
 use crate::net::http::Http;
 use crate::output::progress;
-use crate::process::deadline::Budget;
+use crate::process::deadline::Deadline;
 use crate::state::runs::{self};
 use crate::state::watermark;
 use crate::types::entry::Element;
@@ -43,17 +43,17 @@ struct Before {
 }
 
 /// Runs one cycle.
-pub fn run(config: &PullConfig, budget: &Budget, outcome: &SharedOutcome) -> Result<()> {
+pub fn run(config: &PullConfig, deadline: &Deadline, outcome: &SharedOutcome) -> Result<()> {
     // What is wrong on this machine shows before anything is contacted.
     let urls = [&config.upstream.auth_url, &config.upstream.api_base_url];
     let http = Http::new(
         urls,
         &config.upstream.http,
-        budget.clone(),
+        deadline.clone(),
         config.max_retries,
     )?;
-    let mut store = Store::new(&config.database.url, budget.clone());
-    let before = prepare(&mut store, config, outcome)?;
+    let store = Store::new(&config.database.url, deadline.clone(), config.max_retries);
+    let before = prepare(&store, config, outcome)?;
 
     // Authenticate.
     let definition_id = config.upstream.definition_id.clone();
@@ -121,8 +121,12 @@ pub fn run(config: &PullConfig, budget: &Budget, outcome: &SharedOutcome) -> Res
 }
 
 /// Reads what the cycle starts from, in one short transaction.
-fn prepare(store: &mut Store, config: &PullConfig, outcome: &SharedOutcome) -> Result<Before> {
-    store.transaction(Stage::Prepare, Access::ReadOnly, |tx| {
+fn prepare(store: &Store, config: &PullConfig, outcome: &SharedOutcome) -> Result<Before> {
+    let access = match config.dry_run {
+        true => Access::ReadOnly,
+        false => Access::ReadBeforeWrite,
+    };
+    store.transaction(Stage::Prepare, access, |tx| {
         outcome.lock().reached_database = true;
         let stored = watermark::read(tx)?;
         let history = runs::history(tx)?;

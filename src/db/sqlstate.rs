@@ -33,7 +33,7 @@ pub fn failure(stage: Stage, what: &str, error: &Error) -> Failure {
 }
 
 /// Tells whether a transaction lost against another and may be run again from its start.
-pub fn is_retryable(error: &Error) -> bool {
+pub fn is_conflict(error: &Error) -> bool {
     matches!(
         error.code().map(|code| code.code()),
         Some("40001" | "40P01")

@@ -195,7 +195,7 @@ fn conflicts_and_lost_connections_are_told_apart() {
         ("23505", false, false),
     ] {
         let error = server_error(&[(b'C', code), (b'M', "x")]);
-        assert_eq!(is_retryable(&error), retryable, "{code}");
+        assert_eq!(is_conflict(&error), retryable, "{code}");
         assert_eq!(is_disconnected(&error), disconnected, "{code}");
     }
 }
@@ -263,7 +263,7 @@ fn errors_without_a_code_are_told_apart() {
             expected == Reason::DatabaseUnavailable,
             "{story}"
         );
-        assert!(!is_retryable(error), "{story}");
+        assert!(!is_conflict(error), "{story}");
     }
 }
 

@@ -1,25 +1,25 @@
-//! Transactions on PostgreSQL: short, bounded by the cycle's budget, and safe to run again.
+//! Transactions on PostgreSQL: short, bounded by the deadline, and safe to run again.
 //!
-//! Everything is said with the unnamed prepared statement inside one transaction, and every setting
-//! is local to it, so that a pooler in transaction mode may stand between.
+//! Every statement is unnamed and in one transaction, and every setting is local to it, so that a
+//! pooler in transaction mode may be between.
 
 use std::error::Error;
 use std::fmt::Display;
-use std::thread;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use log::{debug, info};
+use log::info;
 use postgres::row::RowIndex;
 use postgres::types::{FromSql, ToSql, Type};
 use postgres::{Client, IsolationLevel, Row, Transaction};
 
 use crate::db::url::DatabaseUrl;
 use crate::db::{connect, sqlstate};
-use crate::error::{Failure, Reason, Result, Stage};
-use crate::process::deadline::Budget;
+use crate::error::{Failure, Kind, Reason, Result, Stage};
+use crate::net::retry::{self, Attempt};
+use crate::process::deadline::Deadline;
 
-/// How often a transaction that lost against another one is run again.
+/// How often a transaction is run again after a conflict with another one.
 const MAX_RERUNS: u32 = 3;
 /// How long to wait for a lock at most; another cycle's transaction takes a fraction of it.
 const LOCK_TIMEOUT_MS: u128 = 30_000;
@@ -69,12 +69,12 @@ impl FromSql<'_> for Instant {
     }
 }
 
-/// Why a transaction did not come to its end.
+/// Why a transaction was not committed.
 #[derive(Debug)]
 pub enum TxError {
-    /// PostgreSQL said no, or nothing: what was tried, and the error.
+    /// A statement failed: what it was to do, and the error.
     Sql(&'static str, postgres::Error),
-    /// The cycle itself gave up.
+    /// Something else failed.
     Failed(Failure),
 }
 
@@ -84,38 +84,41 @@ impl From<Failure> for TxError {
     }
 }
 
-/// The database, connected to when first needed.
+/// The database. Each transaction has a connection of its own, so that none is idle meanwhile: a
+/// firewall drops idle connections silently.
 pub struct Store {
     url: DatabaseUrl,
-    budget: Budget,
-    client: Option<Client>,
+    deadline: Deadline,
+    max_retries: u32,
 }
 
-/// Whether a transaction writes.
+/// What a transaction is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// PostgreSQL itself refuses any change.
+    /// It reads, and PostgreSQL itself refuses any change.
     ReadOnly,
+    /// The same, for a later change: it fails where none can be made.
+    ReadBeforeWrite,
     /// It changes something.
     ReadWrite,
 }
 
-/// One statement's surroundings: the open transaction, and the budget that it must keep.
+/// An open transaction, and the deadline that it must keep.
 pub struct Tx<'a> {
     inner: Transaction<'a>,
-    budget: &'a Budget,
+    deadline: &'a Deadline,
     stage: Stage,
 }
 
 impl<'a> Tx<'a> {
-    /// Runs a statement and returns its rows. `what` names it for a person.
+    /// Runs a statement and returns its rows. `what` names it in messages, as in `read the watermark`.
     pub fn rows(
         &mut self,
         what: &'static str,
         sql: &str,
         params: &[Param<'_>],
     ) -> Result<Vec<Row>, TxError> {
-        self.budget.check(self.stage)?;
+        self.deadline.check(self.stage)?;
         self.inner
             .query_typed(sql, params)
             .map_err(|error| TxError::Sql(what, error))
@@ -128,13 +131,13 @@ impl<'a> Tx<'a> {
         sql: &str,
         params: &[Param<'_>],
     ) -> Result<u64, TxError> {
-        self.budget.check(self.stage)?;
+        self.deadline.check(self.stage)?;
         self.inner
             .execute_typed(sql, params)
             .map_err(|error| TxError::Sql(what, error))
     }
 
-    /// Gives the bare transaction to code that asks the catalog with statements of its own.
+    /// Returns the driver's transaction, for code that reads the catalog with its own statements.
     pub fn inner(&mut self) -> &mut Transaction<'a> {
         &mut self.inner
     }
@@ -146,27 +149,27 @@ impl<'a> Tx<'a> {
 }
 
 impl Store {
-    /// Returns the store of a database; nothing is contacted yet.
-    pub fn new(url: &DatabaseUrl, budget: Budget) -> Self {
+    /// Returns the store of a database; nothing is contacted yet. A connection that fails as
+    /// transient is retried so often.
+    pub fn new(url: &DatabaseUrl, deadline: Deadline, max_retries: u32) -> Self {
         Self {
             url: url.clone(),
-            budget,
-            client: None,
+            deadline,
+            max_retries,
         }
     }
 
     /// Runs `body` in one transaction, and commits when it succeeds.
     ///
-    /// A transaction that lost against another one (40001, 40P01) is run again from its start, a
-    /// few times; a single statement never is. A connection that died while it was idle is replaced
-    /// once: nothing was done on it yet.
+    /// After a conflict with another transaction (40001, 40P01) it is run again from its start, a few
+    /// times; a single statement never is.
     pub fn transaction<T>(
-        &mut self,
+        &self,
         stage: Stage,
         access: Access,
         mut body: impl FnMut(&mut Tx<'_>) -> Result<T, TxError>,
     ) -> Result<T> {
-        let mut rerun = 0;
+        let mut reruns = 0;
         loop {
             let mut at = stage;
             let (what, error) = match self.run_once(&mut at, access, &mut body) {
@@ -174,84 +177,99 @@ impl Store {
                 Err(TxError::Failed(failure)) => return Err(failure),
                 Err(TxError::Sql(what, error)) => (what, error),
             };
-            if sqlstate::is_disconnected(&error) {
-                self.client = None;
-            }
-            if !sqlstate::is_retryable(&error) || rerun == MAX_RERUNS {
+            if !sqlstate::is_conflict(&error) || reruns == MAX_RERUNS {
                 return Err(sqlstate::failure(at, what, &error));
             }
-            rerun += 1;
-            let wait = Duration::from_millis(fastrand::u64(..500)) * rerun;
-            info!(stage = at.as_str(), attempt = rerun;
-                "The transaction lost against another one and is run again");
-            thread::sleep(wait.min(self.budget.check(at)?));
+            reruns += 1;
+            info!(stage = at.as_str(), attempt = reruns;
+                "Transaction conflict (serialization failure or deadlock); retrying");
+            let wait = Duration::from_millis(fastrand::u64(..500)) * reruns;
+            self.deadline.sleep(wait, at)?;
         }
     }
 
     fn run_once<T>(
-        &mut self,
+        &self,
         stage: &mut Stage,
         access: Access,
         body: &mut impl FnMut(&mut Tx<'_>) -> Result<T, TxError>,
     ) -> Result<T, TxError> {
-        let budget = self.budget.clone();
-        let client = self.client(*stage)?;
-        let left_ms = budget.check(*stage)?.as_millis().max(1);
-        let inner = client
+        let mut client = self.connect(*stage)?;
+        let left_ms = self.deadline.check(*stage)?.as_millis().max(1);
+        let builder = client
             .build_transaction()
-            .isolation_level(IsolationLevel::ReadCommitted)
-            .read_only(access == Access::ReadOnly)
-            .start()
-            .map_err(|error| TxError::Sql("open a transaction", error))?;
+            .isolation_level(IsolationLevel::ReadCommitted);
+        let builder = match access {
+            // `read write` would override default_transaction_read_only.
+            Access::ReadWrite => builder,
+            Access::ReadOnly | Access::ReadBeforeWrite => builder.read_only(true),
+        };
+        let inner = builder.start();
         let mut tx = Tx {
-            inner,
-            budget: &budget,
+            inner: inner.map_err(|error| TxError::Sql("open a transaction", error))?,
+            deadline: &self.deadline,
             stage: *stage,
         };
         // PostgreSQL keeps these in a 32-bit number of milliseconds.
         let limit = left_ms.min(i32::MAX as u128).to_string();
         let lock_limit = left_ms.min(LOCK_TIMEOUT_MS).to_string();
-        tx.rows(
-            "bound the transaction",
+        let server = tx.rows(
+            "set the limits of the transaction",
             TRANSACTION_LIMITS,
             &[(&limit, Type::TEXT), (&lock_limit, Type::TEXT)],
         )?;
+        if access != Access::ReadOnly {
+            require_writable(*stage, &server)?;
+        }
         let outcome = body(&mut tx);
         *stage = tx.stage;
         let value = outcome?;
         // The last moment at which stopping leaves everything as it was.
-        budget.check(tx.stage)?;
+        self.deadline.check(tx.stage)?;
         tx.inner
             .commit()
             .map_err(|error| TxError::Sql("commit", error))?;
         Ok(value)
     }
 
-    /// Returns a connection outside of any transaction, for `migrate`, which opens its own.
-    pub fn client(&mut self, stage: Stage) -> Result<&mut Client> {
-        self.ensure_connected(stage)?;
-        self.client.as_mut().ok_or_else(|| not_connected(stage))
-    }
-
-    /// Connects, or replaces a connection that died while nobody used it.
-    fn ensure_connected(&mut self, stage: Stage) -> Result<()> {
-        if let Some(client) = &mut self.client {
-            if client.is_valid(IDLE_CHECK_TIMEOUT).is_ok() {
-                return Ok(());
+    /// Connects, and retries what fails as transient.
+    pub fn connect(&self, stage: Stage) -> Result<Client> {
+        let mut retries = 0;
+        loop {
+            let left = self.deadline.check(stage)?;
+            let failure = match connect::connect(&self.url, left) {
+                Ok(client) => return Ok(client),
+                Err(failure) => failure.at(stage),
+            };
+            let is_final = match failure.reason {
+                Reason::Deadline | Reason::Interrupted | Reason::Resources => true,
+                reason => reason.kind() == Kind::Permanent,
+            };
+            if is_final || retries == self.max_retries {
+                return Err(failure);
             }
-            debug!(stage = stage.as_str(); "The idle connection is gone; connecting again");
-            self.client = None;
+            let attempt = Attempt {
+                retries,
+                ..Attempt::default()
+            };
+            retry::wait(&self.deadline, attempt, failure)?;
+            retries += 1;
         }
-        let left = self.budget.check(stage)?;
-        let client = connect::connect(&self.url, left).map_err(|failure| failure.at(stage))?;
-        self.client = Some(client);
-        Ok(())
     }
 }
 
-/// How long an idle connection may take to show that it is alive.
-const IDLE_CHECK_TIMEOUT: Duration = Duration::from_secs(5);
-
-fn not_connected(stage: Stage) -> Failure {
-    Failure::new(stage, Reason::DatabaseUnavailable, "There is no connection")
+/// Fails on a server that accepts no change: as transient, since a failover or an operator ends that.
+fn require_writable(stage: Stage, server: &[Row]) -> Result<(), TxError> {
+    let Some(server) = server.first() else {
+        return Ok(());
+    };
+    let why = if server.column("is_standby")? {
+        "it is a standby: a failover may be under way, or DATABASE_URL names a replica"
+    } else if server.column("is_read_only")? {
+        "default_transaction_read_only is on for this server, database or role"
+    } else {
+        return Ok(());
+    };
+    let message = format!("PostgreSQL accepts no changes: {why}");
+    Err(Failure::new(stage, Reason::DatabaseUnavailable, message).into())
 }

@@ -22,7 +22,7 @@ use crate::net::body::{self, BodyError};
 use crate::net::proxies::{self, Proxies};
 use crate::net::retry::{self, Attempt};
 use crate::net::tls;
-use crate::process::deadline::{self, Budget};
+use crate::process::deadline::{self, Deadline};
 
 /// How long a connection may take to be established.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -129,7 +129,7 @@ pub struct Call<'a> {
 pub struct Http {
     client: Client,
     proxies: Proxies,
-    budget: Budget,
+    deadline: Deadline,
     max_retries: u32,
 }
 
@@ -138,7 +138,7 @@ impl Http {
     pub fn new(
         targets: [&Url; 2],
         settings: &HttpSettings,
-        budget: Budget,
+        deadline: Deadline,
         max_retries: u32,
     ) -> Result<Self> {
         let headers = [
@@ -159,7 +159,7 @@ impl Http {
         Ok(Self {
             client,
             proxies: settings.proxies.clone(),
-            budget,
+            deadline,
             max_retries,
         })
     }
@@ -180,13 +180,13 @@ impl Http {
                 page: call.page,
                 retry_after: error.retry_after,
             };
-            retry::wait(&self.budget, attempt, error.failure).map_err(HttpError::last)?;
+            retry::wait(&self.deadline, attempt, error.failure).map_err(HttpError::last)?;
             retries += 1;
         }
     }
 
     fn try_once<T>(&self, call: &Call<'_>, read: &mut ReadBody<'_, T>) -> Result<T, HttpError> {
-        let left = self.budget.check(call.stage).map_err(HttpError::last)?;
+        let left = self.deadline.check(call.stage).map_err(HttpError::last)?;
         // The limit of a request covers its body too, unlike the client's own, which is for one read.
         let request = (call.build)(&self.client).timeout(left.min(REQUEST_TIMEOUT));
         let request = request.build().map_err(|error| {
@@ -196,7 +196,7 @@ impl Http {
         let exchange = Exchange {
             stage: call.stage,
             name: self.name(&request, call.detail),
-            budget: &self.budget,
+            deadline: &self.deadline,
         };
         let begun = Instant::now();
         let response = self.client.execute(request);
@@ -238,7 +238,7 @@ struct Exchange<'a> {
     stage: Stage,
     /// Method, path, host and proxy.
     name: String,
-    budget: &'a Budget,
+    deadline: &'a Deadline,
 }
 
 impl Exchange<'_> {
@@ -259,8 +259,8 @@ impl Exchange<'_> {
             cause = tls::refusal_told(refusal, "DATAPASS_CA_FILE");
             (Reason::Certificate, "the server's certificate is refused")
         } else if error.is_timeout() {
-            if self.budget.left().is_zero() {
-                return HttpError::last(deadline::deadline(self.stage));
+            if self.deadline.left().is_zero() {
+                return HttpError::last(deadline::exceeded(self.stage));
             }
             (Reason::Timeout, "no response in time")
         } else if tls::is_tls(&error) {
@@ -283,8 +283,8 @@ impl Exchange<'_> {
             BodyError::NotJson => Reason::BadBody,
             BodyError::WrongShape(_) | BodyError::Coding(_) => Reason::WrongShape,
             BodyError::TooLarge(_) => Reason::TooLarge,
-            BodyError::Io(_) if self.budget.left().is_zero() => {
-                return HttpError::last(deadline::deadline(self.stage));
+            BodyError::Io(_) if self.deadline.left().is_zero() => {
+                return HttpError::last(deadline::exceeded(self.stage));
             }
             BodyError::Io(error) if body::is_timeout(error) => Reason::Timeout,
             BodyError::Io(_) => Reason::BadBody,

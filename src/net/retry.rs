@@ -3,14 +3,13 @@
 //! Five retries take 31 to 62 seconds, so that they bridge a restart of the server. Half of each
 //! limit is drawn, which spreads the clients of a common outage.
 
-use std::thread;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use log::warn;
 
 use crate::error::{Failure, Result};
-use crate::process::deadline::Budget;
+use crate::process::deadline::Deadline;
 
 /// The limit of the first wait; it doubles with each retry.
 const FIRST_LIMIT: Duration = Duration::from_secs(2);
@@ -34,9 +33,9 @@ pub struct Attempt {
 ///
 /// The `failure` itself when the deadline comes before the end of the wait; that of the deadline
 /// when it has passed.
-pub fn wait(budget: &Budget, attempt: Attempt, mut failure: Failure) -> Result<()> {
+pub fn wait(deadline: &Deadline, attempt: Attempt, mut failure: Failure) -> Result<()> {
     let wait = delay(attempt.retries, attempt.retry_after, fastrand::f64());
-    if wait >= budget.check(failure.stage)? {
+    if wait >= deadline.check(failure.stage)? {
         let note = "; the deadline leaves no time for a retry";
         failure.message.push_str(note);
         return Err(failure);
@@ -46,8 +45,7 @@ pub fn wait(budget: &Budget, attempt: Attempt, mut failure: Failure) -> Result<(
         attempt = attempt.retries.saturating_add(1), wait_ms = wait.as_millis() as u64;
         "{}; retrying in {:.1} s", failure.story(), wait.as_secs_f64()
     );
-    thread::sleep(wait);
-    Ok(())
+    deadline.sleep(wait, failure.stage)
 }
 
 /// Returns how long to wait before the next attempt after so many retries.
@@ -111,11 +109,11 @@ mod tests {
             retry_after: Duration::MAX,
             ..Attempt::default()
         };
-        let failed = wait(&Budget::new(seconds(60)), attempt, failure()).unwrap_err();
+        let failed = wait(&Deadline::after(seconds(60)), attempt, failure()).unwrap_err();
         assert_eq!(failed.reason, Reason::RateLimited);
         let expected = "GET /demandes failed; the deadline leaves no time for a retry";
         assert_eq!(failed.message, expected);
-        let over = wait(&Budget::new(Duration::ZERO), attempt, failure()).unwrap_err();
+        let over = wait(&Deadline::after(Duration::ZERO), attempt, failure()).unwrap_err();
         assert_eq!(over.reason, Reason::Deadline);
     }
 

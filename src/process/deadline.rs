@@ -1,123 +1,104 @@
-//! The time that a run has left, and whether somebody asked it to stop.
+//! The deadline of a run, and whether a signal ends it before.
 //!
 //! Every step that may block asks here first and bounds itself by the answer; what it cannot bound
-//! (a name lookup, a silent peer) is ended by the supervisor, which waits on the same budget. What
-//! follows a run that a signal ended shares one more bound: the instant at which the process must
-//! be gone.
+//! (a name lookup, a silent peer) is abandoned by the supervisor.
 
-use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
-use std::thread;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::{Failure, Reason, Result, Stage};
+use crate::process::signals;
 
-/// How long after a signal the process must be gone: the two seconds that are promised, less what a
-/// busy machine needs to end it.
-const ANSWER_TIME: Duration = Duration::from_millis(1_600);
+/// How long what follows a run may take after a signal: the two seconds of the interface, less what
+/// a busy machine needs to end the process.
+const REPORT_TIME: Duration = Duration::from_millis(1_600);
 
-/// The deadline of a run on the monotonic clock, so that a jump of the wall clock changes nothing.
-#[derive(Clone)]
-pub struct Budget {
+/// A deadline on the monotonic clock, so that a jump of the wall clock changes nothing.
+#[derive(Debug, Clone)]
+pub struct Deadline {
     end: Instant,
-    stop: Arc<AtomicBool>,
-    signalled: Arc<OnceLock<Instant>>,
+    on_signal: OnSignal,
     stage: Arc<Mutex<Stage>>,
-    on_stop: Arc<Mutex<Option<Canceller>>>,
 }
 
-/// Ends what a peer is doing for us right now.
-type Canceller = Box<dyn FnOnce() + Send>;
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OnSignal {
+    Stop,
+    GoOn,
+}
 
-impl Budget {
-    /// Starts a budget that ends after `timeout`.
-    pub fn new(timeout: Duration) -> Self {
-        let now = Instant::now();
-        // An absurd age must not overflow: a century is as good as forever.
-        let century = Duration::from_secs(100 * 365 * 86_400);
-        let end = now + timeout.min(century);
+impl Deadline {
+    /// Returns the deadline of a run: when `timeout` has passed, or a signal comes.
+    pub fn after(timeout: Duration) -> Self {
+        // An absurd age must not overflow.
+        let end = Instant::now().checked_add(timeout);
         Self {
-            end,
-            stop: Arc::new(AtomicBool::new(false)),
-            signalled: Arc::default(),
+            end: end.unwrap_or_else(signals::far_future),
+            on_signal: OnSignal::Stop,
             stage: Arc::new(Mutex::new(Stage::Prepare)),
-            on_stop: Arc::default(),
         }
     }
 
-    /// Stops the run because of a signal.
-    pub fn interrupt(&self) {
-        let _ = self.signalled.set(Instant::now());
-        self.stop();
+    /// Returns the deadline of what waits for a user: a signal alone.
+    pub fn signal_only() -> Self {
+        Self::after(Duration::MAX)
     }
 
-    /// Returns how long a step that follows the run may take: `usual`, or what a signal leaves.
-    pub fn afterwards(&self, usual: Duration) -> Duration {
-        self.signalled.get().map_or(usual, |signal| {
-            usual.min(ANSWER_TIME.saturating_sub(signal.elapsed()))
-        })
-    }
-
-    /// Asks every step to stop where it is, and ends what a peer is doing for us.
-    pub fn stop(&self) {
-        self.stop.store(true, Ordering::SeqCst);
-        let canceller = self
-            .on_stop
-            .lock()
-            .ok()
-            .and_then(|mut on_stop| on_stop.take());
-        if let Some(cancel) = canceller {
-            // The peer may be silent, and nobody waits for it. Without a thread it goes on until it
-            // notices that we are gone.
-            let _ = thread::Builder::new().spawn(cancel);
+    /// Returns the deadline of a step that follows a run: when `usual` has passed, or what a signal
+    /// leaves of it.
+    pub fn for_report(usual: Duration) -> Self {
+        let left = signals::signalled().map(|signal| REPORT_TIME.saturating_sub(signal.elapsed()));
+        Self {
+            on_signal: OnSignal::GoOn,
+            ..Self::after(left.map_or(usual, |left| usual.min(left)))
         }
     }
 
-    /// Says how to end what a peer is doing, should the run be stopped; replaces what was said.
-    pub fn on_stop(&self, cancel: impl FnOnce() + Send + 'static) {
-        if let Ok(mut on_stop) = self.on_stop.lock() {
-            *on_stop = Some(Box::new(cancel));
-        }
+    /// Ends the whole process when `reporting` has passed after the deadline, even if it is blocked
+    /// where nothing else ends it: on an output that nobody reads.
+    pub fn end_process_after(&self, reporting: Duration) {
+        signals::end_process_at(self.end + reporting);
     }
 
-    /// Returns what is left, zero when it is over.
+    /// Returns the instant itself.
+    pub(super) fn end(&self) -> Instant {
+        self.end
+    }
+
+    /// Returns the time that is left, zero when it has passed.
     pub fn left(&self) -> Duration {
         self.end.saturating_duration_since(Instant::now())
     }
 
-    /// Returns the step that asked last: where a run is that does not come back.
+    /// Returns the step that asked last: where a run is that does not return.
     pub fn stage(&self) -> Stage {
-        *self
-            .stage
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        *self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns what is left, or the failure that ends the run.
+    /// Returns the time that is left, or the failure that ends the run.
     pub fn check(&self, stage: Stage) -> Result<Duration> {
-        if let Ok(mut last) = self.stage.lock() {
-            *last = stage;
-        }
-        if self.stop.load(Ordering::SeqCst) {
+        *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = stage;
+        if self.on_signal == OnSignal::Stop && signals::signalled().is_some() {
             return Err(interrupted(stage));
         }
         match self.left() {
-            Duration::ZERO => Err(deadline(stage)),
+            Duration::ZERO => Err(exceeded(stage)),
             left => Ok(left),
         }
     }
-}
 
-impl fmt::Debug for Budget {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Budget")
-            .field("left", &self.left())
-            .finish_non_exhaustive()
+    /// Waits, unless the deadline or a signal comes first.
+    pub fn sleep(&self, wait: Duration, stage: Stage) -> Result<()> {
+        let end = Instant::now() + wait.min(self.left());
+        signals::wait_until(|state| match self.on_signal {
+            OnSignal::Stop => state.signalled.unwrap_or(end),
+            OnSignal::GoOn => end,
+        });
+        self.check(stage).map(drop)
     }
 }
 
-/// Returns the failure of a run that was told to stop.
+/// Returns the failure of a run that a signal ended.
 pub fn interrupted(stage: Stage) -> Failure {
     Failure::new(
         stage,
@@ -126,11 +107,11 @@ pub fn interrupted(stage: Stage) -> Failure {
     )
 }
 
-/// Returns the failure of a run whose time is over.
-pub fn deadline(stage: Stage) -> Failure {
+/// Returns the failure of a run whose deadline has passed.
+pub fn exceeded(stage: Stage) -> Failure {
     Failure::new(
         stage,
         Reason::Deadline,
-        "The time is over; for a cycle or `check`, raise --timeout if this is usual",
+        "Deadline exceeded; for a cycle or `check`, raise --timeout if this is usual",
     )
 }

@@ -1,195 +1,162 @@
-//! Waits for a run, its deadline, a signal or a panic, whichever comes first.
+//! Waits for work in another thread, until it ends, its deadline passes or a signal comes.
 //!
-//! The run has a thread of its own. It bounds itself by the budget wherever it can; what it cannot
-//! bound (a name lookup, a peer that went silent) is abandoned here: the process ends, and with it
-//! the connection, whose transaction PostgreSQL then rolls back.
+//! Work bounds itself by its deadline wherever it can; what it cannot bound (a name lookup, a silent
+//! peer, an output that nobody reads) is abandoned here: the process ends, and with it the
+//! connection, whose transaction PostgreSQL then rolls back.
 
-use std::any::Any;
 use std::io;
-use std::panic::{self, AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use log::error;
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
-use signal_hook::{flag, low_level};
-
-use crate::error::{Failure, Reason, Result, Stage};
+use crate::error::{Failure, Result, Stage};
 use crate::exit::Exit;
-use crate::process::deadline::{self, Budget};
+use crate::process::deadline::{self, Deadline};
+use crate::process::panics;
+use crate::process::signals::{self, State};
 
-/// How long a run that was told to stop, or whose time is over, may take to end by itself.
+/// How long work may take to end by itself after a signal or its deadline.
 const GRACE: Duration = Duration::from_millis(500);
-
-/// How long after a signal the process ends whatever it does: within the two seconds promised.
-const PATIENCE: Duration = Duration::from_millis(1_750);
-
-/// How often it is looked whether a signal came, where nothing has a deadline.
-const SIGNAL_POLL: Duration = Duration::from_millis(100);
 
 /// How long a command other than a cycle may take.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
 
-enum Event<T> {
-    Ended(Result<Result<T>, Box<dyn Any + Send>>),
-    Signal,
+/// Work in a thread of its own, which panics alone.
+pub(crate) struct Work<T>(Arc<Mutex<Option<thread::Result<T>>>>);
+
+impl<T: Send + 'static> Work<T> {
+    /// Starts it.
+    pub(crate) fn start(name: &str, work: impl FnOnce() -> T + Send + 'static) -> io::Result<Self> {
+        let result = Arc::new(Mutex::new(None));
+        let filled = Arc::clone(&result);
+        thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || {
+                let outcome = catch_unwind(AssertUnwindSafe(work));
+                *filled.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+                signals::wake();
+            })?;
+        Ok(Self(result))
+    }
+
+    /// Waits for its result until an instant; none when that came first.
+    pub(crate) fn wait(&self, end: Instant) -> Option<thread::Result<T>> {
+        self.wait_until(|_| end)
+    }
+
+    fn wait_until(&self, end: impl Fn(&State) -> Instant) -> Option<thread::Result<T>> {
+        let result = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        signals::wait_until(|state| match *result() {
+            Some(_) => Instant::now(),
+            None => end(state),
+        });
+        result().take()
+    }
 }
 
-/// Runs `work` to its end, or until the budget or a signal ends it.
+/// Runs the whole program, and ends it in time after a signal, whatever it is blocked on.
+pub fn run_process(program: impl FnOnce() -> Exit + Send + 'static) -> Exit {
+    // Without it the program fails for the same cause, and reports that.
+    let _ = signals::listen();
+    let program = Arc::new(Mutex::new(Some(program)));
+    let given = Arc::clone(&program);
+    let run = move || {
+        let program = given.lock().unwrap_or_else(PoisonError::into_inner).take();
+        program.map_or(Exit::Permanent, |program| program())
+    };
+    let outcome = match Work::start("program", run.clone()) {
+        Ok(work) => work.wait_until(State::process_end),
+        // Without a thread it runs here, up to where it needs one.
+        Err(_) => Some(catch_unwind(AssertUnwindSafe(run))),
+    };
+    outcome.map_or(Exit::Transient, |exit| exit.unwrap_or(Exit::Permanent))
+}
+
+/// Runs `work` to its end, or until its deadline or a signal ends it.
 ///
-/// A signal leaves time for a report, however often it comes: `timeout(1)` sends it to the process and
-/// to its group. What takes longer than that, a pipe that nobody reads, ends with the process.
+/// After a signal there is time for a report, however often it comes: `timeout(1)` sends it to the
+/// process and to its group.
 pub fn supervise<T: Send + 'static>(
-    budget: &Budget,
+    deadline: &Deadline,
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    let (sender, events) = mpsc::channel();
-    let (signals, signalled) = (sender.clone(), budget.clone());
-    watch_signals(move || {
-        // First the event: what the run then says of its end is the signal's doing.
-        let _ = signals.send(Event::Signal);
-        signalled.interrupt();
-    })
-    .map_err(|error| Failure::no_thread(Stage::Prepare, error))?;
-    thread::Builder::new()
-        .name("run".to_owned())
-        .spawn(move || {
-            let outcome = catch_unwind(AssertUnwindSafe(work));
-            let _ = sender.send(Event::Ended(outcome));
-        })
-        .map_err(|error| Failure::no_thread(Stage::Prepare, error))?;
-    let abandoned = match events.recv_timeout(budget.left()) {
-        Ok(Event::Ended(outcome)) => {
-            return outcome.unwrap_or_else(|_| Err(panicked(budget.stage())));
-        }
-        Ok(Event::Signal) => deadline::interrupted(budget.stage()),
-        Err(RecvTimeoutError::Timeout) => deadline::deadline(budget.stage()),
-        Err(RecvTimeoutError::Disconnected) => return Err(panicked(budget.stage())),
+    let no_thread = |error| Failure::no_thread(Stage::Prepare, error);
+    signals::listen().map_err(no_thread)?;
+    let run = Work::start("run", work).map_err(no_thread)?;
+    let end = deadline.end();
+    if let Some(outcome) = run.wait_until(|state| state.signalled.unwrap_or(end)) {
+        return outcome.unwrap_or_else(|_| Err(panics::failure(deadline.stage())));
+    }
+    let abandoned = match signals::signalled() {
+        Some(_) => deadline::interrupted(deadline.stage()),
+        None => deadline::exceeded(deadline.stage()),
     };
-    budget.stop();
-    match events.recv_timeout(GRACE) {
+    match run.wait(Instant::now() + GRACE) {
         // What was committed before the signal was noticed is a success, and is reported as one.
-        Ok(Event::Ended(Ok(Ok(value)))) => Ok(value),
-        Ok(Event::Ended(Ok(Err(failure)))) => Err(abandoned.at(failure.stage)),
+        Some(Ok(Ok(value))) => Ok(value),
+        Some(Ok(Err(failure))) => Err(abandoned.at(failure.stage)),
         _ => Err(abandoned),
     }
 }
 
 /// Runs a command other than a cycle, or one step of it, within its time.
 pub fn in_time<T: Send + 'static>(
-    work: impl FnOnce(Budget) -> Result<T> + Send + 'static,
+    work: impl FnOnce(Deadline) -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    let budget = Budget::new(COMMAND_TIMEOUT);
-    supervise(&budget.clone(), move || work(budget))
+    let deadline = Deadline::after(COMMAND_TIMEOUT);
+    supervise(&deadline.clone(), move || work(deadline))
 }
 
-/// Does what may wait for a person or a slow pipe, and leaves nothing to be put back, to its end or
-/// until a signal comes.
-pub fn until_signal<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-    let (sender, ended) = mpsc::channel();
-    thread::Builder::new()
-        .spawn(move || {
-            let _ = sender.send(work());
-        })
-        .map_err(|error| Failure::no_thread(Stage::Prepare, error))?;
-    loop {
-        match ended.recv_timeout(SIGNAL_POLL) {
-            Ok(value) => return Ok(value),
-            Err(RecvTimeoutError::Disconnected) => return Err(panicked(Stage::Prepare)),
-            Err(RecvTimeoutError::Timeout) if SIGNALLED.load(Ordering::SeqCst) => {
-                return Err(deadline::interrupted(Stage::Prepare));
-            }
-            Err(RecvTimeoutError::Timeout) => {}
-        }
+/// Runs a step that follows a run, as a best effort: at most `usual`, or what a signal leaves of it;
+/// the first signal ends the wait. An error says why there is no result.
+pub fn after_run<T: Send + 'static>(
+    usual: Duration,
+    work: impl FnOnce(Deadline) -> T + Send + 'static,
+) -> Result<T, &'static str> {
+    let deadline = Deadline::for_report(usual);
+    let (end, earlier_signal) = (deadline.end(), signals::signalled());
+    let report = Work::start("report", move || work(deadline)).map_err(|_| "no thread")?;
+    let ended = report.wait_until(|state| match state.signalled {
+        Some(signal) if earlier_signal.is_none() => signal,
+        _ => end,
+    });
+    match ended {
+        Some(result) => result.map_err(|_| "an internal error"),
+        None if signals::signalled() != earlier_signal => Err("a signal came"),
+        None => Err("no time is left"),
     }
-}
-
-/// Whether a signal came. It may come before there is a run to stop.
-static SIGNALLED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
-
-/// Whether a signal ends the process at once.
-static IMPATIENT: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
-
-/// Installs the handlers. As process 1 too, where the kernel ignores a signal without one.
-///
-/// To be called first of all: until then a signal ends the process with a status of its own.
-pub fn install_signal_handlers() -> io::Result<()> {
-    for signal in [SIGTERM, SIGINT] {
-        let code = i32::from(Exit::Transient.code());
-        flag::register_conditional_shutdown(signal, code, Arc::clone(&IMPATIENT))?;
-        flag::register(signal, Arc::clone(&SIGNALLED))?;
-    }
-    Ok(())
-}
-
-/// Lets a signal end the process at once from here on: nothing is left to be told but what it writes.
-pub fn let_signals_end() {
-    IMPATIENT.store(true, Ordering::SeqCst);
-}
-
-/// Calls back when a signal comes, or has come before, and ends the process some time later.
-fn watch_signals(on_signal: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
-    thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(move || {
-            if SIGNALLED.load(Ordering::SeqCst) || signals.forever().next().is_some() {
-                on_signal();
-                thread::sleep(PATIENCE);
-                let_signals_end();
-                let _ = low_level::raise(SIGTERM);
-            }
-        })?;
-    Ok(())
-}
-
-/// Where the first panic of this process was.
-static PANIC_PLACE: OnceLock<String> = OnceLock::new();
-
-/// Logs where a panic happened, and not what it said: that may hold anything.
-pub fn install_panic_hook() {
-    panic::set_hook(Box::new(|info| {
-        let place = info.location().map(ToString::to_string).unwrap_or_default();
-        error!(reason = Reason::Panic.as_str(); "A defect of this program stopped it at {place}");
-        let _ = PANIC_PLACE.set(place);
-    }));
-}
-
-/// Returns where the first panic was, as file, line and column; none without one.
-pub fn panic_place() -> Option<&'static str> {
-    PANIC_PLACE.get().map(String::as_str)
-}
-
-fn panicked(stage: Stage) -> Failure {
-    Failure::new(
-        stage,
-        Reason::Panic,
-        "This program has a defect and stopped; what it had to write is written as a whole or not at \
-         all. Please report the line above",
-    )
 }
 
 #[cfg(test)]
 mod tests {
+    use std::panic;
+
     use super::*;
+    use crate::error::Reason;
 
     #[test]
-    fn a_panic_is_a_failure_with_a_place_and_without_its_words() {
-        install_panic_hook();
-        let budget = Budget::new(Duration::from_secs(60));
+    fn a_panic_is_a_failure_with_a_location_and_without_its_message() {
+        panics::install_hook();
+        let deadline = Deadline::after(Duration::from_secs(60));
         let line = line!() + 1;
-        let outcome: Result<()> = supervise(&budget, || panic!("canari"));
-        // Other tests are to tell what they panic for.
+        let outcome: Result<()> = supervise(&deadline, || panic!("canari"));
+        // Other tests are to show what they panic for.
         let _ = panic::take_hook();
         let failure = outcome.unwrap_err();
         assert_eq!(failure.reason, Reason::Panic);
         assert!(!failure.story().contains("canari"), "{}", failure.story());
-        let place = panic_place().unwrap();
+        let location = panics::location().unwrap();
         let expected = format!("{}:{line}:", file!());
-        assert!(place.starts_with(&expected), "{place}");
+        assert!(location.starts_with(&expected), "{location}");
+    }
+
+    #[test]
+    fn work_that_does_not_end_is_abandoned_at_its_deadline() {
+        let (unblock, blocked) = std::sync::mpsc::channel::<()>();
+        let deadline = Deadline::after(Duration::from_millis(20));
+        let failure = supervise(&deadline, move || Ok(blocked.recv().is_err())).unwrap_err();
+        assert_eq!(failure.reason, Reason::Deadline);
+        drop(unblock);
     }
 }

@@ -5,8 +5,7 @@
 //! its integrations and the check of certificates from the environment.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, mpsc};
-use std::thread;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
@@ -21,9 +20,9 @@ use crate::config::SentryConfig;
 use crate::cycle::outcome::Outcome;
 use crate::error::{Failure, Kind, Reason, Stage};
 use crate::net::http;
-use crate::process::deadline::Budget;
+use crate::process::panics;
 use crate::process::run_id;
-use crate::process::supervise;
+use crate::process::supervise::after_run;
 use crate::state::runs::History;
 
 /// How long the reports may take at most; they never change how a cycle ended.
@@ -46,31 +45,15 @@ struct Alert {
     reason: &'static str,
 }
 
-/// Reports a cycle that ended, and gives up when that takes too long: Sentry must never change how
-/// long a cycle takes, nor how it ends.
-pub fn report_in_time(
-    config: &SentryConfig,
-    outcome: Outcome,
-    failure: Option<Failure>,
-    budget: &Budget,
-) {
-    let (done, ended) = mpsc::channel();
-    // A signal that comes now ends the wait.
-    let signalled = done.clone();
-    budget.on_stop(move || {
-        let _ = signalled.send(());
-    });
+/// Reports a cycle that ended, as a best effort: Sentry must never change how long a cycle takes, nor
+/// how it ends.
+pub fn report_in_time(config: &SentryConfig, outcome: Outcome, failure: Option<Failure>) {
     let config = config.clone();
-    // Without a thread `done` is dropped, and the wait is over.
-    let _ = thread::Builder::new().spawn(move || {
+    let reported = after_run(FLUSH_TIMEOUT, move |_| {
         report(&config, &outcome, failure.as_ref());
-        let _ = done.send(());
     });
-    if ended
-        .recv_timeout(budget.afterwards(FLUSH_TIMEOUT))
-        .is_err()
-    {
-        debug!("The report to Sentry was not sent in time");
+    if let Err(why) = reported {
+        debug!("The report to Sentry is not sent: {why}");
     }
 }
 
@@ -192,7 +175,7 @@ fn of_failure(history: Option<&History>, failure: &Failure) -> Option<Alert> {
     let reason = failure.reason.as_str();
     let failed = format!("The pull failed in {}: {reason}", failure.stage.as_str());
     let (level, message, fingerprint) = if failure.reason == Reason::Panic {
-        let place = supervise::panic_place().unwrap_or("an unknown place");
+        let place = panics::location().unwrap_or("an unknown place");
         let message = format!("The pull has a defect and stopped at {place}");
         (Level::Fatal, message, vec!["failure", reason, place])
     } else if failure.kind() == Kind::Permanent {

@@ -23,7 +23,7 @@ fn a_panic_is_reported_with_its_place() {
     assert_eq!(words, ["fatal", "prepare", "panic"]);
     let place = &fingerprint[2];
     assert_eq!(fingerprint[..2], ["failure", "panic"]);
-    assert!(place.starts_with("src/create.rs:"), "{place}");
+    assert!(place.starts_with("src/cycle/create.rs:"), "{place}");
     assert_eq!(
         message,
         &format!("The pull has a defect and stopped at {place}")
@@ -45,7 +45,7 @@ fn a_panic_of_any_command_is_status_1() {
         let run = Run::new(command.iter().copied()).database(&database);
         let outcome = run.any_stderr().output();
         outcome.assert_code(1);
-        let place = "A defect of this program stopped it at src/rejected.rs:";
+        let place = "Internal error at src/commands/rejected.rs:";
         assert!(outcome.stderr.contains(place), "{}", outcome.stderr);
     }
 }
