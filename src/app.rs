@@ -1,173 +1,106 @@
-//! The program: parses, loads the settings, runs the command, and tells how it ended.
-//!
-//! This is the one place that writes to standard output. Whatever happens to a cycle, a panic
-//! included, its summary line is printed last, and the log's last line tells why it failed.
+//! The program: sets the process up, reads the command line, and runs the command.
 
-use std::env;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 
 use chrono::Utc;
 
-use crate::cli;
+use crate::cli::{self, Cli, Command, Options};
 use crate::commands::{check, migrate, pull, rejected, schedule, status, watermark};
-use crate::config::{self, Command, Config, Environment, Format, Reports};
-use crate::db::transaction::{Access, Store};
-use crate::error::{Failure, Reason, Result, Stage};
+use crate::config::{Format, Reports, Settings};
+use crate::error::{Failure, Reason, Stage};
 use crate::exit::Exit;
 use crate::output;
-use crate::output::stdout::{log_failure, print};
+use crate::output::stdout::{answer, print};
 use crate::process::deadline::Deadline;
 use crate::process::panics;
-use crate::process::supervise::{in_time, supervise};
+use crate::process::supervise::supervise;
 
 /// Runs the program with its arguments, the program's name first, and its environment.
-pub fn run(args: Vec<OsString>, variables: impl Iterator<Item = (OsString, OsString)>) -> Exit {
+pub fn run(args: &[OsString], variables: impl Iterator<Item = (OsString, OsString)>) -> Exit {
     panics::install_hook();
     // It fails only when there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let environment = Environment::new(variables);
-    let cli = match cli::parse(args.iter().cloned()) {
+    let Cli { command, options } = match cli::parse(args) {
         Ok(cli) => cli,
-        Err(error) => return refused(&error, &args, environment),
+        Err(error) => return refused(&error, args, variables),
     };
-    // What is known should the settings never come.
-    let log = config::log_config(&cli, &environment);
-    let requested = config::requested(&cli, &environment);
-    // A pipe may hold them, and be slow.
-    let loaded = supervise(&Deadline::signal_only(), move || {
-        let environment = environment.with_file(cli.global.env_file.as_deref());
-        output::log::init(&config::log_config(&cli, &environment));
-        let requested = config::requested(&cli, &environment);
-        Ok((Config::load(cli, &environment, Utc::now()), requested))
-    });
-    let (failure, requested) = match loaded {
-        Ok((Ok(config), _)) => return dispatch(config),
-        Ok((Err(failure), requested)) => (failure, requested),
-        Err(failure) => {
-            output::log::init(&log);
-            (failure, requested)
+    let (settings, interrupted) = read(options, variables);
+    output::log::init(settings.log());
+    match (interrupted, command) {
+        (None, command) => dispatch(command, settings),
+        (Some(failure), Command::Pull(args)) => {
+            pull::not_started(failure, &Reports::default(), &args, settings.format())
         }
-    };
-    if requested.is_cycle {
-        pull::not_started(failure, &requested)
-    } else {
-        failed(&failure)
+        (Some(failure), _) => answer(settings.format(), Err(failure)),
+    }
+}
+
+/// Reads the env file; returns the settings without it when a signal comes first.
+fn read(
+    options: Options,
+    variables: impl Iterator<Item = (OsString, OsString)>,
+) -> (Settings, Option<Failure>) {
+    let settings = Settings::new(options, variables, Utc::now());
+    // A pipe may hold it, and be slow.
+    let reading = settings.clone();
+    let read = supervise(
+        &Deadline::signal_only(),
+        move || Ok(reading.with_env_file()),
+    );
+    match read {
+        Ok(settings) => (settings.with_output(), None),
+        Err(failure) => (settings.with_output(), Some(failure)),
     }
 }
 
 /// Ends a command line that clap did not take: help and version are answers, the rest is misuse.
-fn refused(error: &clap::Error, args: &[OsString], environment: Environment) -> Exit {
+fn refused(
+    error: &clap::Error,
+    args: &[OsString],
+    variables: impl Iterator<Item = (OsString, OsString)>,
+) -> Exit {
     if !error.use_stderr() {
         let _ = print(&error.render().to_string());
         return Exit::Success;
     }
-    // A closed standard error loses the text, not the code.
-    let _ = write!(io::stderr().lock(), "{}", error.render());
-    let mut requested = config::requested_by_refused(args, environment);
-    if !requested.is_cycle {
-        return Exit::Permanent;
+    let (pull, options) = cli::parse_refused(args);
+    let (mut settings, _) = read(options, variables);
+    let text = error.render().to_string();
+    // An operator has just read it, and needs no log and no report.
+    let is_typed = io::stderr().is_terminal() && settings.log().format == Format::Text;
+    if is_typed {
+        // A closed standard error loses the text, not the code.
+        let _ = io::stderr().lock().write_all(text.as_bytes());
+    } else {
+        output::log::init(settings.log());
     }
-    if io::stderr().is_terminal() {
-        // Whoever mistyped has just read it.
-        requested.reports = Reports::default();
-    }
-    // There is no log yet, so that the text above stays the last.
-    let failure = Failure::new(
-        Stage::Prepare,
-        Reason::Usage,
-        "The command line is not understood",
-    );
-    pull::not_started(failure, &requested)
+    let sentence = text.lines().next().unwrap_or_default();
+    let sentence = sentence.strip_prefix("error: ").unwrap_or(sentence);
+    let message = format!("The command line is not understood: {sentence}");
+    let failure = Failure::new(Stage::Prepare, Reason::Usage, message);
+    let Some(args) = pull else {
+        return answer(settings.format(), Err(failure));
+    };
+    let reports = if is_typed || args.dry_run {
+        Reports::default()
+    } else {
+        settings.reports()
+    };
+    pull::not_started(failure, &reports, &args, settings.format())
 }
 
-fn dispatch(Config { command, log }: Config) -> Exit {
-    match command {
-        Command::Pull(config) => {
-            // What is read by a program, or not at all, has no line for people in it.
-            let shows_progress = !config.quiet && log.format == Format::Text;
-            pull::pull(*config, shows_progress)
-        }
-        Command::MigratePrint => answer(|_| Ok(migrate::print())),
-        Command::Migrate {
-            database,
-            yes,
-            format,
-        } => answer(move |deadline| {
-            let store = Store::new(&database.url, deadline, 0);
-            // A standby is refused as everywhere.
-            store.transaction(Stage::Prepare, Access::ReadWrite, |_| Ok(()))?;
-            let changes = migrate::migrate(&mut store.connect(Stage::Prepare)?, yes)?;
-            Ok(migrate::report(&changes, format))
-        }),
-        Command::Schedule(config) => answer(move |_| {
-            let binary = env::current_exe().map_err(|error| {
-                let message = "The path of this program cannot be found";
-                Failure::new(Stage::Prepare, Reason::Configuration, message).with_source(error)
-            })?;
-            schedule::entry(&config, &binary)
-        }),
-        Command::Completions(shell) => answer(move |_| Ok(cli::completions(shell))),
-        Command::Check(config) => {
-            let deadline = Deadline::after(config.timeout);
-            let checked = supervise(&deadline.clone(), move || {
-                // The status tells what standard output may not.
-                check::check(&config, &deadline, &mut |line| drop(print(line)))
-            });
-            checked.map_or_else(|failure| failed(&failure), |()| Exit::Success)
-        }
-        Command::Status {
-            database,
-            job,
-            format,
-        } => answer(move |deadline| {
-            status::status(&mut Store::new(&database.url, deadline, 0), &job, format)
-        }),
-        Command::RejectedList { database, format } => answer(move |deadline| {
-            rejected::list(&mut Store::new(&database.url, deadline, 0), format)
-        }),
-        Command::RejectedAccept {
-            database,
-            id,
-            reason,
-        } => answer(move |deadline| {
-            rejected::accept(&mut Store::new(&database.url, deadline, 0), &id, &reason)
-        }),
-        Command::WatermarkSet {
-            database,
-            definition_id,
-            time,
-            yes,
-        } => tell_answer(watermark::move_watermark(
-            database,
-            watermark::Move::set(definition_id, time),
-            yes,
-        )),
-        Command::WatermarkReset { database, yes } => tell_answer(watermark::move_watermark(
-            database,
-            watermark::Move::reset(),
-            yes,
-        )),
-    }
-}
-
-/// Tells why a command failed and returns its exit code.
-fn failed(failure: &Failure) -> Exit {
-    log_failure(failure);
-    failure.kind().into()
-}
-
-/// Runs a command other than a cycle and prints its answer.
-fn answer(work: impl FnOnce(Deadline) -> Result<String> + Send + 'static) -> Exit {
-    tell_answer(in_time(work))
-}
-
-fn tell_answer(answer: Result<String>) -> Exit {
-    let printed = answer.and_then(|text| {
-        print(&text).map_err(|error| {
-            let message = "Standard output takes no more; look at its disk";
-            Failure::new(Stage::Prepare, Reason::Resources, message).with_source(error)
-        })
-    });
-    printed.map_or_else(|failure| failed(&failure), |()| Exit::Success)
+fn dispatch(command: Command, settings: Settings) -> Exit {
+    let format = settings.format();
+    let answered = match command {
+        Command::Pull(args) => return pull::run(settings, &args),
+        Command::Check => return check::run(settings),
+        Command::Status => status::run(settings),
+        Command::Migrate(args) => migrate::run(settings, &args),
+        Command::Rejected { action } => rejected::run(settings, action),
+        Command::Watermark { action } => watermark::run(settings, action),
+        Command::Schedule { scheduler } => schedule::run(settings, scheduler),
+        Command::Completions { shell } => Ok(cli::completions(shell)),
+    };
+    answer(format, answered)
 }

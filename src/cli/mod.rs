@@ -1,26 +1,61 @@
-//! The command line: flags, their names and help. No work, and no judgement of values.
+//! The command line: commands, options and their help. Values are validated by the settings.
 //!
-//! Every value arrives as text and is judged by [`crate::config`], so that all problems can be
-//! named together and an empty string can mean "unset" everywhere. Secrets are never flags: a
-//! command line is public on its machine.
+//! An option belongs to the commands it applies to. Every value stays a string here, so that all
+//! problems are reported together and an empty string means "unset" everywhere. No secret is an
+//! option: a command line is public on its machine.
 
 mod parse;
 pub mod variables;
 
-use std::ffi::OsString;
+use std::ffi::OsStr;
 
 use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
-use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::{
+    Arg, ArgAction, ArgMatches, Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint,
+};
 
-pub use parse::parse;
-
-use self::variables::VARIABLES;
+pub use self::parse::{parse, parse_refused};
+use self::variables::{VARIABLES, Variable};
 
 const EXIT_STATUS: &str = "\
 Exit status:
-  0  Success; rejected rows do not change that, they are reported
-  1  Permanent: a person must act (usage, configuration, a refusal, a wrong answer)
-  2  Transient: run it again (connection, time-out, server error, busy database, signal)";
+  0  Success; rejected entries are reported and do not change it
+  1  Permanent: an operator must act (usage, configuration, a refusal, an unexpected response)
+  2  Transient: run it again (connection, timeout, server error, busy database, signal)";
+
+/// A command line: what to do, and the options that have a variable.
+#[derive(Debug)]
+pub struct Cli {
+    /// What to do.
+    pub command: Command,
+    /// The options as given.
+    pub options: Options,
+}
+
+/// The options of a command line, by their long names.
+#[derive(Debug, Clone)]
+pub struct Options(ArgMatches);
+
+impl Options {
+    /// Whether the command has this option.
+    pub fn has(&self, long: &str) -> bool {
+        self.0.try_contains_id(long).is_ok()
+    }
+
+    /// Returns the value of an option; an empty one is the same as none.
+    pub fn value(&self, long: &str) -> Option<&OsStr> {
+        let value = self.0.try_get_raw(long).ok()??.next_back()?;
+        Some(value).filter(|value| !value.is_empty())
+    }
+
+    /// Returns how often `-v` was given.
+    pub fn verbosity(&self) -> u8 {
+        match self.0.try_get_one("verbose") {
+            Ok(Some(count)) => *count,
+            _ => 0,
+        }
+    }
+}
 
 /// Pull validated DataPass authorization requests into PostgreSQL, nothing lost, nothing twice.
 ///
@@ -28,133 +63,79 @@ Exit status:
 /// missing, advance the watermark. Without a command it runs one cycle, like `pull`.
 #[derive(Debug, Parser)]
 #[command(name = "datapass-pull", version, args_override_self = true, after_help = EXIT_STATUS)]
-pub struct Cli {
-    /// Options that every command takes.
+struct Root {
     #[command(flatten)]
-    pub global: GlobalArgs,
-    /// Options of a cycle, given without a command or before it.
-    #[command(flatten)]
-    pub cycle: CycleArgs,
-    /// What to do; a cycle when absent.
+    pull: PullArgs,
     #[command(subcommand)]
-    pub command: Option<Command>,
-}
-
-/// The options that may stand before or after any command.
-#[derive(Debug, Default, Args)]
-#[command(next_help_heading = "Global options")]
-pub struct GlobalArgs {
-    /// Log more of this program on standard error; repeat for more. Wins over RUST_LOG
-    /// [default: warnings]
-    #[arg(short, long, global = true, action = ArgAction::Count)]
-    pub verbose: u8,
-    /// Form of the log [env: DATAPASS_LOG_FORMAT] [default: text]
-    #[arg(long, global = true, value_name = "FORM", value_parser = Known(&["text", "json"]))]
-    pub log_format: Option<String>,
-    /// Form of the summary line and of answers [env: DATAPASS_FORMAT] [default: text]
-    #[arg(long, global = true, value_name = "FORM", value_parser = Known(&["text", "json"]))]
-    pub format: Option<String>,
-    /// Read variables from FILE; what the environment already sets wins
-    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub env_file: Option<OsString>,
-    /// How a created row is handed on [env: DATAPASS_ENQUEUE] [default: auto]
-    ///
-    /// auto uses the table good_jobs when it is there; good_job demands it; none leaves pending
-    /// rows to be polled.
-    #[arg(long, global = true, value_name = "MODE", value_parser = Known(&["auto", "good_job", "none"]))]
-    pub enqueue: Option<String>,
-    /// Deadline of the whole cycle, as an age such as 90s or 15m [env: DATAPASS_TIMEOUT]
-    /// [default: 15m]
-    #[arg(long, global = true, value_name = "AGE")]
-    pub timeout: Option<String>,
-}
-
-/// The options of a cycle.
-#[derive(Debug, Default, Args)]
-#[command(next_help_heading = "Cycle options")]
-pub struct CycleArgs {
-    /// List from TIME instead of the watermark [default: the watermark]
-    ///
-    /// TIME is RFC 3339 with an offset (2026-05-18T10:00:00Z), a date (2026-05-18, midnight UTC) or
-    /// an age (36h, 7d). It must not be in the future.
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    pub since: Option<String>,
-    /// Do it all, write nothing
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Print nothing on success, not even warnings
-    #[arg(short, long)]
-    pub quiet: bool,
-    /// Rows asked for a page, 1 to 1000 [env: DATAPASS_PAGE_SIZE] [default: 1000]
-    #[arg(long, value_name = "N", allow_hyphen_values = true)]
-    pub page_size: Option<String>,
-    /// Pages in flight, 1 to 4 [env: DATAPASS_CONCURRENCY] [default: 2]
-    #[arg(long, value_name = "N", allow_hyphen_values = true)]
-    pub concurrency: Option<String>,
-    /// How far before the watermark a cycle looks again, at least 1m [env: DATAPASS_LOOKBACK]
-    /// [default: 1h]
-    #[arg(long, value_name = "AGE", allow_hyphen_values = true)]
-    pub lookback: Option<String>,
-    /// Further tries of one request, 0 to 100 [env: DATAPASS_MAX_RETRIES] [default: 5]
-    #[arg(long, value_name = "N", allow_hyphen_values = true)]
-    pub max_retries: Option<String>,
-    /// Write Prometheus metrics to FILE, for a textfile collector [env: DATAPASS_METRICS_FILE]
-    /// [default: none]
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub metrics_file: Option<OsString>,
+    command: Option<Command>,
 }
 
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run one cycle; the same as giving no command
-    #[command(after_help = EXIT_STATUS)]
-    Pull(CycleArgs),
-    /// Prove the set-up without writing: configuration, token, listing, definition, tables, clock
+    Pull(PullArgs),
+    /// Verify the set-up without writing to the database
     ///
-    /// Takes the options of a cycle too, so that a scheduled command line can be proved as it is.
-    #[command(after_help = EXIT_STATUS)]
-    Check(CycleArgs),
-    /// Show the watermark, the last cycles and the rejected rows
-    #[command(after_help = EXIT_STATUS)]
+    /// Verifies settings, token, listing, definition, clock, database, tables, privileges and job
+    /// target. Takes the options of a cycle too, so that a scheduled command line can be verified
+    /// as it is.
+    Check,
+    /// Show the watermark, the last cycles and the rejected entries
     Status,
-    /// Create or upgrade the tables; safe to repeat
-    #[command(after_help = EXIT_STATUS)]
-    Migrate {
-        /// Show the SQL instead; contacts nothing
-        #[arg(long)]
-        print: bool,
-        /// Allow to rename or retype a column of a table that this program did not make
-        #[arg(long)]
-        yes: bool,
-    },
-    /// List the rows that failed validation, or accept one
-    #[command(after_help = EXIT_STATUS)]
+    /// Create or upgrade the tables; repeatable
+    Migrate(MigrateArgs),
+    /// List the rejected entries, or accept one
     Rejected {
         /// What to do with them.
         #[command(subcommand)]
         action: Rejected,
     },
     /// Move the watermark by hand
-    #[command(after_help = EXIT_STATUS)]
     Watermark {
         /// How to move it.
         #[command(subcommand)]
         action: Watermark,
     },
     /// Print an entry for a scheduler
-    #[command(after_help = EXIT_STATUS)]
     Schedule {
         /// The scheduler.
         #[command(subcommand)]
         scheduler: Scheduler,
     },
     /// Print a completion script
-    #[command(after_help = EXIT_STATUS)]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
     },
+}
+
+/// `pull`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct PullArgs {
+    /// Consider only what was validated at or after TIME, and create what has no row now
+    ///
+    /// TIME is RFC 3339 with an offset (2026-05-18T10:00:00Z), a date (2026-05-18, midnight UTC) or
+    /// an age (36h, 7d). It must not be in the future.
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub since: Option<String>,
+    /// Run the cycle without writing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print nothing on success; warnings are still logged
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// `migrate`.
+#[derive(Debug, Args)]
+pub struct MigrateArgs {
+    /// Print the SQL instead; contacts nothing
+    #[arg(long, conflicts_with_all = ["yes", "format"])]
+    pub print: bool,
+    /// Allow to rename or retype a column of a table that this program did not create
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// `schedule …`.
@@ -204,11 +185,11 @@ pub enum Job {
 /// `rejected …`.
 #[derive(Debug, Subcommand)]
 pub enum Rejected {
-    /// List the rows that failed validation, the id first
+    /// List the rejected entries, the id first
     List,
-    /// Stop one rejected row from holding the watermark
+    /// Accept a rejected entry as it is: it makes no row and no longer holds the watermark
     Accept {
-        /// The row: 5, D5 or the public id
+        /// The entry: 5, D5 or the public id
         id: String,
         /// Why it is accepted; kept in the table
         #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
@@ -224,60 +205,104 @@ pub enum Watermark {
         /// RFC 3339 with an offset, a date (midnight UTC) or an age (36h, 7d)
         #[arg(allow_hyphen_values = true)]
         time: String,
-        /// Do not ask
+        /// Do not ask for confirmation
         #[arg(long)]
         yes: bool,
     },
-    /// Forget it, so that the next cycle lists everything; frees the definition too
+    /// Clear it, and free the definition
     Reset {
-        /// Do not ask
+        /// Do not ask for confirmation
         #[arg(long)]
         yes: bool,
     },
 }
 
-/// Takes any text, and tells help and completions the words that the configuration knows.
+/// Takes any string, and shows help and completions the words that the settings accept.
 #[derive(Clone)]
-struct Known(&'static [&'static str]);
+struct Words(&'static str);
 
-impl TypedValueParser for Known {
+impl TypedValueParser for Words {
     type Value = String;
 
     fn parse_ref(
         &self,
         command: &clap::Command,
-        arg: Option<&clap::Arg>,
-        value: &std::ffi::OsStr,
+        arg: Option<&Arg>,
+        value: &OsStr,
     ) -> Result<String, clap::Error> {
         StringValueParser::new().parse_ref(command, arg, value)
     }
 
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
-        Some(Box::new(self.0.iter().map(PossibleValue::new)))
+        Some(Box::new(self.0.split('|').map(PossibleValue::new)))
     }
 }
 
-impl Cli {
-    /// Tells whether this is a pull cycle, which always ends with a summary line.
-    pub fn is_cycle(&self) -> bool {
-        matches!(self.command, None | Some(Command::Pull(_)))
-    }
-}
-
-/// Returns the definition of the command line, for help, completions and the manual's test.
+/// Returns the definition of the command line.
 pub fn command() -> clap::Command {
-    let mut text = String::from("Environment (an empty string is the same as unset):\n");
+    let mut help = String::from("Environment (an empty string is the same as unset):\n");
     for variable in VARIABLES {
-        text.push_str(&format!("  {}\n      {}", variable.name, variable.help));
+        help.push_str(&format!("  {}\n      {}", variable.name, variable.help));
         if variable.required {
-            text.push_str(" [required]");
+            help.push_str(" [required]");
         }
         if let Some(default) = variable.default {
-            text.push_str(&format!(" [default: {default}]"));
+            help.push_str(&format!(" [default: {default}]"));
         }
-        text.push('\n');
+        help.push('\n');
     }
-    Cli::command().after_long_help(format!("{text}\n{EXIT_STATUS}"))
+    let mut command = Root::command()
+        .args(options("pull"))
+        .after_long_help(format!("{help}\n{EXIT_STATUS}"));
+    let names: Vec<String> = command
+        .get_subcommands()
+        .map(|sub| sub.get_name().to_owned())
+        .collect();
+    for name in names {
+        // Global, so that they may stand behind `list` in `rejected list`, too.
+        let options: Vec<Arg> = options(&name).map(|arg| arg.global(true)).collect();
+        command = command.mut_subcommand(name, |sub| sub.args(options).after_help(EXIT_STATUS));
+    }
+    command
+}
+
+/// Returns the options of a command that have a variable, and those of all that read settings.
+fn options(command: &str) -> impl Iterator<Item = Arg> {
+    let file = |arg: Arg| {
+        let os_string = clap::value_parser!(std::ffi::OsString);
+        let arg = arg.value_name("FILE").value_hint(ValueHint::FilePath);
+        arg.value_parser(os_string)
+    };
+    let of_variable = |variable: &Variable| {
+        let option = variable.option?;
+        option.commands.contains(&command).then(|| {
+            let default = variable.default.unwrap_or("none");
+            let help = format!(
+                "{} [env: {}] [default: {default}]",
+                variable.help, variable.name
+            );
+            let arg = Arg::new(option.long).long(option.long).help(help);
+            let arg = arg.allow_negative_numbers(true);
+            match option.value {
+                "FILE" => file(arg),
+                words if words.contains('|') => arg
+                    .value_name(words)
+                    .value_parser(Words(words))
+                    .hide_possible_values(true),
+                value => arg.value_name(value),
+            }
+        })
+    };
+    let mut args: Vec<Arg> = VARIABLES.iter().filter_map(of_variable).collect();
+    if command != "completions" {
+        let env_file = Arg::new("env-file").long("env-file");
+        args.push(file(env_file).help("Read variables from FILE; the environment wins"));
+        let verbose = Arg::new("verbose").short('v').long("verbose");
+        args.push(verbose.action(ArgAction::Count).help(
+            "Log more of this program; repeat for more. Wins over RUST_LOG [default: warnings]",
+        ));
+    }
+    args.into_iter()
 }
 
 /// Returns the completion script for a shell.
@@ -326,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn help_tells_variables_defaults_and_exit_statuses() {
+    fn help_has_variables_defaults_and_exit_statuses() {
         let help = parsed("--help").unwrap_err().to_string();
         assert!(help.trim_end().ends_with(EXIT_STATUS), "{help}");
         for variable in VARIABLES {
@@ -335,26 +360,6 @@ mod tests {
                 "{}",
                 variable.name
             );
-        }
-        let mut command = command();
-        command.build();
-        for variable in VARIABLES {
-            let Some(option) = variable.option else {
-                continue;
-            };
-            let arg = command
-                .get_arguments()
-                .find(|arg| {
-                    Some(option) == arg.get_long().map(|long| format!("--{long}")).as_deref()
-                })
-                .unwrap();
-            let help = arg.get_help().unwrap().to_string();
-            assert!(
-                help.contains(&format!("[env: {}]", variable.name)),
-                "{help}"
-            );
-            let default = variable.default.unwrap_or("none");
-            assert!(help.contains(&format!("[default: {default}]")), "{help}");
         }
         for name in [
             "pull",
@@ -367,6 +372,25 @@ mod tests {
         ] {
             let help = parsed(&format!("{name} --help")).unwrap_err().to_string();
             assert!(help.contains("Exit status:"), "{help}");
+        }
+    }
+
+    #[test]
+    fn help_shows_an_option_under_the_commands_that_it_applies_to() {
+        for sub in command().get_subcommands() {
+            let name = sub.get_name();
+            let help = parsed(&format!("{name} --help")).unwrap_err().to_string();
+            for variable in VARIABLES {
+                let Some(option) = variable.option else {
+                    continue;
+                };
+                assert_eq!(
+                    help.contains(&format!("--{} ", option.long)),
+                    option.commands.contains(&name),
+                    "{name} --{}",
+                    option.long
+                );
+            }
         }
     }
 

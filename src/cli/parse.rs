@@ -1,76 +1,102 @@
-//! Reading a command line: options of a cycle wherever they stand, and refusals without settings.
+//! Reads a command line, and what is known of one that is refused.
 
 use std::ffi::OsString;
 
-use clap::FromArgMatches;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, FromArgMatches};
 
-use super::{Cli, Command, CycleArgs, command};
-
-impl CycleArgs {
-    /// Fills what is absent from `outer`, the options that stood before the command's name.
-    fn or(self, outer: Self) -> Self {
-        Self {
-            since: self.since.or(outer.since),
-            dry_run: self.dry_run || outer.dry_run,
-            quiet: self.quiet || outer.quiet,
-            page_size: self.page_size.or(outer.page_size),
-            concurrency: self.concurrency.or(outer.concurrency),
-            lookback: self.lookback.or(outer.lookback),
-            max_retries: self.max_retries.or(outer.max_retries),
-            metrics_file: self.metrics_file.or(outer.metrics_file),
-        }
-    }
-
-    /// Tells whether no option was given.
-    fn is_empty(&self) -> bool {
-        let Self {
-            since,
-            dry_run,
-            quiet,
-            page_size,
-            concurrency,
-            lookback,
-            max_retries,
-            metrics_file,
-        } = self;
-        let texts = [since, page_size, concurrency, lookback, max_retries];
-        !dry_run && !quiet && metrics_file.is_none() && texts.iter().all(|text| text.is_none())
-    }
-}
+use super::{Cli, Command, Options, PullArgs, Root, command, options};
 
 /// Reads the command line, the program's name first.
 ///
-/// After it, `cycle` holds the options of the cycle wherever they stood; a command without a
-/// cycle refuses them.
-///
 /// # Errors
 ///
-/// clap's own error, which also carries `--help` and `--version`. No secret is an option, and an
-/// address or a setting typed where none belongs is not repeated: it may hold a password.
-pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Cli, clap::Error> {
+/// clap's own error, which also carries `--help` and `--version`. No secret is an option, and a URL
+/// or a setting typed where none belongs is not repeated: it may hold a password.
+pub fn parse(args: &[OsString]) -> Result<Cli, clap::Error> {
     let mut command = command();
     let matches = command
-        .try_get_matches_from_mut(args)
+        .try_get_matches_from_mut(command_first(args.to_vec()))
         .map_err(without_settings)?;
-    let mut cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
-    match &mut cli.command {
-        None => {}
-        Some(Command::Pull(inner) | Command::Check(inner)) => {
-            let outer = std::mem::take(&mut cli.cycle);
-            cli.cycle = std::mem::take(inner).or(outer);
-        }
-        Some(_) if cli.cycle.is_empty() => {}
-        Some(_) => {
-            let name = matches.subcommand_name().unwrap_or_default();
-            let message = format!("options of a cycle cannot be used with '{name}'");
-            return Err(command.error(ErrorKind::ArgumentConflict, message));
-        }
-    }
-    Ok(cli)
+    let root = Root::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+    Ok(Cli {
+        command: root.command.unwrap_or(Command::Pull(root.pull)),
+        options: innermost(&matches),
+    })
 }
 
-/// Takes addresses and `NAME=value` out of what clap repeats of a refused command line.
+/// Returns the options of a refused command line as far as they are known, and those of `pull` when
+/// a cycle was meant.
+///
+/// Unknown options are skipped; what follows another error is lost.
+pub fn parse_refused(given: &[OsString]) -> (Option<PullArgs>, Options) {
+    let mut args = given.to_vec();
+    let unknown = |args: &[OsString]| {
+        let args = command_first(args.to_vec());
+        let error = command().try_get_matches_from(args).err()?;
+        match (error.kind(), error.get(ContextKind::InvalidArg)?) {
+            (ErrorKind::UnknownArgument, ContextValue::String(name)) => Some(name.clone()),
+            _ => None,
+        }
+    };
+    while let Some(name) = unknown(&args) {
+        let is_it = |arg: &OsString| {
+            let arg = arg.to_str().unwrap_or_default();
+            arg.split('=').next() == Some(&name)
+        };
+        match args.iter().skip(1).position(is_it) {
+            Some(at) => args.remove(at + 1),
+            None => break,
+        };
+    }
+    let word = |args: &[OsString]| args.get(command_at(args)?)?.clone().into_string().ok();
+    let is_cycle = word(given).or_else(|| word(&args)).is_none_or(|word| {
+        let found = command()
+            .find_subcommand(&word)
+            .map(|it| it.get_name() == "pull");
+        found.unwrap_or(word != "help")
+    });
+    let matches = command()
+        .ignore_errors(true)
+        .get_matches_from(command_first(args));
+    let options = innermost(&matches);
+    let pull = is_cycle.then(|| PullArgs::from_arg_matches(&options.0).unwrap_or_default());
+    (pull, options)
+}
+
+/// Moves the options that stand before a command's name behind it, so that the command takes or
+/// refuses them.
+fn command_first(mut args: Vec<OsString>) -> Vec<OsString> {
+    if let Some(before) = command_at(&args).and_then(|at| args.get_mut(1..=at)) {
+        before.rotate_right(1);
+    }
+    args
+}
+
+/// Returns where the command's name is: the first word that is no option of a cycle and no value of
+/// one.
+fn command_at(args: &[OsString]) -> Option<usize> {
+    let scan = clap::Command::new("datapass-pull")
+        .disable_help_flag(true)
+        .disable_help_subcommand(true)
+        .args_override_self(true)
+        .allow_external_subcommands(true)
+        .ignore_errors(true)
+        .args(options("pull"));
+    let matches = PullArgs::augment_args(scan).get_matches_from(args);
+    let (_, behind) = matches.subcommand()?;
+    let behind = behind.get_raw("").map_or(0, |words| words.len());
+    args.len().checked_sub(behind + 1)
+}
+
+fn innermost(mut matches: &clap::ArgMatches) -> Options {
+    while let Some((_, inner)) = matches.subcommand() {
+        matches = inner;
+    }
+    Options(matches.clone())
+}
+
+/// Takes URLs and `NAME=value` out of what clap repeats of a refused command line.
 fn without_settings(mut error: clap::Error) -> clap::Error {
     let repeated = [
         ContextKind::InvalidArg,
@@ -79,13 +105,13 @@ fn without_settings(mut error: clap::Error) -> clap::Error {
     ];
     for kind in repeated {
         let value = error.get(kind).map(ToString::to_string);
-        let told = match value.unwrap_or_default() {
-            value if value.contains("://") => "an address",
+        let shown = match value.unwrap_or_default() {
+            value if value.contains("://") => "a URL",
             value if value.contains('=') => "a setting",
             _ => continue,
         };
-        error.insert(kind, ContextValue::String(told.to_owned()));
-        // A tip would say it again.
+        error.insert(kind, ContextValue::String(shown.to_owned()));
+        // A tip would repeat it.
         error.remove(ContextKind::Suggested);
     }
     error
@@ -95,71 +121,147 @@ fn without_settings(mut error: clap::Error) -> clap::Error {
 pub(super) mod tests {
     use super::*;
 
+    fn words(args: &str) -> Vec<OsString> {
+        std::iter::once("datapass-pull")
+            .chain(args.split_whitespace())
+            .map(OsString::from)
+            .collect()
+    }
+
     pub(in crate::cli) fn parsed(args: &str) -> Result<Cli, clap::Error> {
-        parse(
-            std::iter::once("datapass-pull")
-                .chain(args.split_whitespace())
-                .map(OsString::from),
-        )
+        parse(&words(args))
+    }
+
+    fn value<'a>(options: &'a Options, long: &str) -> Option<&'a str> {
+        options.value(long).and_then(|value| value.to_str())
     }
 
     #[test]
     fn options_of_a_cycle_stand_with_and_without_its_command() {
-        let options = "--since 7d --dry-run -q --page-size 5 --concurrency 1 --lookback 2h \
-                       --max-retries 0 --metrics-file m --timeout 1m --enqueue none --format json \
-                       --log-format json --env-file e -vv";
-        let (before, after) = options.split_at(options.find("--page-size").unwrap());
+        let given = "--page-size 5 --concurrency 1 --max-retries 0 --metrics-file m --timeout 1m \
+                     --retry-for 2h --enqueue none --format json --log-format json --env-file e -vv";
+        let (before, after) = given.split_at(given.find("--timeout").unwrap());
         for args in [
-            options.to_owned(),
-            format!("pull {options}"),
-            format!("{options} pull"),
+            given.to_owned(),
+            format!("pull {given}"),
+            format!("{given} pull"),
             format!("{before} pull {after}"),
-            format!("{options} check"),
+            format!("{given} check"),
             format!("{before} check {after}"),
         ] {
             let cli = parsed(&args).unwrap();
-            let (cycle, global) = (&cli.cycle, &cli.global);
-            assert_eq!(cycle.since.as_deref(), Some("7d"), "{args}");
-            assert!(cycle.dry_run && cycle.quiet, "{args}");
-            assert_eq!(cycle.page_size.as_deref(), Some("5"), "{args}");
-            assert_eq!(cycle.concurrency.as_deref(), Some("1"), "{args}");
-            assert_eq!(cycle.lookback.as_deref(), Some("2h"), "{args}");
-            assert_eq!(cycle.max_retries.as_deref(), Some("0"), "{args}");
-            assert_eq!(cycle.metrics_file.as_deref(), Some("m".as_ref()), "{args}");
-            assert_eq!(global.timeout.as_deref(), Some("1m"), "{args}");
-            assert_eq!(global.enqueue.as_deref(), Some("none"), "{args}");
-            assert_eq!(global.format.as_deref(), Some("json"), "{args}");
-            assert_eq!(global.log_format.as_deref(), Some("json"), "{args}");
-            assert_eq!(global.env_file.as_deref(), Some("e".as_ref()), "{args}");
-            assert_eq!(global.verbose, 2, "{args}");
-            assert_eq!(cli.is_cycle(), !args.contains("check"), "{args}");
+            for (long, expected) in [
+                ("page-size", "5"),
+                ("concurrency", "1"),
+                ("max-retries", "0"),
+                ("metrics-file", "m"),
+                ("timeout", "1m"),
+                ("retry-for", "2h"),
+                ("enqueue", "none"),
+                ("format", "json"),
+                ("log-format", "json"),
+                ("env-file", "e"),
+            ] {
+                assert_eq!(value(&cli.options, long), Some(expected), "{args}");
+            }
+            assert_eq!(cli.options.verbosity(), 2, "{args}");
+            let is_cycle = matches!(cli.command, Command::Pull(_));
+            assert_eq!(is_cycle, !args.contains("check"), "{args}");
+        }
+        for args in [
+            "--since 7d --dry-run -q",
+            "pull --since 7d -q --dry-run",
+            "--since 7d pull -q --dry-run",
+            "-q --dry-run --since=7d pull",
+        ] {
+            let Command::Pull(pull) = parsed(args).unwrap().command else {
+                panic!("{args}")
+            };
+            assert_eq!(pull.since.as_deref(), Some("7d"), "{args}");
+            assert!(pull.dry_run && pull.quiet, "{args}");
         }
     }
 
     #[test]
-    fn global_options_stand_anywhere() {
-        let options = "-v --log-format json --env-file e --enqueue none --timeout 1m --format json";
-        for command in [
-            "check",
-            "status",
-            "migrate",
-            "rejected list",
-            "rejected accept 5 --reason x",
-            "watermark set 1d",
-            "watermark reset",
-            "schedule systemd",
-            "completions bash",
+    fn an_option_stands_before_and_after_a_command_that_has_it() {
+        for (options, commands) in [
+            (
+                "-v --log-format json --env-file e --format json",
+                &[
+                    "check",
+                    "status",
+                    "migrate",
+                    "rejected list",
+                    "rejected accept 5 --reason x",
+                    "watermark set 1d",
+                    "watermark reset",
+                ][..],
+            ),
+            (
+                "-v --log-format json --env-file e --timeout 1m",
+                &["schedule systemd", "schedule crontab --retry-for 1h"],
+            ),
         ] {
-            for args in [
-                format!("{options} {command}"),
-                format!("{command} {options}"),
-            ] {
-                let global = parsed(&args).unwrap().global;
-                assert_eq!(global.verbose, 1, "{args}");
-                assert_eq!(global.format.as_deref(), Some("json"), "{args}");
-                assert_eq!(global.env_file.as_deref(), Some("e".as_ref()), "{args}");
-                assert_eq!(global.timeout.as_deref(), Some("1m"), "{args}");
+            for command in commands {
+                let (first, rest) = command.split_once(' ').unwrap_or((command, ""));
+                for args in [
+                    format!("{options} {command}"),
+                    format!("{first} {options} {rest}"),
+                    format!("{command} {options}"),
+                ] {
+                    let options = parsed(&args).unwrap().options;
+                    assert_eq!(options.verbosity(), 1, "{args}");
+                    assert_eq!(value(&options, "log-format"), Some("json"), "{args}");
+                    assert_eq!(value(&options, "env-file"), Some("e"), "{args}");
+                    let format = args.contains("--format").then_some("json");
+                    assert_eq!(value(&options, "format"), format, "{args}");
+                    assert_eq!(options.has("format"), format.is_some(), "{args}");
+                }
             }
+        }
+    }
+
+    #[test]
+    fn an_option_that_would_be_ignored_is_refused() {
+        for (option, commands) in [
+            (
+                "--since 7d",
+                "check status migrate rejected|list watermark|reset completions|bash",
+            ),
+            (
+                "--dry-run",
+                "check status migrate watermark|reset schedule|systemd",
+            ),
+            ("-q", "check status migrate watermark|reset"),
+            (
+                "--page-size 5",
+                "status migrate rejected|list schedule|systemd",
+            ),
+            ("--max-retries 5", "status migrate schedule|systemd"),
+            ("--metrics-file m", "status migrate schedule|systemd"),
+            (
+                "--timeout 5m",
+                "status migrate rejected|list completions|bash",
+            ),
+            ("--retry-for 5m", "status migrate rejected|list"),
+            ("--enqueue none", "migrate rejected|list schedule|systemd"),
+            ("--format json", "schedule|systemd completions|bash"),
+            ("-v", "completions|bash"),
+            ("--env-file e", "completions|bash"),
+        ] {
+            let name = option.split(' ').next().unwrap();
+            for command in commands.split_whitespace() {
+                let command = command.replace('|', " ");
+                for args in [format!("{option} {command}"), format!("{command} {option}")] {
+                    let error = parsed(&args).unwrap_err();
+                    assert!(error.use_stderr(), "{args}");
+                    let expected = format!("unexpected argument '{name}'");
+                    assert!(error.to_string().contains(&expected), "{args}: {error}");
+                }
+            }
+        }
+        for args in ["migrate --print --yes", "migrate --print --format json"] {
+            assert!(parsed(args).unwrap_err().use_stderr(), "{args}");
         }
     }
 
@@ -173,33 +275,27 @@ pub(super) mod tests {
             ("pull", None),
         ];
         for (args, since) in cases {
-            assert_eq!(
-                parsed(args).unwrap().cycle.since.as_deref(),
-                since,
-                "{args}"
-            );
+            let Command::Pull(pull) = parsed(args).unwrap().command else {
+                panic!("{args}")
+            };
+            assert_eq!(pull.since.as_deref(), since, "{args}");
         }
         let cases = [
-            "--format text --format json",
-            "--format text status --format json",
+            ("--format text --format json", Some("json")),
+            ("--format text status --format json", Some("json")),
+            ("--format text rejected --format json list", Some("json")),
+            ("status --format=", None),
         ];
-        for args in cases {
-            assert_eq!(
-                parsed(args).unwrap().global.format.as_deref(),
-                Some("json"),
-                "{args}"
-            );
+        for (args, format) in cases {
+            let options = parsed(args).unwrap().options;
+            assert_eq!(value(&options, "format"), format, "{args}");
         }
-        assert_eq!(parsed("-v -vv").unwrap().global.verbose, 3);
+        assert_eq!(parsed("-v -vv").unwrap().options.verbosity(), 3);
     }
 
     #[test]
-    fn what_no_command_takes_is_refused() {
+    fn what_is_not_understood_is_refused_without_its_text() {
         for args in [
-            "--since 7d status",
-            "--dry-run migrate",
-            "-q watermark reset",
-            "status --since 7d",
             "frobnicate",
             "--frobnicate",
             "pull status",
@@ -227,15 +323,53 @@ pub(super) mod tests {
             "-- postgres://u:hunter2@h/d",
             "schedule --postgres://u:hunter2@h/d",
             "rejected accept 5 --postgres://u:hunter2@h/d",
+            "--format json postgres://u:hunter2@h/d",
         ] {
             let error = parsed(args).unwrap_err();
             assert!(error.use_stderr(), "{args}");
             assert!(!error.to_string().contains("hunter2"), "{args}: {error}");
         }
-        let error = parsed("--since 7d status").unwrap_err().to_string();
-        assert!(
-            error.contains("options of a cycle cannot be used with 'status'"),
-            "{error}"
-        );
+    }
+
+    #[test]
+    fn of_a_refused_command_line_it_is_known_what_was_meant() {
+        let cases = [
+            ("--frobnicate", None, true),
+            ("--format json --frobnicate", Some("json"), true),
+            ("--frobnicate --format=json", Some("json"), true),
+            ("--frobnicate=5 --oops --format json", Some("json"), true),
+            ("--format= --frobnicate", None, true),
+            ("--format json --format text --oops", Some("text"), true),
+            ("--format", None, true),
+            ("pull --oops --format json", Some("json"), true),
+            ("--format json pull --oops", Some("json"), true),
+            ("pull status", None, true),
+            ("puul", None, true),
+            ("--since status --oops", None, true),
+            ("--dry-run status", None, false),
+            ("--max-retries 0 status", None, false),
+            ("--oops status", None, false),
+            ("-vq status --format json --oops", None, false),
+            ("--env-file e --timeout 1m check --oops", None, false),
+            ("--log-format json watermark", None, false),
+            ("rejected accept", None, false),
+            ("schedule launchd", None, false),
+            ("help frobnicate", None, false),
+        ];
+        for (args, format, is_cycle) in cases {
+            let (pull, options) = parse_refused(&words(args));
+            assert_eq!(pull.is_some(), is_cycle, "{args}");
+            assert!(!is_cycle || value(&options, "format") == format, "{args}");
+        }
+        for (args, dry_run) in [
+            ("--dry-run --oops", true),
+            ("pull --oops --dry-run", true),
+            ("--oops", false),
+        ] {
+            let (pull, options) = parse_refused(&words(&format!("--env-file e {args}")));
+            assert_eq!(pull.unwrap().dry_run, dry_run, "{args}");
+            assert_eq!(value(&options, "env-file"), Some("e"), "{args}");
+        }
+        assert!(parse_refused(&[]).0.is_some());
     }
 }

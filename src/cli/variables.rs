@@ -1,4 +1,4 @@
-//! Every environment variable that the program reads, with its default.
+//! Every environment variable and its option: what help, template and manual say of them.
 
 /// One environment variable.
 #[derive(Debug, Clone, Copy)]
@@ -6,19 +6,78 @@ pub struct Variable {
     /// Its name.
     pub name: &'static str,
     /// The option that wins over it.
-    pub option: Option<&'static str>,
-    /// The value that stands for an absent one; judged like any other.
+    pub option: Option<CliOption>,
+    /// The value of an absent one; validated like any other.
     pub default: Option<&'static str>,
     /// Whether a cycle needs it and has no default for it.
     pub required: bool,
+    /// Whether its value is never shown; it may come from a file instead.
+    pub secret: bool,
     /// What it is, in one line.
     pub help: &'static str,
 }
+
+/// The option of a variable.
+#[derive(Debug, Clone, Copy)]
+pub struct CliOption {
+    /// Its name, without hyphens.
+    pub long: &'static str,
+    /// The name of its value, or the words it may be, as in `text|json`.
+    pub value: &'static str,
+    /// The commands that it applies to.
+    pub commands: &'static [&'static str],
+}
+
+/// What a cycle and `check` take.
+const CYCLE: &[&str] = &["pull", "check"];
+/// What prints an answer or a summary.
+const ANSWERS: &[&str] = &[
+    "pull",
+    "check",
+    "status",
+    "migrate",
+    "rejected",
+    "watermark",
+];
 
 impl Variable {
     /// Finds a variable by its name.
     pub fn find(name: &str) -> Option<&'static Self> {
         VARIABLES.iter().find(|variable| variable.name == name)
+    }
+
+    /// Returns the name of its option as it is typed.
+    pub fn flag(&self) -> Option<String> {
+        self.option.map(|option| format!("--{}", option.long))
+    }
+
+    const fn option(
+        mut self,
+        long: &'static str,
+        value: &'static str,
+        commands: &'static [&'static str],
+    ) -> Self {
+        self.option = Some(CliOption {
+            long,
+            value,
+            commands,
+        });
+        self
+    }
+
+    const fn required(mut self) -> Self {
+        self.required = true;
+        self
+    }
+
+    const fn secret(mut self) -> Self {
+        self.secret = true;
+        self
+    }
+
+    const fn default(mut self, default: &'static str) -> Self {
+        self.default = Some(default);
+        self
     }
 }
 
@@ -28,30 +87,8 @@ const fn variable(name: &'static str, help: &'static str) -> Variable {
         option: None,
         default: None,
         required: false,
+        secret: false,
         help,
-    }
-}
-
-impl Variable {
-    const fn option(self, option: &'static str) -> Self {
-        Self {
-            option: Some(option),
-            ..self
-        }
-    }
-
-    const fn required(self) -> Self {
-        Self {
-            required: true,
-            ..self
-        }
-    }
-
-    const fn default(self, default: &'static str) -> Self {
-        Self {
-            default: Some(default),
-            ..self
-        }
     }
 }
 
@@ -59,41 +96,44 @@ impl Variable {
 pub const VARIABLES: &[Variable] = &[
     variable(
         "DATAPASS_AUTH_URL",
-        "The whole token URL, such as https://datapass.api.gouv.fr/api/oauth/token",
+        "The complete token URL, such as https://datapass.api.gouv.fr/api/oauth/token",
     )
     .required(),
     variable(
         "DATAPASS_API_BASE_URL",
-        "The base that /demandes is appended to, such as https://datapass.api.gouv.fr/api/v1",
+        "The URL that /demandes is appended to, such as https://datapass.api.gouv.fr/api/v1",
     )
     .required(),
     variable("DATAPASS_CLIENT_ID", "The id of the OAuth client").required(),
-    variable("DATAPASS_CLIENT_SECRET", "The secret of the OAuth client").required(),
+    variable("DATAPASS_CLIENT_SECRET", "The secret of the OAuth client")
+        .required()
+        .secret(),
     variable(
         "DATAPASS_CLIENT_SECRET_FILE",
         "A file that holds DATAPASS_CLIENT_SECRET instead",
     ),
     variable(
         "DATABASE_URL",
-        "PostgreSQL's address, such as postgres://USER:PASSWORD@HOST/DATABASE",
+        "The URL of PostgreSQL, such as postgres://USER:PASSWORD@HOST/DATABASE",
     )
-    .required(),
+    .required()
+    .secret(),
     variable(
         "DATABASE_URL_FILE",
         "A file that holds DATABASE_URL instead",
     ),
     variable(
         "CREDENTIALS_DIRECTORY",
-        "Set by systemd: where DATAPASS_CLIENT_SECRET and DATABASE_URL are looked for last",
+        "A directory with a file per secret, named like its variable, read last; set by systemd",
     ),
     variable(
         "DATAPASS_DEFINITION_ID",
-        "The kind of request that is pulled",
+        "The definition whose requests are pulled",
     )
     .default("proactivite_pour_les_etudiants_boursiers_dyn"),
     variable(
         "DATAPASS_ALLOW_HTTP",
-        "1 allows http URLs on other hosts than this one",
+        "1 allows http URLs on hosts other than loopback",
     )
     .default("0"),
     variable(
@@ -116,53 +156,79 @@ pub const VARIABLES: &[Variable] = &[
     ),
     variable(
         "DATAPASS_FORMAT",
-        "Form of the summary line and of answers: text or json",
+        "Format of the summary line and of answers",
     )
-    .option("--format")
+    .option("format", "text|json", ANSWERS)
     .default("text"),
-    variable("DATAPASS_LOG_FORMAT", "Form of the log: text or json")
-        .option("--log-format")
+    variable("DATAPASS_LOG_FORMAT", "Format of the log on standard error")
+        .option(
+            "log-format",
+            "text|json",
+            &[
+                "pull",
+                "check",
+                "status",
+                "migrate",
+                "rejected",
+                "watermark",
+                "schedule",
+            ],
+        )
         .default("text"),
     variable(
         "RUST_LOG",
-        "Level of this program's log: error, warn, info, debug or trace",
+        "Log level: error, warn, info, debug or trace; other crates stay at warn",
     )
     .default("warn"),
-    variable("DATAPASS_PAGE_SIZE", "Rows asked for a page, 1 to 1000")
-        .option("--page-size")
+    variable("DATAPASS_PAGE_SIZE", "Rows per page, 1 to 1000")
+        .option("page-size", "N", CYCLE)
         .default("1000"),
-    variable("DATAPASS_CONCURRENCY", "Pages in flight, 1 to 4")
-        .option("--concurrency")
+    variable("DATAPASS_CONCURRENCY", "Concurrent page requests, 1 to 4")
+        .option("concurrency", "N", CYCLE)
         .default("2"),
     variable(
         "DATAPASS_LOOKBACK",
         "How far before the watermark a cycle looks again, at least 1m",
     )
-    .option("--lookback")
+    .option("lookback", "AGE", CYCLE)
     .default("1h"),
-    variable("DATAPASS_TIMEOUT", "Deadline of the whole cycle")
-        .option("--timeout")
-        .default("15m"),
+    variable(
+        "DATAPASS_TIMEOUT",
+        "Deadline of one cycle, as an age such as 90s or 15m",
+    )
+    .option("timeout", "AGE", &["pull", "check", "schedule"])
+    .default("15m"),
     variable(
         "DATAPASS_MAX_RETRIES",
-        "Further tries of one request, 0 to 100",
+        "Retries per request and per connection to PostgreSQL, 0 to 100",
     )
-    .option("--max-retries")
+    .option("max-retries", "N", CYCLE)
     .default("5"),
     variable(
-        "DATAPASS_ENQUEUE",
-        "How a created row is handed on: auto, good_job or none",
+        "DATAPASS_RETRY_FOR",
+        "Run a cycle that ends transient again until this age has passed, for schedulers without \
+         retries of their own",
     )
-    .option("--enqueue")
+    .option("retry-for", "AGE", CYCLE),
+    variable(
+        "DATAPASS_ENQUEUE",
+        "How a created row's job is enqueued: auto (in good_jobs if it exists), good_job or none",
+    )
+    .option(
+        "enqueue",
+        "auto|good_job|none",
+        &["pull", "check", "status"],
+    )
     .default("auto"),
     variable(
         "DATAPASS_METRICS_FILE",
-        "Prometheus text for a textfile collector",
+        "A file to write Prometheus metrics to, for a textfile collector",
     )
-    .option("--metrics-file"),
+    .option("metrics-file", "FILE", CYCLE),
     variable("DATAPASS_JOB_CLASS", "The job's Active Job class")
         .default("ProcessProactiviteRequestJob"),
     variable("DATAPASS_JOB_QUEUE", "The job's queue").default("default"),
+    variable("DATAPASS_JOB_PRIORITY", "The job's priority, an integer").default("0"),
     variable(
         "DATAPASS_JOB_APP",
         "The GlobalID application of the job's argument",
@@ -170,16 +236,30 @@ pub const VARIABLES: &[Variable] = &[
     .default("relais"),
     variable(
         "DATAPASS_JOB_ARGUMENT",
-        "What the job is called with: record or id",
+        "The job's argument: record (its GlobalID) or id",
     )
     .default("record"),
     variable(
         "DATAPASS_PULL_CRON",
-        "When `schedule` runs it, five fields in UTC",
+        "The schedule that entries and check-ins have, five fields of cron in UTC",
     )
     .default("0 1 * * *"),
-    variable("SENTRY_DSN", "Turns on reports to Sentry"),
+    variable("SENTRY_DSN", "Enables reports to Sentry").secret(),
+    variable("SENTRY_DSN_FILE", "A file that holds SENTRY_DSN instead"),
     variable("SENTRY_ENVIRONMENT", "The environment that Sentry shows").default("production"),
+    variable(
+        "SENTRY_MONITOR_SLUG",
+        "The Sentry monitor that is checked in with at the start and the end",
+    ),
+    variable(
+        "DATAPASS_PING_URL",
+        "A Healthchecks URL that is notified of the start and the end",
+    )
+    .secret(),
+    variable(
+        "DATAPASS_PING_URL_FILE",
+        "A file that holds DATAPASS_PING_URL instead",
+    ),
 ];
 
 #[cfg(test)]
@@ -229,14 +309,11 @@ mod tests {
     }
 
     #[test]
-    fn options_are_those_of_the_command_line() {
-        let command = crate::cli::command();
-        for variable in VARIABLES {
-            let Some(option) = variable.option else {
-                continue;
-            };
-            let is_long = |arg: &clap::Arg| arg.get_long() == option.strip_prefix("--");
-            assert!(command.get_arguments().any(is_long), "{option}");
+    fn a_secret_has_a_file_and_no_option() {
+        for variable in VARIABLES.iter().filter(|variable| variable.secret) {
+            assert!(variable.option.is_none(), "{}", variable.name);
+            let file = format!("{}_FILE", variable.name);
+            assert!(Variable::find(&file).is_some(), "{file}");
         }
     }
 }

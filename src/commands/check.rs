@@ -6,16 +6,20 @@ use std::sync::Arc;
 
 use chrono::Utc;
 
-use crate::config::PullConfig;
+use crate::cli::PullArgs;
+use crate::config::{PullConfig, Settings};
 use crate::cycle::authenticate::Session;
 use crate::cycle::enqueue;
 use crate::cycle::list::{self, Ask, Right, Source};
 use crate::db::schema::{self, Finding};
 use crate::db::transaction::{Access, Store};
 use crate::error::{Failure, Kind, Result, Stage};
+use crate::exit::Exit;
 use crate::net::http::Http;
 use crate::output::escape::escape;
+use crate::output::stdout::{log_failure, print};
 use crate::process::deadline::Deadline;
+use crate::process::supervise::supervise;
 use crate::state::watermark;
 use crate::types::time::rfc3339;
 
@@ -73,8 +77,29 @@ impl Findings<'_> {
     }
 }
 
-/// Checks everything that a cycle needs; `print` gets each line as soon as it is known.
-pub fn check(config: &PullConfig, deadline: &Deadline, print: &mut dyn FnMut(&str)) -> Result<()> {
+/// Checks everything that a cycle needs, and prints each line as soon as it is known.
+pub fn run(settings: Settings) -> Exit {
+    let config = settings.load(|it| {
+        it.reports();
+        it.pull(&PullArgs::default())
+    });
+    let checked = config.and_then(|config| {
+        let deadline = Deadline::after(config.timeout);
+        supervise(&deadline.clone(), move || {
+            // The status tells what standard output may not.
+            check(&config, &deadline, &mut |line| drop(print(line)))
+        })
+    });
+    match checked {
+        Ok(()) => Exit::Success,
+        Err(failure) => {
+            log_failure(&failure);
+            failure.kind().into()
+        }
+    }
+}
+
+fn check(config: &PullConfig, deadline: &Deadline, print: &mut dyn FnMut(&str)) -> Result<()> {
     let mut findings = Findings {
         print,
         failure: None,

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use log::{debug, warn};
 
-use crate::config::{Format, PullConfig, Reports, Requested};
+use crate::cli::PullArgs;
+use crate::config::{Format, PullConfig, Reports, Settings};
 use crate::cycle;
 use crate::cycle::outcome::{Outcome, SharedOutcome};
 use crate::db::transaction::{Access, Store};
-use crate::error::Failure;
+use crate::error::{Failure, Result};
 use crate::exit::Exit;
 use crate::output::progress;
 use crate::output::stdout::{log_failure, print};
@@ -25,7 +26,13 @@ const FAILED_RUN_TIMEOUT: Duration = Duration::from_secs(1);
 const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs one cycle and reports it.
-pub fn pull(config: PullConfig, shows_progress: bool) -> Exit {
+pub fn run(settings: Settings, args: &PullArgs) -> Exit {
+    let (format, log_format) = (settings.format(), settings.log().format);
+    let (reports, config) = load(settings, args.clone());
+    let config = match config {
+        Ok(config) => Arc::new(config),
+        Err(failure) => return not_started(failure, &reports, args, format),
+    };
     let outcome = SharedOutcome::start(Run::start(Summary {
         dry_run: config.dry_run,
         since: config.since,
@@ -33,7 +40,8 @@ pub fn pull(config: PullConfig, shows_progress: bool) -> Exit {
     }));
     let deadline = Deadline::after(config.timeout);
     deadline.end_process_after(REPORT_TIMEOUT);
-    let config = Arc::new(config);
+    // The line is for an operator who watches.
+    let shows_progress = !args.quiet && log_format == Format::Text;
     let progress = shows_progress.then(progress::show);
     let ended = {
         let (outcome, deadline) = (outcome.clone(), deadline.clone());
@@ -51,8 +59,24 @@ pub fn pull(config: PullConfig, shows_progress: bool) -> Exit {
     {
         record_failure(&config, &outcome, failure);
     }
-    let format = (failure.is_some() || !config.quiet).then_some(config.format);
-    conclude(outcome, failure, format, &config.reports)
+    let format = (failure.is_some() || !args.quiet).then_some(format);
+    conclude(outcome, failure, format, &reports)
+}
+
+/// Asks for the settings of a cycle. The reports are known although others are invalid; a dry run
+/// has none.
+fn load(mut settings: Settings, args: PullArgs) -> (Reports, Result<PullConfig>) {
+    let loaded = supervise(&Deadline::signal_only(), move || {
+        let reports = settings.reports();
+        let config = settings.pull(&args);
+        let reports = if args.dry_run {
+            Reports::default()
+        } else {
+            reports
+        };
+        Ok((reports, settings.finish(config)))
+    });
+    loaded.unwrap_or_else(|failure| (Reports::default(), Err(failure)))
 }
 
 /// Records the run of a failed cycle, if that is possible at once: as a best effort, which must not
@@ -74,15 +98,13 @@ fn record_failure(config: &Arc<PullConfig>, outcome: &Outcome, failure: &Failure
 }
 
 /// Ends a cycle that could not start.
-pub fn not_started(failure: Failure, requested: &Requested) -> Exit {
-    let outcome = SharedOutcome::start(Run::start(Summary {
-        dry_run: requested.dry_run,
+pub fn not_started(failure: Failure, reports: &Reports, args: &PullArgs, format: Format) -> Exit {
+    let run = Run::start(Summary {
+        dry_run: args.dry_run,
         ..Summary::default()
-    }))
-    .lock()
-    .clone();
-    let format = Some(requested.format);
-    conclude(outcome, Some(failure), format, &requested.reports)
+    });
+    let outcome = SharedOutcome::start(run).lock().clone();
+    conclude(outcome, Some(failure), Some(format), reports)
 }
 
 /// Tells how a cycle ended, to everyone who is to hear of it, the output in the form given.

@@ -5,11 +5,13 @@ use postgres::types::Type;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::config::Format;
+use crate::cli;
+use crate::config::{Format, Settings};
 use crate::db::transaction::{self, Access, Store, Tx, TxError};
 use crate::error::{Failure, Reason, Result, Stage};
 use crate::output::columns;
 use crate::output::escape::{self, escape};
+use crate::process::supervise::in_time;
 use crate::state::watermark;
 use crate::types::DemandeId;
 use crate::types::time::rfc3339;
@@ -17,6 +19,35 @@ use crate::types::time::rfc3339;
 const LIST_REJECTIONS: &str = include_str!("../../sql/list_rejections.sql");
 const FIND_REJECTION: &str = include_str!("../../sql/find_rejection.sql");
 const ACCEPT_REJECTION: &str = include_str!("../../sql/accept_rejection.sql");
+
+/// Lists the rejections, or accepts one.
+pub fn run(settings: Settings, action: cli::Rejected) -> Result<String> {
+    let format = settings.format();
+    match action {
+        cli::Rejected::List => {
+            let database = settings.load(Settings::database)?;
+            in_time(move |deadline| list(&mut Store::new(&database.url, deadline, 0), format))
+        }
+        cli::Rejected::Accept { id, reason } => {
+            let (database, id, reason) = settings.load(move |it| {
+                // Whatever a public id is like, blanks included, it can be named.
+                let id = it.argument("ID", not_blank(&id).map(|_| id.clone()));
+                let reason = it.argument("--reason", not_blank(&reason));
+                Some((it.database()?, id?, reason?))
+            })?;
+            in_time(move |deadline| {
+                accept(&mut Store::new(&database.url, deadline, 0), &id, &reason)
+            })
+        }
+    }
+}
+
+fn not_blank(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("is blank".to_owned()),
+        text => Ok(text.to_owned()),
+    }
+}
 
 /// A rejection that is not closed.
 #[derive(Debug, Serialize)]
@@ -79,7 +110,7 @@ pub fn read(tx: &mut Tx<'_>) -> Result<Vec<Rejection>, TxError> {
 
 /// Lists the rejections, the id first. The text fits 80 columns, but for an id that is longer: it is
 /// never broken, so that it can be copied.
-pub fn list(store: &mut Store, format: Format) -> Result<String> {
+fn list(store: &mut Store, format: Format) -> Result<String> {
     let rejections = store.transaction(Stage::Prepare, Access::ReadOnly, read)?;
     if format == Format::Json {
         return Ok(format!("{}\n", escape::json(&json!(rejections))));
@@ -125,7 +156,7 @@ struct Found {
 ///
 /// Takes the watermark's lock first, so that a cycle that records the same entry meanwhile cannot
 /// undo the decision.
-pub fn accept(store: &mut Store, id: &str, reason: &str) -> Result<String> {
+fn accept(store: &mut Store, id: &str, reason: &str) -> Result<String> {
     let number = id.parse::<DemandeId>().ok().map(|it| it.to_string());
     store.transaction(Stage::Prepare, Access::ReadWrite, |tx| {
         watermark::lock(tx, false)?;

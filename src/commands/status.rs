@@ -4,12 +4,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 
 use crate::commands::rejected::{self, Rejection};
-use crate::config::{Format, JobConfig};
+use crate::config::{Format, JobConfig, Settings};
 use crate::cycle::enqueue::{self, Queue};
 use crate::db::transaction::{Access, Store, Tx, TxError};
 use crate::error::{Reason, Result, Stage};
 use crate::output::columns;
-use crate::output::escape;
+use crate::output::stdout::document;
+use crate::process::supervise::in_time;
 use crate::state::runs::{self, LastSuccess};
 use crate::state::watermark::{self, Watermark};
 use crate::types::time::rfc3339;
@@ -50,11 +51,19 @@ struct Run {
     duration_ms: i64,
 }
 
-/// Reads the state and writes it down; the text fits 80 columns.
-pub fn status(store: &mut Store, job: &JobConfig, format: Format) -> Result<String> {
-    let state = store.transaction(Stage::Prepare, Access::ReadOnly, |tx| read(tx, job))?;
+/// Reads the state and returns it in the format that is asked for.
+pub fn run(settings: Settings) -> Result<String> {
+    let format = settings.format();
+    let (database, job) = settings.load(|it| {
+        let (database, job) = (it.database(), it.job());
+        Some((database?, job?))
+    })?;
+    let state = in_time(move |deadline| {
+        let store = Store::new(&database.url, deadline, 0);
+        store.transaction(Stage::Prepare, Access::ReadOnly, |tx| read(tx, &job))
+    })?;
     Ok(match format {
-        Format::Json => format!("{}\n", escape::json(&state.json())),
+        Format::Json => document(&state.json()),
         Format::Text => state.text(),
     })
 }

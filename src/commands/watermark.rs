@@ -4,7 +4,8 @@ use std::io::{self, BufRead, IsTerminal, Write};
 
 use chrono::{DateTime, Utc};
 
-use crate::config::DatabaseConfig;
+use crate::cli;
+use crate::config::{DatabaseConfig, Settings};
 use crate::db::transaction::{Access, Store};
 use crate::error::{Failure, Reason, Result, Stage};
 use crate::process::deadline::Deadline;
@@ -13,6 +14,19 @@ use crate::state::runs::{self, Run};
 use crate::state::summary::Summary;
 use crate::state::watermark::{Watermark, lock, put, read};
 use crate::types::time::shown;
+
+/// Moves the watermark by hand; asks for confirmation first unless `--yes` is given.
+pub fn run(settings: Settings, action: cli::Watermark) -> Result<String> {
+    let (database, asked_for, yes) = settings.load(|it| match action {
+        cli::Watermark::Set { time, yes } => {
+            let (time, definition_id) = (it.time("TIME", &time), it.definition_id());
+            let database = it.database();
+            Some((database?, Move::set(definition_id?, time?), yes))
+        }
+        cli::Watermark::Reset { yes } => Some((it.database()?, Move::reset(), yes)),
+    })?;
+    move_watermark(database, asked_for, yes)
+}
 
 /// A move by hand, as it was asked for.
 #[derive(Debug, Clone)]
@@ -132,7 +146,7 @@ fn refused(message: &str) -> Failure {
 ///
 /// A person may think as long as they like: that is no part of any step's time, and neither a
 /// transaction nor a connection is open meanwhile.
-pub fn move_watermark(database: DatabaseConfig, asked_for: Move, yes: bool) -> Result<String> {
+fn move_watermark(database: DatabaseConfig, asked_for: Move, yes: bool) -> Result<String> {
     let mut asked = None;
     if !yes {
         demand_terminal()?;

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use sentry::types::Dsn;
 use url::Url;
 
 use crate::db::url::{self as database_url, DatabaseUrl};
@@ -50,16 +51,15 @@ pub(super) fn base_url(text: &str, allow_http: bool) -> Result<Url, String> {
     Ok(url)
 }
 
-/// Takes a Sentry DSN that parses and keeps to https like any other URL.
-pub(super) fn sentry_dsn(text: &str, allow_http: bool) -> Result<String, String> {
+/// Parses a Sentry DSN, which keeps to https like any other URL.
+pub(super) fn sentry_dsn(text: &str, allow_http: bool) -> Result<Dsn, String> {
     const EXPECTED: &str = "must be a Sentry DSN (https://KEY@HOST/PROJECT)";
-    text.parse::<sentry::types::Dsn>()
-        .map_err(|_| EXPECTED.to_owned())?;
-    let url = Url::parse(text).map_err(|_| EXPECTED.to_owned())?;
+    let dsn: Dsn = text.parse().map_err(|_| EXPECTED.to_owned())?;
+    let url = dsn.envelope_api_url();
     if url.scheme() == "http" && !allow_http && !is_loopback(&url) {
         return Err(HTTPS_NEEDED.to_owned());
     }
-    Ok(text.to_owned())
+    Ok(dsn)
 }
 
 /// Takes the path of a PEM file with root certificates, each of which can be used.
@@ -152,7 +152,7 @@ mod tests {
             ("https://hunter2@sentry.example", true, false),
             ("hunter2", true, false),
         ] {
-            let dsn = sentry_dsn(text, allow_http);
+            let dsn = sentry_dsn(text, allow_http).map(drop);
             assert_eq!(dsn.is_ok(), is_good, "{text}");
             assert!(
                 !dsn.err().is_some_and(|problem| problem.contains("hunter2")),

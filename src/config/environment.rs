@@ -17,13 +17,14 @@ const MAX_ENV_FILE_BYTES: u64 = 1024 * 1024;
 ///
 /// An empty value is the same as none, and a name that is not UTF-8 is nobody's. It cannot be
 /// printed: any value may be a secret.
-#[derive(Default)]
-pub struct Environment {
+#[derive(Clone, Default)]
+pub(super) struct Environment {
     process: HashMap<String, OsString>,
     file: Option<EnvFile>,
 }
 
 /// An env file, as far as it could be read.
+#[derive(Clone)]
 struct EnvFile {
     path: PathBuf,
     variables: HashMap<String, String>,
@@ -41,7 +42,7 @@ pub(super) struct Found<'a> {
 
 impl Environment {
     /// Takes the variables of the process, such as `std::env::vars_os()`.
-    pub fn new(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+    pub(super) fn new(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         let process = variables
             .into_iter()
             .filter(|(_, value)| !value.is_empty())
@@ -58,7 +59,7 @@ impl Environment {
     /// The file is read once, so that a pipe will do. What is wrong with it is told by
     /// [`super::Config::load`], together with everything else. Of two lines with one name the
     /// later holds.
-    pub fn with_file(mut self, path: Option<&OsStr>) -> Self {
+    pub(super) fn with_file(mut self, path: Option<&OsStr>) -> Self {
         self.file = path
             .filter(|path| !path.is_empty())
             .map(|path| EnvFile::read(path.into()));

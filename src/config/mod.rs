@@ -2,10 +2,11 @@
 
 mod addresses;
 mod environment;
-mod load;
-mod loader;
 mod proxies;
-mod requested;
+mod sections;
+mod settings;
+#[cfg(test)]
+mod tests;
 mod values;
 
 use std::path::PathBuf;
@@ -13,90 +14,14 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
+use sentry::types::Dsn;
 use url::Url;
 
-pub use environment::Environment;
-pub use requested::{Requested, log_config, requested, requested_by_refused};
+pub use settings::Settings;
 
 use crate::db::url::DatabaseUrl;
 use crate::net::http::HttpSettings;
 use crate::types::cron::Cron;
-
-/// What the user asked for, with the settings that it needs and no others.
-#[derive(Debug)]
-pub struct Config {
-    /// The command and its own settings.
-    pub command: Command,
-    /// How to log.
-    pub log: LogConfig,
-}
-
-/// One command, ready to run.
-#[derive(Debug)]
-pub enum Command {
-    /// One cycle.
-    Pull(Box<PullConfig>),
-    /// Proves the set-up; takes what a cycle takes.
-    Check(Box<PullConfig>),
-    /// Shows the state.
-    Status {
-        /// Where the tables are.
-        database: DatabaseConfig,
-        /// How jobs would be enqueued, for the line that tells.
-        job: JobConfig,
-        /// The form of the answer.
-        format: Format,
-    },
-    /// Shows the SQL of `migrate`.
-    MigratePrint,
-    /// Makes or upgrades the tables.
-    Migrate {
-        /// Where the tables are.
-        database: DatabaseConfig,
-        /// Allows to rename or retype columns of tables that others made.
-        yes: bool,
-        /// The format of the answer.
-        format: Format,
-    },
-    /// `rejected list`.
-    RejectedList {
-        /// Where the tables are.
-        database: DatabaseConfig,
-        /// The form of the answer.
-        format: Format,
-    },
-    /// `rejected accept ID --reason TEXT`.
-    RejectedAccept {
-        /// Where the tables are.
-        database: DatabaseConfig,
-        /// `5`, `D5` or the public id, as typed.
-        id: String,
-        /// Why, in the person's words.
-        reason: String,
-    },
-    /// `watermark set TIME`.
-    WatermarkSet {
-        /// Where the tables are.
-        database: DatabaseConfig,
-        /// The definition that the watermark belongs to.
-        definition_id: String,
-        /// The new watermark.
-        time: DateTime<Utc>,
-        /// Do not ask.
-        yes: bool,
-    },
-    /// `watermark reset`.
-    WatermarkReset {
-        /// Where the tables are.
-        database: DatabaseConfig,
-        /// Do not ask.
-        yes: bool,
-    },
-    /// `schedule crontab|kubernetes|systemd`.
-    Schedule(Box<ScheduleConfig>),
-    /// `completions SHELL`.
-    Completions(clap_complete::Shell),
-}
 
 /// The settings of a cycle.
 #[derive(Debug)]
@@ -105,36 +30,36 @@ pub struct PullConfig {
     pub upstream: UpstreamConfig,
     /// PostgreSQL.
     pub database: DatabaseConfig,
-    /// The hand-off.
+    /// How a created row's job is enqueued.
     pub job: JobConfig,
-    /// Who hears of how it ended; nobody on a dry run.
-    pub reports: Reports,
-    /// List from here instead of the watermark.
+    /// `--since`.
     pub since: Option<DateTime<Utc>>,
-    /// Write nothing.
+    /// `--dry-run`: write nothing.
     pub dry_run: bool,
-    /// The form of the summary line.
-    pub format: Format,
-    /// Print nothing on success.
-    pub quiet: bool,
-    /// Rows asked for a page, 1 to 1000.
+    /// `DATAPASS_PAGE_SIZE`: rows per page, 1 to 1000.
     pub page_size: u32,
-    /// Pages in flight, 1 to 4.
+    /// `DATAPASS_CONCURRENCY`: concurrent page requests, 1 to 4.
     pub concurrency: usize,
-    /// How far before the watermark a cycle looks again, at least one minute.
+    /// `DATAPASS_LOOKBACK`: how far before the watermark a cycle looks again, at least one minute.
     pub lookback: Duration,
-    /// The whole cycle's time.
+    /// `DATAPASS_TIMEOUT`: the deadline of one cycle.
     pub timeout: Duration,
-    /// Further tries of one request.
+    /// `DATAPASS_MAX_RETRIES`: retries per request and per connection to PostgreSQL.
     pub max_retries: u32,
+    /// `DATAPASS_RETRY_FOR`: how long a cycle that ends transient is run again.
+    pub retry_for: Option<Duration>,
 }
 
-/// Who hears of how a cycle ended, beside its output.
-#[derive(Debug, Default)]
+/// Who is notified of a cycle, beside its output. It holds secrets and is not printed.
+#[derive(Default)]
 pub struct Reports {
+    /// `DATAPASS_DEFINITION_ID`, which labels the metrics.
+    pub definition_id: Option<String>,
     /// Sentry, when a DSN is set.
     pub sentry: Option<SentryConfig>,
-    /// Where to write the Prometheus metrics.
+    /// Healthchecks, when a URL is set.
+    pub ping: Option<PingConfig>,
+    /// `DATAPASS_METRICS_FILE`.
     pub metrics_file: Option<PathBuf>,
 }
 
@@ -171,18 +96,20 @@ pub struct DatabaseConfig {
     pub url: DatabaseUrl,
 }
 
-/// How a created row is handed on.
+/// How a created row's job is enqueued.
 #[derive(Debug, Clone)]
 pub struct JobConfig {
-    /// The choice.
+    /// `DATAPASS_ENQUEUE`.
     pub enqueue: Enqueue,
-    /// The Active Job class.
+    /// `DATAPASS_JOB_CLASS`: the Active Job class.
     pub class: String,
-    /// The queue.
+    /// `DATAPASS_JOB_QUEUE`.
     pub queue: String,
-    /// The GlobalID application.
+    /// `DATAPASS_JOB_PRIORITY`.
+    pub priority: i32,
+    /// `DATAPASS_JOB_APP`: the GlobalID application.
     pub app: String,
-    /// What the job is called with.
+    /// `DATAPASS_JOB_ARGUMENT`.
     pub argument: JobArgument,
 }
 
@@ -207,14 +134,38 @@ pub enum JobArgument {
 }
 
 /// Where failures are reported.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct SentryConfig {
-    /// The DSN, already known to parse. Its key is not printed.
-    pub dsn: SecretString,
+    /// `SENTRY_DSN`, which holds a key.
+    pub dsn: Dsn,
     /// `SENTRY_ENVIRONMENT`.
     pub environment: String,
     /// Proxies and root certificates.
     pub http: HttpSettings,
+    /// The monitor that is checked in with.
+    pub monitor: Option<MonitorConfig>,
+}
+
+/// A service that speaks Healthchecks' protocol.
+#[derive(Clone)]
+pub struct PingConfig {
+    /// `DATAPASS_PING_URL`, which is a secret.
+    pub url: Url,
+    /// Proxies and root certificates.
+    pub http: HttpSettings,
+}
+
+/// A monitor of Sentry Crons, and what its schedule, margin and maximal run time follow from.
+#[derive(Debug, Clone)]
+pub struct MonitorConfig {
+    /// `SENTRY_MONITOR_SLUG`.
+    pub slug: String,
+    /// `DATAPASS_PULL_CRON`.
+    pub cron: Cron,
+    /// `DATAPASS_TIMEOUT`.
+    pub timeout: Duration,
+    /// `DATAPASS_RETRY_FOR`.
+    pub retry_for: Option<Duration>,
 }
 
 /// `text` or `json`.
@@ -232,8 +183,6 @@ pub enum Format {
 pub struct LogConfig {
     /// How often `-v` was given.
     pub verbosity: u8,
-    /// Log errors alone, unless `-v` or `RUST_LOG` says otherwise.
-    pub quiet: bool,
     /// `RUST_LOG`, as found.
     pub rust_log: Option<String>,
     /// The form of a line.

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use url::{Host, Url};
 
 use super::addresses;
-use super::loader::{Loader, place, utf8};
+use super::settings::{Settings, place, utf8};
 use crate::net::http::HttpSettings;
 use crate::net::proxies::{Exceptions, Proxies};
 
-impl Loader<'_> {
+impl Settings {
     /// Validates what requests to `targets` need; none when one would go through a proxy that is
     /// not understood, since it must not go directly then. Other proxies are not validated. A
     /// target that is missing or invalid is most likely https.
@@ -38,7 +38,7 @@ impl Loader<'_> {
             parsed.ok()
         };
         let (https, http) = (proxy("https", "HTTPS_PROXY"), proxy("http", "HTTP_PROXY"));
-        let ca_file = self.setting("DATAPASS_CA_FILE", None, |path| {
+        let ca_file = self.setting("DATAPASS_CA_FILE", |path| {
             addresses::root_certificates(PathBuf::from(path))
         });
         let proxies = Proxies {

@@ -22,6 +22,12 @@ pub(super) fn number(text: &str, min: u32, max: u32) -> Result<u32, String> {
         .ok_or_else(|| format!("must be a whole number from {min} to {max}"))
 }
 
+/// Parses an integer of PostgreSQL.
+pub(super) fn integer(text: &str) -> Result<i32, String> {
+    text.parse()
+        .map_err(|_| format!("must be an integer from {} to {}", i32::MIN, i32::MAX))
+}
+
 /// Parses decimal digits, without the sign that `parse` would allow.
 fn digits(text: &str) -> Option<u64> {
     let is_digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -154,6 +160,18 @@ pub(super) fn kubernetes_name(text: &str) -> Result<String, String> {
             "must be 1 to 52 lower-case letters, digits and hyphens, no hyphen at an end"
                 .to_owned(),
         )
+    }
+}
+
+/// Takes the slug of a Sentry monitor.
+pub(super) fn slug(text: &str) -> Result<String, String> {
+    let is_known = |byte: u8| {
+        byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_')
+    };
+    if (1..=50).contains(&text.len()) && text.bytes().all(is_known) {
+        Ok(text.to_owned())
+    } else {
+        Err("must be 1 to 50 lower-case letters, digits, hyphens and underscores".to_owned())
     }
 }
 

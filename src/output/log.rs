@@ -54,12 +54,7 @@ impl io::Write for StandardError {
 /// level is that of our own crate. What is not understood is passed over.
 fn levels(config: &LogConfig) -> Vec<(Option<String>, LevelFilter)> {
     let own = Some(OWN_TARGET.to_owned());
-    // A quiet success says nothing at all, and a failure is an error.
-    let usual = match config.quiet {
-        true => LevelFilter::Error,
-        false => LevelFilter::Warn,
-    };
-    let mut levels = vec![(None, usual), (own.clone(), usual)];
+    let mut levels = vec![(None, LevelFilter::Warn), (own.clone(), LevelFilter::Warn)];
     let directives = config.rust_log.as_deref().unwrap_or_default();
     // A filter on messages may follow a slash; it is not supported, and must not become a target.
     let directives = directives.split('/').next().unwrap_or_default();
@@ -230,7 +225,6 @@ mod tests {
     fn config(verbosity: u8, rust_log: &str) -> LogConfig {
         LogConfig {
             verbosity,
-            quiet: false,
             rust_log: Some(rust_log.to_owned()),
             format: Format::Text,
         }

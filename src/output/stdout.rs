@@ -1,10 +1,14 @@
-//! Standard output, and the log line of a failure.
+//! Standard output: one answer per command, as text or as one JSON document.
 
 use std::io::{self, Write};
 
 use log::error;
+use serde_json::{Value, json};
 
-use crate::error::Failure;
+use crate::config::Format;
+use crate::error::{Failure, Reason, Result, Stage};
+use crate::exit::Exit;
+use crate::output::escape;
 
 /// Writes to standard output. A reader that went away is no failure of ours.
 pub fn print(text: &str) -> io::Result<()> {
@@ -13,6 +17,45 @@ pub fn print(text: &str) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Returns a JSON document as it is printed.
+pub fn document(value: &Value) -> String {
+    format!("{}\n", escape::json(value))
+}
+
+/// Prints the answer of a command, or logs why there is none; returns the exit code.
+///
+/// In JSON a failure is a document, too.
+pub fn answer(format: Format, answer: Result<String>) -> Exit {
+    let failure = match answer {
+        Ok(text) => match print(&text) {
+            Ok(()) => return Exit::Success,
+            Err(error) => {
+                let message = "Cannot write to standard output: check its disk";
+                Failure::new(Stage::Prepare, Reason::Resources, message).with_source(error)
+            }
+        },
+        Err(failure) => {
+            if format == Format::Json {
+                // The exit code reports what standard output cannot.
+                let _ = print(&document(&described(&failure)));
+            }
+            failure
+        }
+    };
+    log_failure(&failure);
+    failure.kind().into()
+}
+
+/// Returns the fields that describe a failure in JSON.
+pub fn described(failure: &Failure) -> Value {
+    json!({
+        "outcome": failure.kind().as_str(),
+        "reason": failure.reason.as_str(),
+        "stage": failure.stage.as_str(),
+        "message": failure.story(),
+    })
 }
 
 /// Logs a failure: the last line of standard error says in one sentence what happened.

@@ -10,10 +10,8 @@ use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 use log::debug;
-use secrecy::ExposeSecret;
 use sentry::protocol::{Event, Level, Value};
 use sentry::transports::ReqwestHttpTransportOptions;
-use sentry::types::Dsn;
 use sentry::{Client, ClientOptions, TransportOptions};
 
 use crate::config::SentryConfig;
@@ -78,11 +76,7 @@ fn report(config: &SentryConfig, outcome: &Outcome, failure: Option<&Failure>) {
 
 /// Makes the SDK's client over a transport that checks certificates like any other of ours.
 fn client(config: &SentryConfig) -> Result<Client, String> {
-    let dsn: Dsn = config
-        .dsn
-        .expose_secret()
-        .parse()
-        .map_err(|_| "the DSN cannot be read".to_owned())?;
+    let dsn = config.dsn.clone();
     let url = dsn.envelope_api_url();
     let http = http::client_builder(&[&url], &config.http).map_err(|failure| failure.message)?;
     let http = http

@@ -54,7 +54,8 @@ fn the_binary_takes_every_command_of_the_readme() {
             .stdout;
         let words = String::from_utf8(words).unwrap();
         let words = words.split_terminator('\0').map(OsString::from);
-        assert!(datapass_pull::cli::parse(words).is_ok(), "{command}");
+        let words: Vec<OsString> = words.collect();
+        assert!(datapass_pull::cli::parse(&words).is_ok(), "{command}");
     }
 }
 

@@ -18,18 +18,16 @@ fn plain_http_is_refused_before_anything_is_contacted() {
 }
 
 #[test]
-fn quiet_prints_nothing_on_success_and_the_summary_on_failure() {
+fn quiet_prints_nothing_on_success_but_warnings_and_the_summary_on_failure() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
-    let run = || Run::cycle(&upstream, &database).arg("-q");
-    // Two warnings: a row without a job, and an entry that is rejected.
+    let run = || Run::cycle(&upstream, &database).args(["-q", "--enqueue", "none"]);
     upstream.add(Demande::cnous(1));
-    upstream.add(Demande::cnous(2).siret("no siret"));
     let quiet = run().output();
     assert_eq!((quiet.code(), quiet.stdout.as_str()), (0, ""));
     assert_eq!(quiet.stderr, "");
-    let asked = run().env("RUST_LOG", "warn").any_stderr().output();
-    assert_eq!((asked.code(), asked.stdout.as_str()), (0, ""));
-    assert!(asked.stderr.contains("Rejected D2"), "{}", asked.stderr);
+    upstream.add(Demande::cnous(2).siret("no siret"));
+    let warned = run().stderr("Rejected D2").output();
+    assert_eq!(warned.assert_success().stdout, "");
     upstream.fault(On::tokens(..), Fault::Status(403, &[]));
     assert!(
         run()
@@ -38,6 +36,68 @@ fn quiet_prints_nothing_on_success_and_the_summary_on_failure() {
             .stdout
             .starts_with("outcome=permanent reason=")
     );
+}
+
+#[test]
+fn each_command_needs_its_own_settings_only() {
+    for args in [
+        &["status"][..],
+        &["migrate"],
+        &["migrate", "--yes"],
+        &["rejected", "list"],
+        &["rejected", "accept", "D5", "--reason", "seen"],
+        &["watermark", "set", "1d"],
+        &["watermark", "reset", "--yes"],
+    ] {
+        let run = Run::new(args.iter().copied()).env("DATAPASS_AUTH_URL", "hunter2");
+        let outcome = run.any_stderr().output();
+        let stderr = &outcome.assert_code(1).stderr;
+        let expected = "Missing or invalid settings: DATABASE_URL is not set";
+        assert!(stderr.contains(expected), "{args:?}: {stderr}");
+        assert!(!stderr.contains(';'), "{args:?}: {stderr}");
+        assert!(stderr.contains("reason=configuration"), "{stderr}");
+    }
+    for (args, name) in [
+        (&["status"][..], "DATAPASS_JOB_CLASS"),
+        (&["status"], "DATAPASS_FORMAT"),
+        (&["rejected", "list"], "DATAPASS_FORMAT"),
+        (&["migrate"], "DATAPASS_LOG_FORMAT"),
+        (&["watermark", "set", "1d"], "DATAPASS_DEFINITION_ID"),
+    ] {
+        let run = Run::new(args.iter().copied()).env(name, "hunter2\n");
+        let stderr = run.any_stderr().output().assert_code(1).stderr.clone();
+        assert!(stderr.contains(&format!("{name} ")), "{stderr}");
+    }
+    for args in [&["migrate", "--print"][..], &["completions", "bash"]] {
+        let run = Run::new(args.iter().copied());
+        let run = run
+            .env("DATABASE_URL", "hunter2")
+            .env("DATAPASS_FORMAT", "json");
+        run.output().assert_success();
+    }
+}
+
+#[test]
+fn an_invalid_argument_is_a_usage_error() {
+    let database = Database::migrated();
+    for (args, expected) in [
+        (
+            &["rejected", "accept", "5", "--reason="][..],
+            "--reason is blank",
+        ),
+        (&["rejected", "accept", " ", "--reason=x"], "ID is blank"),
+        (&["watermark", "set", "2999-01-01"], "TIME is in the future"),
+        (&["watermark", "set", "hunter2"], "TIME is no time"),
+        (&["check", "--page-size", "x"], "--page-size must be"),
+    ] {
+        let run = Run::new(args.iter().copied()).database(&database);
+        let stderr = run.any_stderr().output().assert_code(1).stderr.clone();
+        assert!(stderr.contains(expected), "{stderr}");
+        if args[0] != "check" {
+            assert!(stderr.contains("reason=usage"), "{stderr}");
+        }
+        assert!(!stderr.contains("hunter2"), "{stderr}");
+    }
 }
 
 #[test]

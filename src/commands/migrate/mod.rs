@@ -14,11 +14,14 @@ use serde_json::json;
 mod adopt;
 
 use self::adopt::Step;
-use crate::config::Format;
+use crate::cli::MigrateArgs;
+use crate::config::{Format, Settings};
 use crate::db::tables::{HANDLED, REQUESTS, TABLES};
+use crate::db::transaction::{Access, Store};
 use crate::db::{schema, sqlstate};
 use crate::error::{Failure, Reason, Stage};
-use crate::output::escape;
+use crate::output::stdout::document;
+use crate::process::supervise::in_time;
 
 /// Creates all tables; does no harm where they exist.
 const SCHEMA: &str = include_str!("../../../sql/schema.sql");
@@ -29,6 +32,22 @@ const FILL_HANDLED: &str = "INSERT INTO datapass_pull_handled (datapass_authoriz
     last_validated_at) SELECT datapass_authorization_id, last_validated_at FROM \
     proactivite_requests WHERE datapass_authorization_id IS NOT NULL";
 
+/// Creates or upgrades the tables, or prints the SQL.
+pub fn run(settings: Settings, args: &MigrateArgs) -> Result<String, Failure> {
+    if args.print {
+        return Ok(print());
+    }
+    let (format, yes) = (settings.format(), args.yes);
+    let database = settings.load(Settings::database)?;
+    in_time(move |deadline| {
+        let store = Store::new(&database.url, deadline, 0);
+        // A standby is refused as everywhere.
+        store.transaction(Stage::Prepare, Access::ReadWrite, |_| Ok(()))?;
+        let changes = migrate(&mut store.connect(Stage::Prepare)?, yes)?;
+        Ok(report(&changes, format))
+    })
+}
+
 /// Returns the SQL that creates the tables from nothing.
 pub fn print() -> String {
     format!(
@@ -38,9 +57,9 @@ pub fn print() -> String {
 }
 
 /// Returns the changes that were made, as the command prints them.
-pub fn report(changes: &[String], format: Format) -> String {
+fn report(changes: &[String], format: Format) -> String {
     match (format, changes) {
-        (Format::Json, _) => format!("{}\n", escape::json(&json!({ "changes": changes }))),
+        (Format::Json, _) => document(&json!({ "changes": changes })),
         (Format::Text, []) => "The tables are up to date\n".to_owned(),
         (Format::Text, changes) => changes.iter().map(|line| format!("{line}\n")).collect(),
     }
@@ -52,12 +71,12 @@ pub fn report(changes: &[String], format: Format) -> String {
 /// ([`Reason::UpgradeRefused`]) shows every statement that would be run.
 pub fn migrate(client: &mut Client, yes: bool) -> Result<Vec<String>, Failure> {
     let mut transaction = client.transaction().map_err(failed)?;
-    let changes = run(&mut transaction, yes)?;
+    let changes = upgrade(&mut transaction, yes)?;
     transaction.commit().map_err(failed)?;
     Ok(changes)
 }
 
-fn run(transaction: &mut Transaction<'_>, yes: bool) -> Result<Vec<String>, Failure> {
+fn upgrade(transaction: &mut Transaction<'_>, yes: bool) -> Result<Vec<String>, Failure> {
     if !enter(transaction).map_err(failed)? {
         return Err(refused(
             "The search path leads to no schema: create it, or name one in DATABASE_URL, as in \

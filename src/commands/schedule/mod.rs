@@ -8,10 +8,12 @@ mod crontab;
 mod kubernetes;
 mod systemd;
 
+use std::env;
 use std::path::{self, Path};
 
 use self::kubernetes::Manifest;
-use crate::config::{ScheduleConfig, Scheduler};
+use crate::cli;
+use crate::config::{ScheduleConfig, Scheduler, Settings};
 use crate::error::{Failure, Reason, Result, Stage};
 
 /// The env file when `--env-file` is absent.
@@ -19,6 +21,15 @@ const DEFAULT_ENV_FILE: &str = "/etc/datapass-pull.env";
 
 /// How often systemd and Kubernetes start a cycle again that ended with 2.
 const RETRIES: u64 = 5;
+
+/// Returns the entry for a scheduler.
+pub fn run(settings: Settings, scheduler: cli::Scheduler) -> Result<String> {
+    let config = settings.load(|it| it.schedule(scheduler))?;
+    let binary = env::current_exe().map_err(|error| {
+        refused("The path of this program cannot be found".to_owned()).with_source(error)
+    })?;
+    entry(&config, &binary)
+}
 
 /// Returns the entry's text, which ends with a newline.
 ///

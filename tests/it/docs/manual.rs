@@ -19,7 +19,7 @@ pub(super) fn rewritten(manual: &str) -> String {
             "OPTIONS" => {
                 let head = "A flag wins over the environment, which wins over\n.Fl -env-file .\n\
                             An\n.Ar AGE\nis a number with s, m, h or d.\n";
-                head.to_owned() + &list(options(&command, None).map(option))
+                head.to_owned() + &list(options(&command, None).map(|it| shared(it, &command)))
             }
             "ENVIRONMENT" => {
                 "An empty string is the same as unset.\n".to_owned() + &list(variables())
@@ -125,14 +125,30 @@ fn synopsis(root: &Command) -> String {
 
 /// Returns a command's options, but for those that it shares with the root.
 fn options<'a>(command: &'a Command, root: Option<&'a Command>) -> impl Iterator<Item = &'a Arg> {
-    let is_shared = move |argument: &&Arg| {
-        root.is_some_and(|root| {
-            root.get_arguments()
-                .any(|it| it.get_id() == argument.get_id())
-        })
-    };
+    let is_shared = move |argument: &&Arg| root.is_some_and(|root| has(root, argument));
     let arguments = command.get_arguments().filter(|it| it.get_long().is_some());
     arguments.filter(move |argument| !is_shared(argument))
+}
+
+/// Whether a command has this very option.
+fn has(command: &Command, argument: &Arg) -> bool {
+    let is_it = |it: &Arg| {
+        let is_same = it.get_help() == argument.get_help() || it.get_id() == "help";
+        it.get_id() == argument.get_id() && is_same
+    };
+    command.get_arguments().any(is_it)
+}
+
+/// Writes an option of the root with the commands that have it, too.
+fn shared(argument: &Arg, root: &Command) -> String {
+    let commands = root.get_subcommands().filter(|sub| has(sub, argument));
+    let names: Vec<String> = commands
+        .map(|sub| format!(".Cm {}", sub.get_name()))
+        .collect();
+    if names.is_empty() || argument.get_id() == "help" {
+        return option(argument);
+    }
+    format!("{}For\n{} .\n", option(argument), names.join(" ,\n"))
 }
 
 fn option(argument: &Arg) -> String {
@@ -170,7 +186,7 @@ fn variables() -> impl Iterator<Item = String> {
     VARIABLES.iter().map(|variable| {
         let mut text = format!(".It Ev {}\n{}", variable.name, sentences(variable.help));
         if let Some(option) = variable.option {
-            let _ = writeln!(text, "The option\n.Fl {}\nwins over it.", &option[1..]);
+            let _ = writeln!(text, "The option\n.Fl -{}\nwins over it.", option.long);
         }
         if variable.required {
             text += "Required.\n";

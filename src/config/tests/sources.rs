@@ -46,11 +46,11 @@ fn a_secret_comes_from_one_place() {
             false,
         ),
     ] {
-        let (config, warnings) = run("", &environment(COMPLETE, more));
-        let Command::Pull(config) = config.unwrap().command else {
-            panic!()
+        let (asked, warnings) = run("", variables(COMPLETE, more));
+        let Ok(Asked::Pull(asked)) = asked else {
+            panic!("{expected}")
         };
-        assert_eq!(config.upstream.client_secret.expose_secret(), expected);
+        assert_eq!(asked.0.upstream.client_secret.expose_secret(), expected);
         assert_eq!(warnings.len(), usize::from(warns), "{warnings:?}");
         if warns {
             assert!(
@@ -63,7 +63,7 @@ fn a_secret_comes_from_one_place() {
     for (more, expected) in [
         (
             &[(NAME, CANARY), (FILE, secret.as_str())][..],
-            "DATAPASS_CLIENT_SECRET and DATAPASS_CLIENT_SECRET_FILE are both set, use one",
+            "DATAPASS_CLIENT_SECRET and DATAPASS_CLIENT_SECRET_FILE are both set: use one",
         ),
         (
             &[(NAME, ""), (FILE, &empty)],
@@ -91,26 +91,36 @@ fn a_secret_comes_from_one_place() {
             "DATAPASS_CLIENT_SECRET is not set",
         ),
     ] {
-        let (reason, story) = problem("", COMPLETE, more);
+        let (reason, message) = problem("", COMPLETE, more);
         assert_eq!(reason, Reason::Configuration);
         assert!(
-            story.starts_with(&format!("Missing or bad settings: {expected}")),
-            "{story}"
+            message.starts_with(&format!("Missing or invalid settings: {expected}")),
+            "{message}"
         );
-        assert!(!story.contains(';'), "{story}");
+        assert!(!message.contains(';'), "{message}");
     }
 
     write("DATABASE_URL", "hunter2", 0o400);
     let more = [("DATABASE_URL", ""), (DIRECTORY, credentials)];
-    let (_, story) = problem("status", COMPLETE, &more);
+    let (_, message) = problem("", COMPLETE, &more);
     assert!(
-        story.contains("The credential DATABASE_URL must be a postgres://"),
-        "{story}"
+        message.contains("The credential DATABASE_URL must be a postgres://"),
+        "{message}"
     );
     let url = write("url", "postgres://u:p@h/d", 0o400);
     let more = [("DATABASE_URL", ""), ("DATABASE_URL_FILE", url.as_str())];
-    let url = pull("", &more).database.url;
-    assert_eq!(url.config.get_password(), Some(&b"p"[..]));
+    let (config, ..) = pull("", &more);
+    assert_eq!(config.database.url.config.get_password(), Some(&b"p"[..]));
+
+    write("SENTRY_DSN", "https://key@sentry.example/1\n", 0o400);
+    let ping = write("ping", "https://ping.example/u", 0o400);
+    let more = [
+        (DIRECTORY, credentials),
+        ("DATABASE_URL", "postgres://u:p@h/d"),
+        ("DATAPASS_PING_URL_FILE", &ping),
+    ];
+    let (_, reports, _) = pull("", &more);
+    assert!(reports.sentry.is_some() && reports.ping.is_some());
 }
 
 #[test]
@@ -120,7 +130,9 @@ fn bytes_that_are_no_text_are_named_and_harm_nothing() {
         .iter()
         .map(|variable| (OsString::from(variable.name), junk()));
     let all = names.chain([(junk(), junk()), ("PATH".into(), junk())]);
-    let failure = load("", &Environment::new(all)).unwrap_err();
+    let Err(failure) = run("", all.collect()).0 else {
+        panic!()
+    };
     for variable in VARIABLES
         .iter()
         .filter(|variable| variable.option.is_some())
@@ -131,76 +143,61 @@ fn bytes_that_are_no_text_are_named_and_harm_nothing() {
             .contains(&format!("{} is not UTF-8", variable.name));
         assert_eq!(is_named, !is_path, "{}", variable.name);
     }
-    let metrics = Environment::new(
-        COMPLETE
-            .iter()
-            .map(|(name, value)| (OsString::from(name), OsString::from(value)))
-            .chain([("DATAPASS_METRICS_FILE".into(), junk())]),
-    );
-    let Command::Pull(config) = load("", &metrics).unwrap().command else {
-        panic!()
-    };
-    assert_eq!(
-        config.reports.metrics_file.unwrap().into_os_string(),
-        junk()
-    );
+    let mut metrics = variables(COMPLETE, &[]);
+    metrics.push(("DATAPASS_METRICS_FILE".into(), junk()));
+    let (_, reports, _) = loaded("", metrics);
+    assert_eq!(reports.metrics_file.unwrap().into_os_string(), junk());
 }
 
 #[test]
-fn an_env_file_is_judged_with_the_rest() {
+fn an_env_file_is_validated_with_the_rest() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("env");
-    let with = |content: &str, mode: u32| {
+    let with = |args: &str, content: &str, mode: u32| {
         std::fs::write(&path, content).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-        environment(COMPLETE, &[]).with_file(Some(path.as_os_str()))
+        let args = format!("{args} --env-file {}", path.display());
+        run(&args, variables(COMPLETE, &[]))
     };
-    let failure = load(
-        "--page-size 0",
-        &with("hunter2 hunter2\nDATAPASS_CONCURRENCY=hunter2\n", 0o600),
-    );
-    let failure = failure.unwrap_err();
+    let content = "hunter2 hunter2\nDATAPASS_CONCURRENCY=hunter2\n";
+    let Err(failure) = with("--page-size 0", content, 0o600).0 else {
+        panic!()
+    };
     assert_eq!(failure.reason, Reason::Configuration);
     let expected = format!(
-        "Missing or bad settings: --env-file {path:?} line 1 cannot be read (expected NAME=value, \
-         with every quote closed); --page-size must be a whole number from 1 to 1000; \
+        "Missing or invalid settings: --env-file {path:?} line 1 cannot be read (expected \
+         NAME=value, with every quote closed); --page-size must be a whole number from 1 to 1000; \
          DATAPASS_CONCURRENCY (in {path:?}) must be a whole number from 1 to 4"
     );
     assert_eq!(failure.message, expected);
 
     let missing = directory.path().join("missing");
-    let environment = environment(COMPLETE, &[]).with_file(Some(missing.as_os_str()));
-    let failure = load("", &environment).unwrap_err();
-    assert_eq!(failure.reason, Reason::Usage);
+    let args = format!("--env-file {}", missing.display());
+    let (reason, message) = problem(&args, COMPLETE, &[]);
+    assert_eq!(reason, Reason::Usage);
     assert!(
-        failure
-            .message
-            .contains("cannot be read (entity not found)"),
-        "{failure}"
+        message.contains("cannot be read (entity not found)"),
+        "{message}"
     );
-    let args = format!("schedule crontab --env-file {}", missing.display());
-    let (config, warnings) = run(&args, &environment);
-    let Command::Schedule(schedule) = config.unwrap().command else {
-        panic!()
-    };
-    assert_eq!(schedule.env_file, Some(missing));
+    let (config, warnings) = schedule(&format!("crontab {args}"), &[]);
+    assert_eq!(config.env_file, Some(missing));
     assert_eq!(warnings.len(), 1, "{warnings:?}");
 
-    let (config, warnings) = run(
-        "",
-        &with("DATAPASS_CLIENT_SECRET=x\nSSL_CERT_FILE=hunter2\n", 0o640),
-    );
-    assert!(config.is_ok());
+    let content = "DATAPASS_CLIENT_SECRET=x\nSSL_CERT_FILE=hunter2\n";
+    let (asked, warnings) = with("", content, 0o640);
+    assert!(asked.is_ok());
     assert_eq!(
         warnings,
         ["SSL_CERT_FILE has no effect in --env-file: set it in the environment itself"]
     );
-    let (_, warnings) = run("", &with("DATAPASS_CLIENT_SECRET=hunter2\n", 0o644));
-    assert!(
-        warnings[0].contains("holds a secret") && warnings[0].contains("0644"),
-        "{warnings:?}"
-    );
-    assert!(!warnings[0].contains(CANARY), "{warnings:?}");
+    for name in ["DATAPASS_CLIENT_SECRET", "SENTRY_DSN", "DATAPASS_PING_URL"] {
+        let (_, warnings) = with("", &format!("{name}=hunter2\n"), 0o644);
+        assert!(
+            warnings[0].contains("holds a secret") && warnings[0].contains("0644"),
+            "{warnings:?}"
+        );
+        assert!(!warnings[0].contains(CANARY), "{warnings:?}");
+    }
 }
 
 #[test]
@@ -210,18 +207,18 @@ fn unknown_variables_are_named_and_forgiven() {
         ("DATAPASS_CLIENT_SECRT", CANARY),
         ("OTHER", CANARY),
     ];
-    let (config, warnings) = run("", &environment(COMPLETE, &more));
+    let (config, warnings) = run("", variables(COMPLETE, &more));
     assert!(config.is_ok());
     assert_eq!(
         warnings,
         ["Unknown variables, perhaps misspelled: DATAPASS_CLIENT_SECRT, DATAPASS_PAGESIZE"]
     );
-    let (config, warnings) = run("", &environment(&more, &[]));
+    let (config, warnings) = run("", variables(&more, &[]));
     assert!(config.is_err());
     assert_eq!(
         warnings.len(),
         1,
         "a misspelled name explains the missing one"
     );
-    assert!(run("", &environment(COMPLETE, &[])).1.is_empty());
+    assert!(run("", variables(COMPLETE, &[])).1.is_empty());
 }
