@@ -173,7 +173,7 @@ fn an_address_without_a_user_needs_one_that_has_a_name() {
 #[test]
 fn process_one_answers_a_signal_within_two_seconds() {
     let image = Image::assemble(|_| true);
-    for signal in ["TERM", "INT"] {
+    for signal in ["TERM", "INT", "HUP"] {
         let (upstream, database) = (DataPass::start(), Database::migrated());
         let gate = upstream.gate(On::page(1));
         let run = Run::cycle(&upstream, &database).args(["--enqueue", "none"]);

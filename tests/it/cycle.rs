@@ -446,6 +446,7 @@ fn a_signal_ends_a_cycle_within_two_seconds_and_writes_nothing() {
     for (signal, on, stage) in [
         ("TERM", On::token(1), "authenticate"),
         ("INT", On::page(1), "list"),
+        ("HUP", On::page(1), "list"),
     ] {
         let (upstream, database) = (DataPass::start(), Database::migrated());
         upstream.add(validated(1, 10));
@@ -655,7 +656,7 @@ fn check_and_status_answer() {
     assert_eq!(json["runs"][0]["outcome"], "success");
 }
 
-/// A back end that waits for a lock does not notice that its client is gone; it must be told.
+/// A back end that waits for a lock notices within a second that its client is gone.
 #[test]
 fn a_signal_in_a_lock_wait_rolls_back_at_once() {
     let (upstream, database) = (DataPass::start(), Database::migrated());

@@ -14,6 +14,7 @@ mod clock;
 mod completions;
 mod cost;
 mod cycle;
+mod database;
 // Pages as large as real ones, which the benchmark serves too.
 #[path = "../bench/demandes.rs"]
 mod demandes;

@@ -34,4 +34,4 @@ pub use run::{Outcome, Run, Running, release_binary};
 pub use summary::Summary;
 pub use tables::{GOOD_JOBS_3_99, GOOD_JOBS_4, RejectionRow};
 pub use terminal::Terminal;
-pub use wait::eventually;
+pub use wait::{Lateness, eventually};

@@ -15,7 +15,13 @@ impl PgBouncer {
     /// Starts one in front of the server of a database. Everybody who connects to it becomes that
     /// server's superuser.
     pub fn start(database: &Database) -> Self {
-        let keeper = Keeper::start::<&str>("pgbouncer", &[], &[("SERVER_URL", &database.url())]);
+        Self::with(database, "")
+    }
+
+    /// Starts one with further lines of its configuration.
+    pub fn with(database: &Database, settings: &str) -> Self {
+        let env = [("SERVER_URL", &*database.url()), ("SETTINGS", settings)];
+        let keeper = Keeper::start::<&str>("pgbouncer", &[], &env);
         Self {
             keeper,
             name: database.name().to_owned(),

@@ -119,6 +119,20 @@ impl Cluster {
         self.keeper.tell("kill");
     }
 
+    /// Restarts the server as a hot standby, which follows no other server.
+    pub fn restart_as_standby(&self) {
+        self.stop("fast");
+        self.keeper.tell("standby");
+        self.start_again();
+    }
+
+    /// Restarts the server as a primary.
+    pub fn restart_as_primary(&self) {
+        self.stop("fast");
+        self.keeper.tell("primary");
+        self.start_again();
+    }
+
     /// Lets the server read its settings again.
     pub fn reload(&self) {
         self.keeper.tell("reload");

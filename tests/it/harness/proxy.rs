@@ -111,6 +111,11 @@ impl Proxy {
         url.to_string()
     }
 
+    /// Returns where it listens.
+    pub fn host_and_port(&self) -> (String, u16) {
+        (self.address.ip().to_string(), self.address.port())
+    }
+
     /// Counts from 0 again, forgets what was asked for, and returns what was exchanged.
     pub fn reset(&self) -> Vec<String> {
         std::mem::take(&mut *self.shared.lock().unwrap()).exchanges

@@ -1,0 +1,256 @@
+//! The database as it is in production: behind a pooler, read-only, away for a moment.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::harness::*;
+
+/// A cycle that enqueues nothing, so that nothing is logged about a table that is not there.
+fn cycle(upstream: &DataPass, database: &Database) -> Run {
+    Run::cycle(upstream, database).env("DATAPASS_ENQUEUE", "none")
+}
+
+/// Ends cycles that wait for a lock by a signal, directly or through a pooler in a mode, and expects
+/// each back end to be freed soon.
+fn end_in_lock_waits(pool_mode: Option<&str>, rounds: usize) {
+    // A second of `client_connection_check_interval`, and what pooler and server need.
+    const LIMIT: Duration = Duration::from_secs(3);
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    upstream.add(Demande::cnous(1));
+    let mut client = database.client();
+    let pooler = pool_mode.map(|mode| PgBouncer::with(&database, &format!("pool_mode = {mode}")));
+    let url = pooler.as_ref().map_or(database.url(), PgBouncer::url);
+    let cycle = || cycle(&upstream, &database).env("DATABASE_URL", &url);
+    for signal in ["TERM", "HUP", "INT"].into_iter().cycle().take(rounds) {
+        let mut holder = client.transaction().unwrap();
+        holder
+            .batch_execute("lock table proactivite_requests in access exclusive mode")
+            .unwrap();
+        let running = cycle().any_stderr().spawn();
+        let waits = "wait_event_type = 'Lock'";
+        database.await_session(waits);
+        let (begun, machine) = (Instant::now(), Lateness::watch());
+        running.signal(signal);
+        database.await_no_session(waits);
+        let (took, late) = (begun.elapsed(), machine.total());
+        assert!(took < LIMIT + late, "{pool_mode:?}: freed after {took:?}");
+        running.wait_after_signal().transient("interrupted");
+    }
+    assert_eq!(database.count("proactivite_requests"), 0);
+    // The pooler still serves.
+    assert_eq!(cycle().output().success().created, 1);
+}
+
+#[test]
+fn a_signal_in_a_lock_wait_frees_the_back_end() {
+    thread::scope(|scope| {
+        scope.spawn(|| end_in_lock_waits(None, 3));
+        scope.spawn(|| end_in_lock_waits(Some("transaction"), 6));
+        scope.spawn(|| end_in_lock_waits(Some("session"), 3));
+    });
+}
+
+#[test]
+fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    upstream.add(Demande::cnous(1));
+    let gate = upstream.gate(On::page(1));
+    // As `nohup` does it.
+    let running = cycle(&upstream, &database)
+        .through(["sh", "-c", "trap '' HUP; exec \"$0\" \"$@\""])
+        .spawn();
+    gate.reached();
+    running.signal("HUP");
+    gate.open();
+    assert_eq!(running.wait().success().created, 1);
+}
+
+#[test]
+fn no_connection_is_held_while_datapass_answers() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    upstream.add(Demande::cnous(1));
+    for on in [On::token(1), On::page(1)] {
+        let gate = upstream.gate(on);
+        let running = cycle(&upstream, &database).spawn();
+        gate.reached();
+        database.await_no_session("true");
+        gate.open();
+        running.wait().success();
+        upstream.behave();
+    }
+}
+
+#[test]
+fn a_standby_is_an_outage_found_before_the_first_request() {
+    let cluster = Cluster::disposable();
+    let (upstream, database) = (DataPass::start(), cluster.migrated());
+    upstream.add(Demande::cnous(1));
+    let run = |args: &[&str]| {
+        Run::new(args.iter().copied())
+            .upstream(&upstream)
+            .database(&database)
+            .env("DATAPASS_ENQUEUE", "none")
+            .env("DATAPASS_MAX_RETRIES", "0")
+    };
+    cluster.restart_as_standby();
+    let standby = "PostgreSQL accepts no changes: it is a standby";
+    let outcome = run(&["pull"]).output();
+    outcome.transient("database_unavailable");
+    assert!(outcome.stderr.contains(standby), "{}", outcome.stderr);
+    assert!(upstream.requests().is_empty());
+    for args in [
+        &["migrate"][..],
+        &["watermark", "reset", "--yes"],
+        &["watermark", "set", "2026-05-18", "--yes"],
+        &["rejected", "accept", "D1", "--reason", "seen"],
+    ] {
+        let outcome = run(args).output();
+        outcome.assert_code(2);
+        assert!(outcome.stderr.contains(standby), "{}", outcome.stderr);
+    }
+    let outcome = run(&["check"]).output();
+    assert_eq!(outcome.code(), 2, "{}", outcome.stdout);
+    assert!(outcome.stdout.contains(standby), "{}", outcome.stdout);
+    for args in [
+        &["status"][..],
+        &["rejected", "list"],
+        &["pull", "--dry-run"],
+    ] {
+        let outcome = run(args).any_stderr().output();
+        assert_eq!(outcome.code(), 0, "{args:?}: {}", outcome.stderr);
+    }
+
+    // A failover while DataPass answers.
+    cluster.restart_as_primary();
+    let gate = upstream.gate(On::page(1));
+    let running = run(&["pull"]).spawn();
+    gate.reached();
+    cluster.restart_as_standby();
+    gate.open();
+    let outcome = running.wait();
+    outcome.transient("database_unavailable");
+    assert!(outcome.stderr.contains(standby), "{}", outcome.stderr);
+    assert!(
+        outcome.stderr.contains("stage=create"),
+        "{}",
+        outcome.stderr
+    );
+
+    cluster.restart_as_primary();
+    upstream.behave();
+    assert_eq!(run(&["pull"]).output().success().created, 1);
+}
+
+#[test]
+fn a_database_that_is_set_read_only_is_an_outage() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    upstream.add(Demande::cnous(1));
+    let set = |value: &str| {
+        let name = database.name();
+        database.exec(&format!(
+            "begin read write;
+             alter database {name} set default_transaction_read_only = {value};
+             commit"
+        ));
+    };
+    let named = |outcome: &Outcome| {
+        let text = format!("{}{}", outcome.stdout, outcome.stderr);
+        assert!(text.contains("default_transaction_read_only"), "{text}");
+    };
+    set("on");
+    let outcome = cycle(&upstream, &database).output();
+    outcome.transient("database_unavailable");
+    named(&outcome);
+    assert!(upstream.requests().is_empty());
+    let outcome = Run::new(["check"])
+        .upstream(&upstream)
+        .database(&database)
+        .output();
+    assert_eq!(outcome.code(), 2);
+    named(&outcome);
+    Run::new(["status"])
+        .database(&database)
+        .output()
+        .assert_success();
+
+    // Set while DataPass answers.
+    set("off");
+    let gate = upstream.gate(On::page(1));
+    let running = cycle(&upstream, &database).spawn();
+    gate.reached();
+    set("on");
+    gate.open();
+    let outcome = running.wait();
+    outcome.transient("database_unavailable");
+    named(&outcome);
+    assert_eq!(database.count("proactivite_requests"), 0);
+}
+
+#[test]
+fn a_connection_that_fails_is_retried() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    upstream.add(Demande::cnous(1));
+    let proxy = Proxy::start(&database);
+    let cycle = || cycle(&upstream, &database).env("DATABASE_URL", proxy.url(&database));
+    let (host, port) = proxy.host_and_port();
+
+    // A proxy that is up a moment later: the first connection is lost.
+    let hold = proxy.hold(Place::Before(0));
+    let running = cycle()
+        .stderr(format!("Cannot connect to PostgreSQL at {host}:{port}: "))
+        .stderr("retrying in ")
+        .spawn();
+    hold.reached().cut();
+    assert_eq!(running.wait().success().created, 1);
+
+    proxy.reset();
+    let hold = proxy.hold(Place::Before(0));
+    let running = cycle().args(["--max-retries", "0"]).spawn();
+    hold.reached().cut();
+    running.wait().transient("database_unavailable");
+
+    // What waits for a retry ends with a signal, and no retry is made that the deadline forbids.
+    proxy.reset();
+    let hold = proxy.hold(Place::Before(0));
+    let running = cycle().any_stderr().spawn();
+    hold.reached().cut();
+    running.signal("TERM");
+    running.wait_after_signal().transient("interrupted");
+    proxy.reset();
+    let hold = proxy.hold(Place::Before(0));
+    let running = cycle().args(["--timeout", "1s"]).spawn();
+    hold.reached().cut();
+    running.wait().transient("database_unavailable");
+
+    // An operator waits for the answer of `check`.
+    proxy.reset();
+    let hold = proxy.hold(Place::Before(0));
+    let running = Run::new(["check"])
+        .upstream(&upstream)
+        .env("DATABASE_URL", proxy.url(&database))
+        .spawn();
+    hold.reached().cut();
+    assert_eq!(running.wait().code(), 2);
+    assert_eq!(proxy.reset(), ["connect"]);
+}
+
+#[test]
+fn an_output_that_nobody_reads_does_not_outlive_the_deadline() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    upstream.add(Demande::cnous(1).siret("1"));
+    let folder = tempfile::tempdir().unwrap();
+    for (nth, output) in [">&3", "2>&3"].into_iter().enumerate() {
+        let pipe = folder.path().join(nth.to_string());
+        let full = format!(
+            "mkfifo \"$0\" && exec 3<>\"$0\" && head -c 65536 /dev/zero >&3 && exec \"$@\" {output}"
+        );
+        let running = cycle(&upstream, &database)
+            .args(["--timeout", "1s"])
+            .through(["sh", "-c", &full, pipe.to_str().unwrap()])
+            .any_stderr()
+            .spawn();
+        // The deadline, and what the reports may take.
+        let outcome = running.wait_within(Duration::from_secs(8));
+        assert_eq!(outcome.code(), 2, "{output}");
+    }
+}
