@@ -1,3 +1,3 @@
-UPDATE datapass_pull_rejections
-   SET accepted_at = now(), accepted_reason = $2
- WHERE ref = $1
+update datapass_pull_rejections
+   set accepted_at = now(), accepted_reason = $2
+ where ref = $1

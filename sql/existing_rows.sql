@@ -1,3 +1,4 @@
-SELECT datapass_authorization_id::text, last_validated_at::timestamptz
-  FROM proactivite_requests
- WHERE datapass_authorization_id = ANY ($1)
+-- Those of the public ids $1 that have a row.
+select datapass_authorization_id::text, last_validated_at::timestamptz
+  from proactivite_requests
+ where datapass_authorization_id = any ($1)

@@ -3,12 +3,12 @@
 -- argument is the record's GlobalID, which begins with $4, or without $4 the bare id.
 -- Random ids are sorted before they are dealt out: jobs of one priority and time then stand in the
 -- order of their records, in the indexes that go on with the id too, and indexes grow at their end.
--- What all jobs have in common is made once. `locale` null lets the application use its own.
+-- What all jobs have in common is made once. `locale` and `timezone` null let the application use its own.
 SELECT job.id, job.id AS active_job_id, $2::text AS job_class, $3::text AS queue_name,
        0 AS priority,
        (SELECT jsonb_build_object(
          'job_class', $2::text, 'provider_job_id', NULL, 'queue_name', $3::text, 'priority', NULL,
-         'executions', 0, 'exception_executions', '{}'::jsonb, 'locale', NULL, 'timezone', 'UTC',
+         'executions', 0, 'exception_executions', '{}'::jsonb, 'locale', NULL, 'timezone', NULL,
          'enqueued_at', to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')))
        || jsonb_build_object(
          'job_id', job.id, 'arguments', jsonb_build_array(

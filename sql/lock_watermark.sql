@@ -1,5 +1,6 @@
 -- Cycles that overlap take turns here; the wait is bounded by lock_timeout.
-SELECT definition_id::text, last_validated_at::timestamptz
-  FROM datapass_pull_watermarks
- WHERE id = 1
-   FOR UPDATE
+select definition_id::text, last_validated_at::timestamptz, skip_before::timestamptz,
+       updated_at::timestamptz
+  from datapass_pull_watermarks
+ where id = 1
+   for update

@@ -1,2 +1,2 @@
-DELETE FROM datapass_pull_runs
- WHERE started_at < now() - interval '400 days'
+delete from datapass_pull_runs
+ where started_at < now() - interval '400 days'

@@ -1,3 +1,4 @@
-SELECT definition_id::text, last_validated_at::timestamptz
-  FROM datapass_pull_watermarks
- WHERE id = 1
+select definition_id::text, last_validated_at::timestamptz, skip_before::timestamptz,
+       updated_at::timestamptz
+  from datapass_pull_watermarks
+ where id = 1

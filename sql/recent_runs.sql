@@ -1,6 +1,6 @@
-SELECT started_at::timestamptz, outcome, reason, stage, created::bigint, rejected::bigint,
-       missing::bigint, dropped::bigint, duration_ms::bigint
-  FROM datapass_pull_runs
- WHERE kind = 'cycle'
- ORDER BY started_at DESC, id DESC
- LIMIT 10
+select started_at::timestamptz, outcome, reason, stage, created::bigint, rejected::bigint,
+       late::bigint, skipped::bigint, deleted::bigint, duration_ms::bigint
+  from datapass_pull_runs
+ where kind = 'cycle'
+ order by id desc
+ limit 10

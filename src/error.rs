@@ -137,6 +137,8 @@ reasons! {
     TablesMissing = "tables_missing", Permanent;
     /// A table that others made needs a change that `migrate` makes only with `--yes`.
     UpgradeRefused = "upgrade_refused", Permanent;
+    /// A table did not store what was written to it, without an error.
+    NotWritten = "not_written", Permanent;
     /// The watermark belongs to another definition.
     DefinitionChanged = "definition_changed", Permanent;
     /// Jobs cannot be enqueued in `good_jobs`.

@@ -143,7 +143,7 @@ fn check_database(config: &PullConfig, deadline: &Deadline, findings: &mut Findi
     }
     let stored = store.transaction(Stage::Prepare, Access::ReadOnly, |tx| {
         let stored = watermark::read(tx)?;
-        stored.demand_definition(&config.upstream.definition_id)?;
+        stored.require_definition(&config.upstream.definition_id)?;
         Ok(stored)
     });
     let shown =

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::cli;
 use crate::config::{Format, Settings};
-use crate::db::transaction::{self, Access, Store, Tx, TxError};
+use crate::db::transaction::{Access, Columns, Store, Tx, TxError};
 use crate::error::{Failure, Reason, Result, Stage};
 use crate::output::columns;
 use crate::output::escape::{self, escape};
@@ -93,19 +93,21 @@ fn optional_time<S: serde::Serializer>(
 /// Reads the rejections that are open or accepted, oldest validation first.
 pub fn read(tx: &mut Tx<'_>) -> Result<Vec<Rejection>, TxError> {
     let rows = tx.rows("read the rejections", LIST_REJECTIONS, &[])?;
-    let rejections = rows.iter().map(|row| Rejection {
-        reference: row.get(0),
-        demande_id: row.get(1),
-        datapass_authorization_id: row.get(2),
-        reasons: row.get(3),
-        last_validated_at: transaction::instant(row, 4),
-        first_seen_at: row.get(5),
-        last_seen_at: row.get(6),
-        times_seen: row.get(7),
-        accepted_at: row.get(8),
-        accepted_reason: row.get(9),
+    let rejections = rows.iter().map(|row| {
+        Ok(Rejection {
+            reference: row.column(0)?,
+            demande_id: row.column(1)?,
+            datapass_authorization_id: row.column(2)?,
+            reasons: row.column(3)?,
+            last_validated_at: row.time(4)?,
+            first_seen_at: row.column(5)?,
+            last_seen_at: row.column(6)?,
+            times_seen: row.column(7)?,
+            accepted_at: row.time(8)?,
+            accepted_reason: row.column(9)?,
+        })
     });
-    Ok(rejections.collect())
+    rejections.collect()
 }
 
 /// Lists the rejections, the id first. The text fits 80 columns, but for an id that is longer: it is
@@ -159,20 +161,23 @@ struct Found {
 fn accept(store: &mut Store, id: &str, reason: &str) -> Result<String> {
     let number = id.parse::<DemandeId>().ok().map(|it| it.to_string());
     store.transaction(Stage::Prepare, Access::ReadWrite, |tx| {
-        watermark::lock(tx, false)?;
+        watermark::lock(tx, tx.access())?;
         let rows = tx.rows(
             "find the rejection",
             FIND_REJECTION,
             &[(&number, Type::TEXT), (&id, Type::TEXT)],
         )?;
-        let found = rows.iter().map(|row| Found {
-            reference: row.get(0),
-            closed: row.get(1),
-            accepted: row
-                .get::<_, Option<_>>(2)
-                .map(|at| (at, row.get::<_, Option<_>>(3).unwrap_or_default())),
+        let found = rows.iter().map(|row| {
+            let accepted_at: Option<DateTime<Utc>> = row.time(2)?;
+            let reason: Option<String> = row.column(3)?;
+            Ok(Found {
+                reference: row.column(0)?,
+                closed: row.column(1)?,
+                accepted: accepted_at.map(|at| (at, reason.unwrap_or_default())),
+            })
         });
-        let meant = meant(id, number.as_deref(), found.collect())?;
+        let found = found.collect::<Result<Vec<Found>, TxError>>()?;
+        let meant = meant(id, number.as_deref(), found)?;
         let reference = escape(&meant.reference);
         if let Some((at, reason)) = &meant.accepted {
             let day = at.format("%F");

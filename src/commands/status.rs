@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::commands::rejected::{self, Rejection};
 use crate::config::{Format, JobConfig, Settings};
 use crate::cycle::enqueue::{self, Queue};
-use crate::db::transaction::{Access, Store, Tx, TxError};
+use crate::db::transaction::{Access, Columns, Store, Tx, TxError};
 use crate::error::{Reason, Result, Stage};
 use crate::output::columns;
 use crate::output::stdout::document;
@@ -16,6 +16,7 @@ use crate::state::watermark::{self, Watermark};
 use crate::types::time::rfc3339;
 
 const REQUESTS_TABLE: &str = include_str!("../../sql/requests_table.sql");
+const DELETED: &str = include_str!("../../sql/deleted_rows.sql");
 const RECENT_RUNS: &str = include_str!("../../sql/recent_runs.sql");
 
 /// How many rejected entries the text names; `rejected list` has them all.
@@ -32,6 +33,8 @@ struct State {
     /// References of the rejections that nobody accepted, oldest validation first.
     open: Vec<String>,
     accepted: usize,
+    /// How many handled entries have no row.
+    deleted: i64,
     last_success: Option<LastSuccess>,
     /// The queue that a cycle would choose, or why it would fail.
     queue: std::result::Result<Queue, String>,
@@ -46,8 +49,9 @@ struct Run {
     stage: Option<String>,
     created: i64,
     rejected: i64,
-    missing: i64,
-    dropped: i64,
+    late: i64,
+    skipped: i64,
+    deleted: i64,
     duration_ms: i64,
 }
 
@@ -83,7 +87,7 @@ fn read(tx: &mut Tx<'_>, job: &JobConfig) -> Result<State, TxError> {
         .filter(|it| it.last_validated_at <= watermark.time);
     let held = match holder {
         Some(it) => {
-            let moved = watermark::moved_at(tx)?;
+            let moved = watermark.updated_at;
             let since = moved.map_or(it.first_seen_at, |moved| moved.max(it.first_seen_at));
             Some((it, since))
         }
@@ -97,27 +101,34 @@ fn read(tx: &mut Tx<'_>, job: &JobConfig) -> Result<State, TxError> {
         Err(error) => return Err(error),
     };
     let runs = tx.rows("read the last runs", RECENT_RUNS, &[])?;
-    let runs = runs.iter().map(|row| Run {
-        started_at: row.get(0),
-        outcome: row.get(1),
-        reason: row.get(2),
-        stage: row.get(3),
-        created: row.get(4),
-        rejected: row.get(5),
-        missing: row.get(6),
-        dropped: row.get(7),
-        duration_ms: row.get(8),
+    let runs = runs.iter().map(|row| {
+        Ok(Run {
+            started_at: row.column(0)?,
+            outcome: row.column(1)?,
+            reason: row.column(2)?,
+            stage: row.column(3)?,
+            created: row.column(4)?,
+            rejected: row.column(5)?,
+            late: row.column(6)?,
+            skipped: row.column(7)?,
+            deleted: row.column(8)?,
+            duration_ms: row.column(9)?,
+        })
     });
+    let runs: Result<Vec<Run>, TxError> = runs.collect();
+    let deleted = tx.rows("count the deleted rows", DELETED, &[])?;
+    let deleted = deleted.first().map_or(Ok(0), |row| row.column(0))?;
     Ok(State {
         now: Utc::now(),
-        table: table.first().map(|row| row.get(0)),
+        table: table.first().map(|row| row.column(0)).transpose()?,
         watermark,
         held,
         open,
         accepted,
+        deleted,
         last_success: runs::history(tx)?.last_success,
         queue,
-        runs: runs.collect(),
+        runs: runs?,
     })
 }
 
@@ -131,8 +142,9 @@ impl State {
                 "stage": run.stage,
                 "created": run.created,
                 "rejected": run.rejected,
-                "missing": run.missing,
-                "dropped": run.dropped,
+                "late": run.late,
+                "skipped": run.skipped,
+                "deleted": run.deleted,
                 "duration_ms": run.duration_ms,
             })
         };
@@ -144,7 +156,8 @@ impl State {
             "held_by": self.held.as_ref().map(|(holder, _)| holder),
             "held_since": self.held.as_ref().map(|(_, since)| rfc3339(*since)),
             "last_success": self.last_success.map(|last| rfc3339(last.started_at)),
-            "missing": self.last_success.map(|last| last.missing),
+            "skip_before": self.watermark.skip_before.map(rfc3339),
+            "deleted": self.deleted,
             "rejected": self.open.len(),
             "rejected_refs": self.open,
             "accepted": self.accepted,
@@ -162,6 +175,10 @@ impl State {
         let mut lines = vec![
             ("definition", or_none(self.watermark.definition_id.clone())),
             ("watermark", or_none(self.watermark.time.map(since))),
+            (
+                "skip before",
+                or_none(self.watermark.skip_before.map(since)),
+            ),
         ];
         if let Some((holder, held_since)) = &self.held {
             let reasons = holder.reasons.join(", ");
@@ -169,7 +186,6 @@ impl State {
             lines.push(("held since", since(*held_since)));
         }
         let last = self.last_success;
-        let missing = last.map(|last| last.missing.to_string());
         lines.push((
             "last success",
             or_none(last.map(|last| since(last.started_at))),
@@ -178,7 +194,10 @@ impl State {
             "rejected",
             format!("{}, {} accepted", self.open_rejections(), self.accepted),
         ));
-        lines.push(("missing", or_none(missing)));
+        lines.push((
+            "deleted",
+            format!("{} handled entries have no row", self.deleted),
+        ));
         lines.push(("rows go to", or_none(self.table.clone())));
         lines.push(("jobs go to", self.jobs()));
         let mut text: String = lines

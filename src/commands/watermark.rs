@@ -28,7 +28,7 @@ pub fn run(settings: Settings, action: cli::Watermark) -> Result<String> {
     move_watermark(database, asked_for, yes)
 }
 
-/// A move by hand, as it was asked for.
+/// A move by hand, as it was requested.
 #[derive(Debug, Clone)]
 pub struct Move {
     kind: &'static str,
@@ -36,18 +36,20 @@ pub struct Move {
 }
 
 impl Move {
-    /// Sets the watermark, back or forward.
+    /// Sets the watermark and what is skipped before it, either way.
     pub fn set(definition_id: String, time: DateTime<Utc>) -> Self {
         Self {
             kind: "watermark set",
             target: Watermark {
                 definition_id: Some(definition_id),
                 time: Some(time),
+                skip_before: Some(time),
+                updated_at: None,
             },
         }
     }
 
-    /// Forgets the watermark and the definition that it belongs to.
+    /// Clears both, and frees the definition.
     pub fn reset() -> Self {
         Self {
             kind: "watermark reset",
@@ -58,40 +60,42 @@ impl Move {
     /// Refuses to move the watermark of another definition; to free it is no such move.
     fn may_leave(&self, stored: &Watermark) -> Result<()> {
         match &self.target.definition_id {
-            Some(definition_id) => stored.demand_definition(definition_id),
+            Some(definition_id) => stored.require_definition(definition_id),
             None => Ok(()),
         }
     }
 
-    /// Returns what a person is to decide: where the watermark is, where it goes, what follows.
-    pub fn question(&self, stored: &Watermark) -> String {
-        let (from, to) = (stored.time, self.target.time);
-        let consequence = match (from, to) {
-            (_, None) => "The next cycle lists everything.",
-            (Some(from), Some(to)) if to < from => {
-                "The next cycle looks again at what lies between."
+    /// Returns the question to confirm: where the watermark is, where it goes, what follows.
+    fn question(&self, stored: &Watermark) -> String {
+        let consequence = match self.target.time {
+            None => {
+                "Nothing is skipped from then on: every listed entry that was never handled is \
+                 created."
             }
-            _ => "What was validated before it will not be pulled by a plain cycle.",
+            Some(_) => {
+                "What was validated before it and never handled is skipped; what was validated \
+                 later and never handled is created."
+            }
         };
         format!(
             "Move the watermark from {} to {}? {consequence}",
-            shown(from),
-            shown(to)
+            shown(stored.time),
+            shown(self.target.time)
         )
     }
 
-    /// Reads the watermark that a person is to be asked about.
+    /// Reads the watermark that the question is about.
     pub fn read(&self, store: &mut Store) -> Result<Watermark> {
         let stored = store.transaction(Stage::Prepare, Access::ReadOnly, read)?;
         self.may_leave(&stored)?;
         Ok(stored)
     }
 
-    /// Moves the watermark and records that as a run, in one transaction. What a person was `asked`
-    /// about must still be so: a yes to another question is none.
+    /// Moves the watermark and records that as a run, in one transaction. The watermark that was
+    /// `asked` about must be unchanged: a confirmation of something else is none.
     pub fn make(&self, store: &mut Store, asked: Option<&Watermark>) -> Result<String> {
         let before = store.transaction(Stage::Advance, Access::ReadWrite, |tx| {
-            let locked = lock(tx, false)?;
+            let locked = lock(tx, tx.access())?;
             self.may_leave(&locked)?;
             if asked.is_some_and(|asked| *asked != locked) {
                 return Err(refused(
@@ -116,18 +120,18 @@ impl Move {
     }
 }
 
-/// Makes sure that somebody can be asked.
-pub fn demand_terminal() -> Result<()> {
+/// Refuses to ask where there is no terminal.
+fn require_terminal() -> Result<()> {
     if io::stdin().is_terminal() {
         return Ok(());
     }
     Err(refused(
-        "There is no terminal to ask on; say --yes to move the watermark",
+        "There is no terminal to confirm on; pass --yes to move the watermark",
     ))
 }
 
-/// Asks on the terminal, and waits for the answer as long as it takes.
-pub fn ask(question: &str) -> Result<()> {
+/// Asks on the terminal, and waits for the answer without a limit.
+fn ask(question: &str) -> Result<()> {
     // A closed standard error cannot show the question; the answer decides all the same.
     let _ = write!(io::stderr().lock(), "{question} [y/N] ");
     let mut answer = String::new();
@@ -144,12 +148,12 @@ fn refused(message: &str) -> Failure {
 
 /// Moves the watermark by hand; asks first unless `yes`.
 ///
-/// A person may think as long as they like: that is no part of any step's time, and neither a
-/// transaction nor a connection is open meanwhile.
+/// The operator's time to answer is not limited, and neither a transaction nor a connection is open
+/// meanwhile.
 fn move_watermark(database: DatabaseConfig, asked_for: Move, yes: bool) -> Result<String> {
     let mut asked = None;
     if !yes {
-        demand_terminal()?;
+        require_terminal()?;
         let (database, reading) = (database.clone(), asked_for.clone());
         let stored =
             in_time(move |deadline| reading.read(&mut Store::new(&database.url, deadline, 0)))?;

@@ -56,9 +56,12 @@ pub enum Queue {
 }
 
 impl Queue {
-    /// Tells whether created rows get a job.
-    pub fn enqueues(&self) -> bool {
-        matches!(self, Self::GoodJob { .. })
+    /// Returns how many jobs so many rows get.
+    pub fn jobs_of(&self, rows: usize) -> u64 {
+        match self {
+            Self::GoodJob { .. } => rows as u64,
+            Self::Nowhere | Self::NoTable => 0,
+        }
     }
 
     /// Tells a person where jobs go, and why.

@@ -1,188 +1,264 @@
-//! Plan: what a complete listing asks for, before the tables are looked at. No I/O.
+//! Which entries a cycle is about, and what becomes of each: no I/O.
+//!
+//! Every cycle compares all that is listed with all that was ever handled, so that an entry which
+//! DataPass showed late, or hid for a while, is created when it is seen, whatever its time.
 
 use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 
-use crate::state::acceptance::{self, Acceptance, Observed, State};
-use crate::types::AuthorizationId;
-use crate::types::entry::{Element, Entry, Key, Rejected, Valid, ValidatedAt};
+use crate::state::handled::{KnownEntries, KnownEntry};
+use crate::state::rejections::KnownRejections;
+use crate::types::entry::{Element, Listed, Rejected, Valid, ValidatedAt};
 
-/// The rejections that a cycle begins with, by reference.
-pub type Tracked = HashMap<String, Known>;
-
-/// A rejection that is not closed, or one that a person decided about.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Known {
-    /// The decision.
-    pub acceptance: Option<Acceptance>,
-    /// Whether the entry passed or left the listing.
-    pub closed: bool,
+/// Returns the entries of a listing in the order of creation: oldest validation first, those without
+/// one last.
+pub fn entries(elements: Vec<Element>) -> Vec<Listed> {
+    let mut entries: Vec<Listed> = elements.into_iter().filter_map(Listed::new).collect();
+    // The key last, so that equal times come in the same order every time.
+    entries.sort_by(|one, other| {
+        let order = |entry: &Listed| (entry.time().is_none(), entry.time());
+        order(one)
+            .cmp(&order(other))
+            .then_with(|| one.key.cmp(&other.key))
+    });
+    entries
 }
 
-impl Known {
-    /// Returns the state of the entry, should it fail again.
-    pub fn state(self, entry: &Listed) -> State {
-        acceptance::next(self.acceptance, Observed::Failed(entry.time()))
-    }
-
-    fn is_open(self, entry: &Listed) -> bool {
-        !self.closed && self.state(entry) == State::Open
-    }
+/// What decides which entries a cycle is about.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Scope {
+    /// `--since`: only what was validated from then on is considered, and created without a row.
+    pub since: Option<DateTime<Utc>>,
+    /// A plain cycle skips what was validated before and never handled.
+    pub skip_before: Option<DateTime<Utc>>,
 }
 
-/// An entry, and what its rejection is filed under.
-#[derive(Debug)]
-pub struct Listed {
-    /// What tells it apart.
-    pub key: Key,
-    /// The key's text.
-    pub reference: String,
-    /// When it was validated last.
-    pub last_validated_at: ValidatedAt,
-    /// What it says.
-    pub entry: Entry,
+/// What the tables hold.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    /// Entries that have a row or were handled.
+    pub entries: &'a KnownEntries,
+    /// Rejections that are not closed or were accepted.
+    pub rejections: &'a KnownRejections,
 }
 
-impl Listed {
-    /// Takes an element, unless it is of another definition.
-    fn new(element: Element) -> Option<Self> {
-        let reference = element.key.to_string();
-        element.entry.map(|entry| Self {
-            key: element.key,
-            reference,
-            last_validated_at: element.last_validated_at,
-            entry,
-        })
-    }
-
-    /// Returns when it was validated last, if that can be read.
-    pub fn time(&self) -> Option<DateTime<Utc>> {
-        self.last_validated_at.time()
-    }
-
-    /// Returns its public id, if that can be read.
-    pub fn public_id(&self) -> Option<&str> {
-        self.entry.authorization_id().map(AuthorizationId::as_str)
-    }
+/// What becomes of an entry.
+#[derive(Debug, Clone, Copy)]
+enum Class<'a> {
+    Existing,
+    Skipped,
+    Created(&'a Valid),
+    Rejected(&'a Rejected),
+    Accepted(&'a Rejected),
+    /// Outside `--since`, and left to the next plain cycle, which creates or rejects it.
+    Postponed,
+    /// Outside `--since`, and of no concern to the next plain cycle either.
+    Outside,
 }
 
-/// A complete listing, sorted out by the filter.
-#[derive(Debug)]
-pub struct Plan {
-    /// The entries that the cycle is about, oldest validation first, those without one last.
-    pub matched: Vec<Listed>,
-    /// Entries before `since`: they should be in the table.
-    pub earlier: Vec<Listed>,
-    /// References of tracked rejections that are not listed any more.
-    pub left: Vec<String>,
-    /// The greatest validation time that is not later than DataPass' clock.
-    pub newest: Option<DateTime<Utc>>,
-    /// How many entries are dated after DataPass' clock.
-    pub future: u64,
-    /// Whether an entry without a validation time is kept.
-    first_run: bool,
-    tracked: Tracked,
-}
-
-impl Plan {
-    /// Filters on instants, whatever the offset they are printed with, and puts in order.
-    pub fn new(
-        elements: Vec<Element>,
-        since: Option<DateTime<Utc>>,
-        clock: DateTime<Utc>,
-        tracked: Tracked,
-    ) -> Self {
-        let entries: Vec<Listed> = elements.into_iter().filter_map(Listed::new).collect();
-        let times = || entries.iter().filter_map(Listed::time);
-        let newest = times().filter(|time| *time <= clock).max();
-        let future = times().filter(|time| *time > clock).count() as u64;
-        let listed: HashSet<&str> = entries.iter().map(|entry| &*entry.reference).collect();
-        let left = tracked
-            .iter()
-            .filter(|(known, it)| !it.closed && !listed.contains(known.as_str()));
-        let left = left.map(|(known, _)| known.clone()).collect();
-        let is_matched = |entry: &Listed| {
-            let in_time = match (entry.time(), since) {
-                (Some(time), Some(since)) => time >= since,
-                _ => true,
-            };
-            in_time
-                || tracked
-                    .get(&entry.reference)
-                    .is_some_and(|known| known.is_open(entry))
-        };
-        let (mut matched, earlier): (Vec<Listed>, Vec<Listed>) =
-            entries.into_iter().partition(is_matched);
-        // The key last, so that equal times come in the same order every time.
-        matched.sort_by(|one, other| {
-            let order = |entry: &Listed| (entry.time().is_none(), entry.time());
-            order(one)
-                .cmp(&order(other))
-                .then_with(|| one.key.cmp(&other.key))
-        });
-        Self {
-            matched,
-            earlier,
-            left,
-            newest,
-            future,
-            first_run: since.is_none(),
-            tracked,
-        }
-    }
-
-    /// Sorts the matched entries by what becomes of them; `exists` tells what the table has.
-    pub fn sort_out(&self, exists: impl Fn(&Listed) -> bool) -> Sorted<'_> {
-        let mut sorted = Sorted::default();
-        for entry in &self.matched {
-            let is_tracked = || {
-                let known = self.tracked.get(&entry.reference);
-                known.is_some_and(|known| !known.closed)
-            };
-            let never_validated = entry.last_validated_at == ValidatedAt::Never;
-            match &entry.entry.body {
-                _ if exists(entry) => sorted.existing.push(entry),
-                _ if never_validated && !self.first_run && !is_tracked() => {
-                    sorted.dropped.push(entry);
-                }
-                Ok(body) => sorted.valid.push((entry, body)),
-                Err(rejected) => sorted.failed.push((entry, rejected)),
-            }
-        }
-        sorted
-    }
-
-    /// Returns the earlier entries that should be in the table and are not; a person accepted the
-    /// others as they are.
-    pub fn missing(&self, exists: impl Fn(&Listed) -> bool) -> impl Iterator<Item = &Listed> {
-        let is_accepted = |entry: &Listed| {
-            let known = self.tracked.get(&entry.reference);
-            known.is_some_and(|known| known.state(entry) == State::Accepted)
-        };
-        let missing = move |entry: &&Listed| !exists(entry) && !is_accepted(entry);
-        self.earlier.iter().filter(missing)
-    }
-}
-
-/// The matched entries, each in the order of the plan.
+/// The entries by what becomes of them, each in the order of creation.
 #[derive(Debug, Default)]
 pub struct Sorted<'a> {
-    /// The table has them.
+    /// What decided which entries the cycle is about.
+    pub scope: Scope,
+    /// They were handled before, or another listed entry has the same public id.
     pub existing: Vec<&'a Listed>,
-    /// They have no validation time, which only a first run takes.
-    pub dropped: Vec<&'a Listed>,
     /// They get a row.
-    pub valid: Vec<(&'a Listed, &'a Valid)>,
-    /// They can have none, for what is wrong with them.
-    pub failed: Vec<(&'a Listed, &'a Rejected)>,
+    pub created: Vec<(&'a Listed, &'a Valid)>,
+    /// They cannot have a row.
+    pub rejected: Vec<(&'a Listed, &'a Rejected)>,
+    /// They cannot have a row, and an operator accepted that.
+    pub accepted: Vec<(&'a Listed, &'a Rejected)>,
+    /// They are from before `skip_before`.
+    pub skipped: Vec<&'a Listed>,
+    /// They lie outside `--since`, and the next plain cycle creates or rejects them.
+    pub postponed: Vec<&'a Listed>,
+    /// They are handled and have no row.
+    pub deleted: Vec<&'a Listed>,
+    /// They are handled, and were validated again since they were last seen.
+    pub revalidated: Vec<&'a Listed>,
+    /// Those of them that have no row.
+    pub revalidated_deleted: Vec<&'a Listed>,
+    /// What to record as handled: public id, each once, and validation time.
+    pub handled: Vec<(&'a str, Option<DateTime<Utc>>)>,
 }
 
 impl<'a> Sorted<'a> {
-    /// Returns the references of those whose rejection is over, if they had one.
-    pub fn passed(&self) -> impl Iterator<Item = &'a str> {
-        let valid = self.valid.iter().map(|(entry, _)| *entry);
-        let passed = self.existing.iter().copied().chain(valid);
-        passed.map(|entry| &*entry.reference)
+    /// Sorts the entries of a listing, which are in the order of creation.
+    pub fn new(entries: &'a [Listed], scope: Scope, known: Known<'_>) -> Self {
+        let classes: Vec<Class<'a>> = entries
+            .iter()
+            .map(|entry| scope.classify(entry, known))
+            .collect();
+        // Of several entries with one public id, the one validated first gets the row.
+        let mut creators: HashMap<&str, usize> = HashMap::new();
+        for (at, class) in classes.iter().enumerate() {
+            if let Class::Created(body) = class {
+                creators.entry(body.authorization_id.as_str()).or_insert(at);
+            }
+        }
+        let mut sorted = Self {
+            scope,
+            ..Self::default()
+        };
+        for (at, (entry, class)) in entries.iter().zip(classes).enumerate() {
+            let creator = entry.public_id().and_then(|id| creators.get(id));
+            match class {
+                Class::Postponed => sorted.postponed.push(entry),
+                Class::Outside => {}
+                _ if creator.is_some_and(|creator| *creator != at) => sorted.existing.push(entry),
+                Class::Existing => sorted.existing.push(entry),
+                Class::Skipped => sorted.skipped.push(entry),
+                Class::Created(body) => sorted.created.push((entry, body)),
+                Class::Rejected(rejected) => sorted.rejected.push((entry, rejected)),
+                Class::Accepted(rejected) => sorted.accepted.push((entry, rejected)),
+            }
+        }
+        sorted.compare(entries, known.entries, &creators);
+        sorted
     }
+
+    /// Finds what is deleted, revalidated and to be recorded as handled, each public id once.
+    fn compare(
+        &mut self,
+        entries: &'a [Listed],
+        known: &KnownEntries,
+        creators: &HashMap<&str, usize>,
+    ) {
+        let mut seen: HashMap<&str, &Listed> = HashMap::new();
+        // In the order of creation the last one was validated last, but for those without a time.
+        for entry in entries {
+            if let Some(public_id) = entry.public_id() {
+                let last = seen.entry(public_id).or_insert(entry);
+                if entry.time() > last.time() {
+                    *last = entry;
+                }
+            }
+        }
+        let mut ids: HashSet<&str> = HashSet::new();
+        for public_id in entries.iter().filter_map(Listed::public_id) {
+            let Some(entry) = seen.get(public_id).filter(|_| ids.insert(public_id)) else {
+                continue;
+            };
+            let stored = known.get(public_id).copied().unwrap_or_default();
+            let is_created = creators.contains_key(public_id);
+            if stored == KnownEntry::default() && !is_created {
+                continue;
+            }
+            let is_deleted = !stored.has_row && !is_created;
+            if is_deleted {
+                self.deleted.push(entry);
+            }
+            if stored
+                .last_validated_at
+                .is_some_and(|it| entry.time() > Some(it))
+            {
+                self.revalidated.push(entry);
+                self.revalidated_deleted
+                    .extend(is_deleted.then_some(*entry));
+            }
+            if !stored.is_handled || entry.time() > stored.last_validated_at {
+                self.handled.push((public_id, entry.time()));
+            }
+        }
+    }
+}
+
+impl<'a> Sorted<'a> {
+    /// Returns what holds the watermark: the oldest entry with a time that still waits.
+    pub fn waiting(&self) -> Option<&'a Listed> {
+        let rejected = self.rejected.iter().map(|(entry, _)| *entry);
+        let waiting = rejected.chain(self.postponed.iter().copied());
+        waiting
+            .filter(|entry| entry.time().is_some())
+            .min_by_key(|entry| entry.time())
+    }
+}
+
+impl Scope {
+    fn classify<'a>(self, entry: &'a Listed, known: Known<'_>) -> Class<'a> {
+        let stored = entry.public_id().and_then(|id| known.entries.get(id));
+        let stored = stored.copied().unwrap_or_default();
+        let is_known = stored.has_row || stored.is_handled;
+        let Some(since) = self.since else {
+            return self.classify_plain(entry, is_known, known.rejections);
+        };
+        if entry.time().is_none_or(|time| time < since) {
+            return match self.classify_plain(entry, is_known, known.rejections) {
+                Class::Created(_) | Class::Rejected(_) => Class::Postponed,
+                _ => Class::Outside,
+            };
+        }
+        let cannot_return = stored.is_handled && entry.entry.body.is_err();
+        if stored.has_row || cannot_return {
+            Class::Existing
+        } else {
+            by_body(entry, known.rejections)
+        }
+    }
+
+    /// Decides as a cycle without `--since` does.
+    fn classify_plain<'a>(
+        self,
+        entry: &'a Listed,
+        is_known: bool,
+        rejections: &KnownRejections,
+    ) -> Class<'a> {
+        if is_known {
+            Class::Existing
+        } else if self.skips(entry) && !is_open(entry, rejections) {
+            Class::Skipped
+        } else {
+            by_body(entry, rejections)
+        }
+    }
+
+    /// An entry without a time counts as older than any; one whose time cannot be read does not.
+    fn skips(self, entry: &Listed) -> bool {
+        self.skip_before
+            .is_some_and(|skip_before| match entry.last_validated_at {
+                ValidatedAt::At(time) => time < skip_before,
+                ValidatedAt::Never => true,
+                ValidatedAt::Unreadable => false,
+            })
+    }
+}
+
+fn by_body<'a>(entry: &'a Listed, rejections: &KnownRejections) -> Class<'a> {
+    let known = rejections.get(&entry.reference);
+    match &entry.entry.body {
+        Ok(body) => Class::Created(body),
+        Err(rejected) if known.is_some_and(|it| it.accepts(entry.time())) => {
+            Class::Accepted(rejected)
+        }
+        Err(rejected) => Class::Rejected(rejected),
+    }
+}
+
+fn is_open(entry: &Listed, rejections: &KnownRejections) -> bool {
+    let known = rejections.get(&entry.reference);
+    known.is_some_and(|it| !it.is_closed && !it.accepts(entry.time()))
+}
+
+/// Returns the greatest validation time of an entry that is not later than `clock`.
+pub fn newest(entries: &[Listed], clock: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let times = entries.iter().filter_map(Listed::time);
+    times.filter(|time| *time <= clock).max()
+}
+
+/// Returns how many entries were validated later than `clock`.
+pub fn future(entries: &[Listed], clock: DateTime<Utc>) -> usize {
+    let times = entries.iter().filter_map(Listed::time);
+    times.filter(|time| *time > clock).count()
+}
+
+/// Returns the references of the rejections that are not closed and not listed any more.
+pub fn left<'a>(entries: &[Listed], rejections: &'a KnownRejections) -> Vec<&'a str> {
+    let listed: HashSet<&str> = entries.iter().map(|it| &*it.reference).collect();
+    rejections
+        .iter()
+        .filter(|(reference, it)| !it.is_closed && !listed.contains(reference.as_str()))
+        .map(|(reference, _)| &**reference)
+        .collect()
 }

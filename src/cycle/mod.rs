@@ -1,8 +1,8 @@
 //! One cycle, top to bottom: Authenticate → List → Create → Advance.
 //!
-//! Nothing is written before the listing is complete; then rows, jobs, rejections, watermark and
-//! run are one transaction. A crash at any instant leaves the database as before or as after. No
-//! lock is held and no transaction is open while DataPass is asked.
+//! Nothing is written before the listing is complete; then rows, jobs, handled entries, rejections,
+//! watermark and run are one transaction. A crash at any instant leaves the database as before or as
+//! after. No lock is held and no transaction is open while DataPass is asked.
 
 pub mod advance;
 pub mod authenticate;
@@ -11,35 +11,35 @@ pub mod enqueue;
 pub mod filter;
 pub mod list;
 pub mod outcome;
+mod reject;
+mod remarks;
 
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use log::{info, warn};
 
-use self::advance::Covered;
 use self::authenticate::Session;
 use self::enqueue::Queue;
-use self::filter::{Plan, Tracked};
-use self::list::{Progress, Right};
-use self::outcome::SharedOutcome;
+use self::filter::{Known, Scope, Sorted};
+use self::list::{Listing, Progress, Right};
+use self::outcome::{Outcome, SharedOutcome};
 use crate::config::PullConfig;
-use crate::db::transaction::{Access, Store};
+use crate::db::transaction::{Access, Store, Tx, TxError};
 use crate::error::{Reason, Result, Stage};
 use crate::net::http::Http;
 use crate::output::progress;
 use crate::process::deadline::Deadline;
-use crate::state::runs::{self};
-use crate::state::watermark;
-use crate::types::entry::Element;
+use crate::state::rejections::{self, KnownRejections};
+use crate::state::runs::{self, History};
+use crate::state::{handled, watermark};
+use crate::types::entry::{Element, Listed};
 
 /// What the database held when the cycle began.
 struct Before {
-    since: Option<DateTime<Utc>>,
-    tracked: Tracked,
+    history: History,
+    rejections: KnownRejections,
     queue: Queue,
-    /// How many demandes the last complete listing had.
-    expected_rows: Option<u64>,
 }
 
 /// Runs one cycle.
@@ -53,69 +53,22 @@ pub fn run(config: &PullConfig, deadline: &Deadline, outcome: &SharedOutcome) ->
         config.max_retries,
     )?;
     let store = Store::new(&config.database.url, deadline.clone(), config.max_retries);
+
     let before = prepare(&store, config, outcome)?;
-
-    // Authenticate.
-    let definition_id = config.upstream.definition_id.clone();
     let session = Arc::new(Session::open(http, config.upstream.clone())?);
-
-    // List.
-    let mut progress = |progress: Progress| {
-        progress::tell(progress);
-        let mut outcome = outcome.lock();
-        outcome.run.summary.pages = progress.pages;
-        outcome.run.summary.seen = progress.seen;
-        outcome.run.summary.drift_rewinds = progress.drift_rewinds;
-    };
-    let source = Arc::clone(&session);
-    let page_size = config.page_size as usize;
-    let listing = list::list(
-        source,
-        page_size,
-        config.concurrency,
-        before.expected_rows,
-        &mut progress,
-    )?;
-    let is_ours = |element: &Element| element.entry.as_ref().is_some_and(|it| it.of_definition);
-    if !listing.elements.iter().any(is_ours) {
-        demand_right(&session)?;
-    }
-    let plan = Plan::new(
-        listing.elements,
-        before.since,
-        listing.clock,
-        before.tracked,
-    );
-
-    // Create and Advance.
+    let listing = list(&session, config, &before, outcome)?;
+    let clock = listing.clock;
+    let mut entries = filter::entries(listing.elements);
     let access = if config.dry_run {
         Access::ReadOnly
     } else {
         Access::ReadWrite
     };
     let done = store.transaction(Stage::Create, access, |tx| {
-        let mut outcome = outcome.lock().clone();
-        let locked = watermark::lock(tx, config.dry_run)?;
-        locked.demand_definition(&definition_id)?;
-        outcome.run.summary.watermark_before = locked.time;
-        let job = &config.job;
-        outcome.findings =
-            create::reconcile(tx, &plan, job, &before.queue, &mut outcome.run.summary)?;
-        tx.enter(Stage::Advance);
-        let covered = Covered {
-            since: before.since,
-            lookback: config.lookback,
-            newest: plan.newest,
-            oldest_rejected: outcome.findings.oldest_rejected,
-        };
-        let watermark = advance::watermark(locked.time, covered);
-        outcome.run.summary.watermark = watermark;
-        if !config.dry_run {
-            watermark::advance(tx, &locked, &definition_id, watermark)?;
-            runs::record(tx, "cycle", &outcome.run, None)?;
-        }
-        Ok(outcome)
+        let outcome = outcome.lock().clone();
+        commit(tx, config, &before, &mut entries, clock, outcome)
     })?;
+    remarks::log(&done);
     *outcome.lock() = done;
     Ok(())
 }
@@ -130,40 +83,64 @@ fn prepare(store: &Store, config: &PullConfig, outcome: &SharedOutcome) -> Resul
         outcome.lock().reached_database = true;
         let stored = watermark::read(tx)?;
         let history = runs::history(tx)?;
-        let last_seen = history.last_success.map(|last| last.seen);
-        let since = config.since.or_else(|| {
-            stored
-                .time
-                .map(|watermark| advance::since(watermark, config.lookback))
-        });
         {
             let mut outcome = outcome.lock();
-            outcome.run.summary.since = since;
-            outcome.run.summary.watermark_before = stored.time;
-            outcome.run.summary.watermark = stored.time;
-            outcome.history = Some(history);
+            let summary = &mut outcome.run.summary;
+            summary.since = config.since.or(stored.skip_before);
+            summary.watermark_before = stored.time;
+            summary.watermark = stored.time;
+            outcome.history = Some(history.clone());
         }
-        stored.demand_definition(&config.upstream.definition_id)?;
-        let tracked = create::tracked(tx)?;
+        stored.require_definition(&config.upstream.definition_id)?;
+        let rejections = rejections::known(tx)?;
         let queue = enqueue::choose(tx, &config.job)?;
         info!(stage = Stage::Prepare.as_str(); "Jobs go to {}", queue.describe());
         outcome.lock().run.enqueue = Some(queue.as_str());
         Ok(Before {
-            since,
-            tracked,
+            history,
+            rejections,
             queue,
-            expected_rows: last_seen.and_then(|seen| u64::try_from(seen).ok()),
         })
     })
 }
 
-/// An empty answer is not yet success: an account without the right sees an empty listing too.
-fn demand_right(session: &Session) -> Result<()> {
+/// Reads the complete listing.
+fn list(
+    session: &Arc<Session>,
+    config: &PullConfig,
+    before: &Before,
+    outcome: &SharedOutcome,
+) -> Result<Listing> {
+    let mut progress = |progress: Progress| {
+        progress::tell(progress);
+        let summary = &mut outcome.lock().run.summary;
+        summary.pages = progress.pages;
+        summary.seen = progress.seen;
+        summary.drift_rewinds = progress.drift_rewinds;
+    };
+    let expected_rows = before.history.last_success.map(|last| last.seen);
+    let page_size = config.page_size as usize;
+    let listing = list::list(
+        Arc::<Session>::clone(session),
+        page_size,
+        config.concurrency,
+        expected_rows,
+        &mut progress,
+    )?;
+    let is_ours = |element: &Element| element.entry.as_ref().is_some_and(|it| it.of_definition);
+    if !listing.elements.iter().any(is_ours) {
+        require_access(session)?;
+    }
+    Ok(listing)
+}
+
+/// An empty answer is not yet success: an account without access sees an empty listing too.
+fn require_access(session: &Session) -> Result<()> {
     match list::right(session) {
         Ok(Right::Granted) => Ok(()),
         Ok(Right::Absent) => Err(list::no_definition()),
         Err(error) => {
-            // Time that is over, or a signal, still ends the cycle.
+            // A deadline or a signal still ends the cycle.
             if matches!(error.failure.reason, Reason::Deadline | Reason::Interrupted) {
                 return Err(error.failure);
             }
@@ -173,4 +150,57 @@ fn demand_right(session: &Session) -> Result<()> {
             Ok(())
         }
     }
+}
+
+/// Writes all that the listing asks for, or nothing; a dry run only counts.
+fn commit(
+    tx: &mut Tx<'_>,
+    config: &PullConfig,
+    before: &Before,
+    entries: &mut [Listed],
+    clock: DateTime<Utc>,
+    mut outcome: Outcome,
+) -> Result<Outcome, TxError> {
+    let locked = watermark::lock(tx, tx.access())?;
+    locked.require_definition(&config.upstream.definition_id)?;
+    reject::reject_unstorable(tx, entries)?;
+    let scope = Scope {
+        since: config.since,
+        skip_before: locked.skip_before,
+    };
+    let public_ids: Vec<&str> = entries.iter().filter_map(Listed::public_id).collect();
+    let known_entries = handled::known(tx, &public_ids)?;
+    let known_rejections = rejections::known(tx)?;
+    let known = Known {
+        entries: &known_entries,
+        rejections: &known_rejections,
+    };
+    let sorted = Sorted::new(entries, scope, known);
+
+    let jobs = if config.dry_run {
+        before.queue.jobs_of(sorted.created.len())
+    } else {
+        create::create(tx, &sorted.created, &config.job, &before.queue)?
+    };
+    if !config.dry_run {
+        handled::record(tx, &sorted.handled)?;
+        let seen = outcome.run.summary.seen;
+        reject::reject(tx, entries, &sorted, scope, seen, &before.rejections)?;
+    }
+    tx.enter(Stage::Advance);
+    let newest = filter::newest(entries, clock);
+    let oldest_open = sorted.waiting().and_then(Listed::time);
+    let moved = advance::watermark(locked.time, newest, oldest_open);
+    let summary = &mut outcome.run.summary;
+    summary.since = scope.since.or(scope.skip_before);
+    summary.watermark_before = locked.time;
+    summary.watermark = moved;
+    summary.enqueued = jobs;
+    outcome.add(&sorted);
+    outcome.findings.future = filter::future(entries, clock);
+    if !config.dry_run {
+        watermark::advance(tx, &locked, &config.upstream.definition_id, moved)?;
+        runs::record(tx, "cycle", &outcome.run, None)?;
+    }
+    Ok(outcome)
 }

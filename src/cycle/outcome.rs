@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
 
+use super::filter::Sorted;
 use crate::state::runs::{History, Run};
+use crate::types::entry::Listed;
 
 /// What a cycle knows so far, so that it can be reported whatever ends it.
 #[derive(Debug, Clone)]
@@ -19,17 +21,76 @@ pub struct Outcome {
     pub history: Option<History>,
 }
 
-/// What an operator should be notified of, beside the counters.
+/// What an operator should be notified of, beside the counters. Entries are named by reference.
 #[derive(Debug, Default, Clone)]
 pub struct Findings {
-    /// Rejected entries: reference, and field and rule of each fault.
+    /// Created entries, in the order of creation.
+    pub created: Vec<String>,
+    /// Those of them that should have been known before.
+    pub late: Vec<String>,
+    /// Rejected entries, with field and rule of each fault.
     pub rejected: Vec<(String, Vec<String>)>,
-    /// References of entries that are dropped.
-    pub dropped: Vec<String>,
+    /// Skipped entries.
+    pub skipped: Vec<String>,
+    /// Entries that were validated again since they were last seen.
+    pub revalidated: Vec<String>,
+    /// Those of them that have no row any more.
+    pub revalidated_deleted: Vec<String>,
+    /// Entries outside `--since` that the next plain cycle creates.
+    pub postponed: Vec<String>,
     /// Entries dated after DataPass' clock.
-    pub future: u64,
+    pub future: usize,
     /// The oldest validation time of a rejected entry.
     pub oldest_rejected: Option<DateTime<Utc>>,
+    /// What holds the watermark: the oldest entry that still waits, if one does.
+    pub held_by: Option<String>,
+}
+
+impl Outcome {
+    /// Adds what the transaction of a cycle does.
+    pub fn add(&mut self, sorted: &Sorted<'_>) {
+        let summary = &mut self.run.summary;
+        let count = |length: usize| length as u64;
+        summary.created = count(sorted.created.len());
+        summary.existing = count(sorted.existing.len());
+        summary.deleted = count(sorted.deleted.len());
+        summary.revalidated = count(sorted.revalidated.len());
+        summary.rejected = count(sorted.rejected.len());
+        summary.accepted = count(sorted.accepted.len());
+        summary.skipped = count(sorted.skipped.len());
+        summary.matched = summary.created + summary.existing + summary.rejected + summary.accepted;
+
+        let names = |entries: &[&Listed]| entries.iter().map(|it| it.reference.clone()).collect();
+        let is_late = |entry: &&&Listed| {
+            let before = summary.watermark_before;
+            before.is_some_and(|before| entry.time().is_none_or(|time| time < before))
+        };
+        let created: Vec<&Listed> = sorted.created.iter().map(|(entry, _)| *entry).collect();
+        let late: Vec<&Listed> = created.iter().filter(is_late).copied().collect();
+        let rejected = sorted.rejected.iter().map(|(entry, rejected)| {
+            let reasons = rejected.faults.iter().map(ToString::to_string);
+            (entry.reference.clone(), reasons.collect())
+        });
+        let times = sorted.rejected.iter().filter_map(|(entry, _)| entry.time());
+        let waiting = sorted.waiting();
+        self.findings = Findings {
+            late: if sorted.scope.since.is_none() {
+                names(&late)
+            } else {
+                Vec::new()
+            },
+            created: names(&created),
+            rejected: rejected.collect(),
+            skipped: names(&sorted.skipped),
+            revalidated: names(&sorted.revalidated),
+            revalidated_deleted: names(&sorted.revalidated_deleted),
+            postponed: names(&sorted.postponed),
+            oldest_rejected: times.min(),
+            held_by: waiting.map(|entry| entry.reference.clone()),
+            future: self.findings.future,
+        };
+        summary.late = count(self.findings.late.len());
+    }
 }
 
 /// The outcome, shared with whoever ends the cycle.

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::db::sqlstate;
 use crate::db::tables::{
-    Column, Kind, OLD_ID, REJECTIONS, REQUESTS, RUNS, TABLES, Table, WATERMARKS,
+    Column, HANDLED, Kind, OLD_ID, REJECTIONS, REQUESTS, RUNS, TABLES, Table, WATERMARKS,
 };
 use crate::error::{Failure, Kind as FailureKind, Reason, Stage};
 
@@ -22,17 +22,17 @@ const MIN_VERSION: i32 = 14;
 /// The statements of a cycle, each with the table that it is about.
 const STATEMENTS: [(&Table, &str); 13] = [
     (&REQUESTS, include_str!("../../sql/existing_rows.sql")),
+    (&HANDLED, include_str!("../../sql/handled_entries.sql")),
+    (&HANDLED, include_str!("../../sql/record_handled.sql")),
     (&REQUESTS, include_str!("../../sql/create_rows.sql")),
     (&WATERMARKS, include_str!("../../sql/read_watermark.sql")),
     (&WATERMARKS, include_str!("../../sql/lock_watermark.sql")),
     (&WATERMARKS, include_str!("../../sql/insert_watermark.sql")),
     (&WATERMARKS, include_str!("../../sql/move_watermark.sql")),
-    (&WATERMARKS, include_str!("../../sql/watermark_moved.sql")),
     (
         &REJECTIONS,
         include_str!("../../sql/tracked_rejections.sql"),
     ),
-    (&REJECTIONS, include_str!("../../sql/read_rejections.sql")),
     (&REJECTIONS, include_str!("../../sql/record_rejections.sql")),
     (&REJECTIONS, include_str!("../../sql/close_rejections.sql")),
     (&RUNS, include_str!("../../sql/history.sql")),

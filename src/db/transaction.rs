@@ -76,12 +76,27 @@ pub enum TxError {
     Sql(&'static str, postgres::Error),
     /// Something else failed.
     Failed(Failure),
+    /// Another transaction may have written since something was looked up: rerun, and fail like this
+    /// when that does not help.
+    Overtaken(Failure),
 }
 
 impl From<Failure> for TxError {
     fn from(failure: Failure) -> Self {
         Self::Failed(failure)
     }
+}
+
+/// Returns the failure of a table that did not store what a statement wrote to it.
+pub fn not_written(table: &str) -> Failure {
+    Failure::new(
+        Stage::Create,
+        Reason::NotWritten,
+        format!(
+            "Table {table} did not store what was written to it, so nothing was written at all: \
+             look for a trigger, a rule, row-level security or a view on it"
+        ),
+    )
 }
 
 /// The database. Each transaction has a connection of its own, so that none is idle meanwhile: a
@@ -108,6 +123,7 @@ pub struct Tx<'a> {
     inner: Transaction<'a>,
     deadline: &'a Deadline,
     stage: Stage,
+    access: Access,
 }
 
 impl<'a> Tx<'a> {
@@ -135,6 +151,31 @@ impl<'a> Tx<'a> {
         self.inner
             .execute_typed(sql, params)
             .map_err(|error| TxError::Sql(what, error))
+    }
+
+    /// Returns whether this transaction writes.
+    pub fn access(&self) -> Access {
+        self.access
+    }
+
+    /// Returns whether the database can store a text: its encoding may lack a character.
+    pub fn can_store(&mut self, text: &str) -> Result<bool, TxError> {
+        let sql = |error| TxError::Sql("convert a text to the server's encoding", error);
+        let mut savepoint = self.inner.transaction().map_err(sql)?;
+        let converted = savepoint.query_typed("select $1::text", &[(&text, Type::TEXT)]);
+        savepoint.rollback().map_err(sql)?;
+        match converted {
+            Ok(_) => Ok(true),
+            // untranslatable_character, character_not_in_repertoire
+            Err(error)
+                if error
+                    .code()
+                    .is_some_and(|it| ["22P05", "22021"].contains(&it.code())) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(sql(error)),
+        }
     }
 
     /// Returns the driver's transaction, for code that reads the catalog with its own statements.
@@ -172,17 +213,21 @@ impl Store {
         let mut reruns = 0;
         loop {
             let mut at = stage;
-            let (what, error) = match self.run_once(&mut at, access, &mut body) {
+            let failure = match self.run_once(&mut at, access, &mut body) {
                 Ok(value) => return Ok(value),
                 Err(TxError::Failed(failure)) => return Err(failure),
-                Err(TxError::Sql(what, error)) => (what, error),
+                Err(TxError::Sql(what, error)) if !sqlstate::is_conflict(&error) => {
+                    return Err(sqlstate::failure(at, what, &error));
+                }
+                Err(TxError::Sql(what, error)) => sqlstate::failure(at, what, &error),
+                Err(TxError::Overtaken(failure)) => failure,
             };
-            if !sqlstate::is_conflict(&error) || reruns == MAX_RERUNS {
-                return Err(sqlstate::failure(at, what, &error));
+            if reruns == MAX_RERUNS {
+                return Err(failure);
             }
             reruns += 1;
             info!(stage = at.as_str(), attempt = reruns;
-                "Transaction conflict (serialization failure or deadlock); retrying");
+                "Transaction conflict ({failure}); retrying");
             let wait = Duration::from_millis(fastrand::u64(..500)) * reruns;
             self.deadline.sleep(wait, at)?;
         }
@@ -209,6 +254,7 @@ impl Store {
             inner: inner.map_err(|error| TxError::Sql("open a transaction", error))?,
             deadline: &self.deadline,
             stage: *stage,
+            access,
         };
         // PostgreSQL keeps these in a 32-bit number of milliseconds.
         let limit = left_ms.min(i32::MAX as u128).to_string();

@@ -116,19 +116,6 @@ fn alerts(outcome: &Outcome, failure: Option<&Failure>) -> Vec<Alert> {
             reason,
         });
     };
-    let missing = outcome.run.summary.missing;
-    let before = outcome
-        .history
-        .as_ref()
-        .and_then(|history| history.last_success)
-        .map(|last| u64::try_from(last.missing).unwrap_or_default());
-    if let Some(before) = before.filter(|before| missing > *before) {
-        let message = format!(
-            "{missing} entries from before the look-back are not in the table, {before} in the \
-             cycle before; `--since` takes them"
-        );
-        add("missing", message, &["missing"]);
-    }
     let findings = &outcome.findings;
     if findings.future > 0 {
         let message = format!(
@@ -137,28 +124,43 @@ fn alerts(outcome: &Outcome, failure: Option<&Failure>) -> Vec<Alert> {
         );
         add("future", message, &["future"]);
     }
-    let further = |all: usize| all.checked_sub(MAX_OWN_REPORTS).filter(|more| *more > 0);
-    if let Some(more) = further(findings.rejected.len()) {
+    if !findings.late.is_empty() {
+        let message = format!(
+            "{} entries should have been known before and are created late: {}",
+            findings.late.len(),
+            first(&findings.late)
+        );
+        add("late", message, &["late"]);
+    }
+    if !findings.revalidated_deleted.is_empty() {
+        let message = format!(
+            "{} entries were validated again and their rows are deleted: {}",
+            findings.revalidated_deleted.len(),
+            first(&findings.revalidated_deleted)
+        );
+        add("deleted", message, &["deleted"]);
+    }
+    let rejected = findings.rejected.len().checked_sub(MAX_OWN_REPORTS);
+    if let Some(more) = rejected.filter(|more| *more > 0) {
         let message =
             format!("{more} more entries are rejected; `datapass-pull rejected list` names them");
         add("rejected", message, &["rejected"]);
-    }
-    if let Some(more) = further(findings.dropped.len()) {
-        let message = format!("{more} more entries are dropped; the log names them");
-        add("dropped", message, &["dropped"]);
     }
     for (reference, reasons) in findings.rejected.iter().take(MAX_OWN_REPORTS) {
         let message = format!("Entry {reference} is rejected: {}", reasons.join(", "));
         add("rejected", message, &["rejected", reference]);
     }
-    for reference in findings.dropped.iter().take(MAX_OWN_REPORTS) {
-        let message = format!(
-            "Entry {reference} has no validation time and is dropped; only `datapass-pull \
-             watermark reset` takes it"
-        );
-        add("dropped", message, &["dropped", reference]);
-    }
     alerts
+}
+
+/// Names the first references of a list.
+fn first(references: &[String]) -> String {
+    let named: Vec<&str> = references
+        .iter()
+        .take(MAX_OWN_REPORTS)
+        .map(String::as_str)
+        .collect();
+    named.join(", ")
 }
 
 /// Tells whether a failure is worth a report.

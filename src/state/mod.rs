@@ -1,6 +1,7 @@
 //! What is kept between cycles: one file per table, and the summary of a cycle.
 
-pub mod acceptance;
+pub mod handled;
+pub mod rejections;
 pub mod runs;
 pub mod summary;
 pub mod watermark;

@@ -5,7 +5,7 @@ use std::time::Instant;
 use chrono::{DateTime, Utc};
 use postgres::types::Type;
 
-use crate::db::transaction::{self, Param, Tx, TxError};
+use crate::db::transaction::{Columns, Param, Tx, TxError, not_written};
 use crate::error::Failure;
 use crate::process::run_id;
 use crate::state::summary::Summary;
@@ -17,10 +17,8 @@ const HISTORY: &str = include_str!("../../sql/history.sql");
 /// A run: what its row and its summary say.
 #[derive(Debug, Clone)]
 pub struct Run {
-    /// When it began, for its duration.
+    /// When it began.
     pub started: Instant,
-    /// When it began, for its row.
-    pub started_at: DateTime<Utc>,
     /// The counters so far.
     pub summary: Summary,
     /// How rows are enqueued, once that is known: `good_job` or `none`.
@@ -32,8 +30,10 @@ impl Run {
     pub fn start(summary: Summary) -> Self {
         Self {
             started: Instant::now(),
-            started_at: Utc::now(),
-            summary,
+            summary: Summary {
+                run_id: run_id::current(),
+                ..summary
+            },
             enqueue: None,
         }
     }
@@ -45,12 +45,10 @@ pub struct LastSuccess {
     /// When it began.
     pub started_at: DateTime<Utc>,
     /// How many demandes it listed.
-    pub seen: i64,
-    /// How many entries it missed.
-    pub missing: i64,
+    pub seen: u64,
 }
 
-/// What the table tells about the cycles so far.
+/// What is known of the cycles so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct History {
     /// The last cycle that succeeded.
@@ -59,6 +57,8 @@ pub struct History {
     pub first_started_at: Option<DateTime<Utc>>,
     /// Why the last cycle failed, as the word of its reason.
     pub last_reason: Option<String>,
+    /// Whether a success of the last two days listed entries of the definition.
+    pub had_entries: bool,
 }
 
 /// Reads what is known of the cycles so far.
@@ -67,22 +67,25 @@ pub fn history(tx: &mut Tx<'_>) -> Result<History, TxError> {
     let Some(row) = rows.first() else {
         return Ok(History::default());
     };
-    let success = transaction::instant(row, 0);
-    Ok(History {
-        last_success: success.map(|started_at| LastSuccess {
+    let last_success = match row.time(0)? {
+        Some(started_at) => Some(LastSuccess {
             started_at,
-            seen: row.get(1),
-            missing: row.get(2),
+            seen: u64::try_from(row.column::<i64>(1)?).unwrap_or_default(),
         }),
-        first_started_at: transaction::instant(row, 3),
-        last_reason: row.get(4),
+        None => None,
+    };
+    Ok(History {
+        last_success,
+        first_started_at: row.time(2)?,
+        last_reason: row.column(3)?,
+        had_entries: row.column(4)?,
     })
 }
 
-/// Records a run. `kind` is `cycle`, or what a person did.
+/// Records a run. `kind` is `cycle`, or what an operator did.
 ///
 /// A success also prunes the runs older than 400 days, where the role may: a failed cycle writes
-/// nothing but its own row, and no cycle fails for want of a right that only tidies up.
+/// nothing but its own row, and no cycle fails for want of a privilege that only tidies up.
 pub fn record(
     tx: &mut Tx<'_>,
     kind: &str,
@@ -93,31 +96,31 @@ pub fn record(
     let counters = summary
         .counters()
         .map(|(_, count)| i64::try_from(count).unwrap_or(i64::MAX));
-    let run_id = run_id::current();
     let outcome = failure.map_or("success", |failure| failure.kind().as_str());
     let reason = failure.map(|failure| failure.reason.as_str());
     let stage = failure.map(|failure| failure.stage.as_str());
     let duration_ms = i64::try_from(run.started.elapsed().as_millis()).unwrap_or(i64::MAX);
     let mut params: Vec<Param<'_>> = vec![
-        (&run_id, Type::UUID),
+        (&summary.run_id, Type::UUID),
         (&kind, Type::TEXT),
         (&outcome, Type::TEXT),
         (&reason, Type::TEXT),
         (&stage, Type::TEXT),
     ];
     params.extend(counters.iter().map(|count| (count as _, Type::INT8)));
-    params.extend::<[Param<'_>; 7]>([
+    params.extend::<[Param<'_>; 6]>([
         (&summary.since, Type::TIMESTAMPTZ),
         (&summary.watermark_before, Type::TIMESTAMPTZ),
         (&summary.watermark, Type::TIMESTAMPTZ),
         (&duration_ms, Type::INT8),
         (&run.enqueue, Type::TEXT),
-        (&run.started_at, Type::TIMESTAMPTZ),
         (&env!("CARGO_PKG_VERSION"), Type::TEXT),
     ]);
     let recorded = tx.rows("record the run", RECORD_RUN, &params)?;
-    let may_prune = recorded.first().is_some_and(|row| row.get("may_prune"));
-    if may_prune && failure.is_none() {
+    let Some(row) = recorded.first() else {
+        return Err(not_written("datapass_pull_runs").into());
+    };
+    if row.column("may_prune")? && failure.is_none() {
         tx.execute("prune the runs", PRUNE_RUNS, &[])?;
     }
     Ok(())

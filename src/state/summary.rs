@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
+use uuid::Uuid;
 
 use crate::config::Format;
 use crate::error::Reason;
@@ -9,8 +10,8 @@ use crate::types::time::rfc3339;
 
 /// What a cycle did so far: the fields of the summary line.
 ///
-/// Times are UTC. `matched = created + existing + rejected + accepted + dropped` once a cycle
-/// succeeded; a failed one shows how far it came.
+/// `matched = created + existing + rejected + accepted` once a cycle succeeded; a failed one shows
+/// how far it came.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Why it failed; absent on success.
@@ -23,23 +24,25 @@ pub struct Summary {
     pub matched: u64,
     /// Rows inserted.
     pub created: u64,
-    /// Entries already in the table.
+    /// Those of `created` that should have been known before.
+    pub late: u64,
+    /// Entries that were handled before.
     pub existing: u64,
-    /// Those of `existing` validated again since.
+    /// Listed entries that are handled and have no row.
+    pub deleted: u64,
+    /// Listed handled entries that were validated again since they were last seen.
     pub revalidated: u64,
     /// Entries that failed validation.
     pub rejected: u64,
-    /// Entries that failed validation and were accepted so by a person.
+    /// Entries that failed validation and were accepted so by an operator.
     pub accepted: u64,
-    /// Entries without a validation time, new to the table, on a cycle with a `since`.
-    pub dropped: u64,
+    /// Entries from before `skip_before` that were never handled.
+    pub skipped: u64,
     /// Jobs enqueued.
     pub enqueued: u64,
-    /// Entries before `since` that the table does not have.
-    pub missing: u64,
     /// Steps back of the listing.
     pub drift_rewinds: u64,
-    /// The filter's instant.
+    /// `--since`, else `skip_before`.
     pub since: Option<DateTime<Utc>>,
     /// The watermark that the cycle found.
     pub watermark_before: Option<DateTime<Utc>>,
@@ -49,6 +52,8 @@ pub struct Summary {
     pub duration_ms: u64,
     /// Whether nothing was to be written.
     pub dry_run: bool,
+    /// The run's id: the same in log, tables and reports.
+    pub run_id: Uuid,
 }
 
 impl Summary {
@@ -59,19 +64,20 @@ impl Summary {
     }
 
     /// Returns the counters, by name, in the order of the summary line.
-    pub fn counters(&self) -> [(&'static str, u64); 12] {
+    pub fn counters(&self) -> [(&'static str, u64); 13] {
         [
             ("pages", self.pages),
             ("seen", self.seen),
             ("matched", self.matched),
             ("created", self.created),
+            ("late", self.late),
             ("existing", self.existing),
+            ("deleted", self.deleted),
             ("revalidated", self.revalidated),
             ("rejected", self.rejected),
             ("accepted", self.accepted),
-            ("dropped", self.dropped),
+            ("skipped", self.skipped),
             ("enqueued", self.enqueued),
-            ("missing", self.missing),
             ("drift_rewinds", self.drift_rewinds),
         ]
     }
@@ -88,6 +94,7 @@ impl Summary {
             ("watermark", time(self.watermark)),
             ("duration_ms", json!(self.duration_ms)),
             ("dry_run", json!(self.dry_run)),
+            ("run_id", json!(self.run_id.to_string())),
         ]);
         fields
     }

@@ -1,38 +1,35 @@
-//! The watermark row: one definition's progress.
+//! The watermark row: one definition's progress, and what is skipped.
 //!
-//! Whoever changes it, a cycle or a person, holds its lock until the transaction ends.
+//! Whoever changes it, a cycle or an operator, holds its lock until the transaction ends.
 
 use chrono::{DateTime, Utc};
-use log::info;
 use postgres::types::Type;
 
-use crate::db::transaction::{self, Tx, TxError};
+use crate::db::transaction::{Access, Columns, Tx, TxError, not_written};
 use crate::error::{Failure, Reason, Result, Stage};
-use crate::types::time::shown;
 
-const READ_WATERMARK: &str = include_str!("../../sql/read_watermark.sql");
-const WATERMARK_MOVED: &str = include_str!("../../sql/watermark_moved.sql");
-const LOCK_WATERMARK: &str = include_str!("../../sql/lock_watermark.sql");
-const INSERT_WATERMARK: &str = include_str!("../../sql/insert_watermark.sql");
-const MOVE_WATERMARK: &str = include_str!("../../sql/move_watermark.sql");
+const READ: &str = include_str!("../../sql/read_watermark.sql");
+const LOCK: &str = include_str!("../../sql/lock_watermark.sql");
+const INSERT: &str = include_str!("../../sql/insert_watermark.sql");
+const MOVE: &str = include_str!("../../sql/move_watermark.sql");
 
 /// The watermark row.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Watermark {
-    /// The definition that it belongs to; one without belongs to whoever comes first.
+    /// The definition that it belongs to; one without belongs to whichever comes first.
     pub definition_id: Option<String>,
     /// The watermark; none before the first complete cycle.
     pub time: Option<DateTime<Utc>>,
+    /// What was validated before it and never handled is skipped.
+    pub skip_before: Option<DateTime<Utc>>,
+    /// When the row changed last; a cycle that leaves the watermark where it was does not touch it.
+    pub updated_at: Option<DateTime<Utc>>,
 }
 
 impl Watermark {
     /// Refuses a watermark that belongs to another definition.
-    pub fn demand_definition(&self, ours: &str) -> Result<()> {
-        if self
-            .definition_id
-            .as_deref()
-            .is_none_or(|definition| definition == ours)
-        {
+    pub fn require_definition(&self, ours: &str) -> Result<()> {
+        if self.definition_id.as_deref().is_none_or(|it| it == ours) {
             return Ok(());
         }
         Err(Failure::new(
@@ -47,37 +44,36 @@ impl Watermark {
 
 /// Reads the watermark without a lock.
 pub fn read(tx: &mut Tx<'_>) -> Result<Watermark, TxError> {
-    Ok(select(tx, READ_WATERMARK)?.unwrap_or_default())
+    Ok(select(tx, READ)?.unwrap_or_default())
 }
 
-/// Returns when the watermark moved last.
-pub fn moved_at(tx: &mut Tx<'_>) -> Result<Option<DateTime<Utc>>, TxError> {
-    let rows = tx.rows("read when the watermark moved", WATERMARK_MOVED, &[])?;
-    Ok(rows.first().and_then(|row| transaction::instant(row, 0)))
-}
-
-/// Takes the lock under which cycles take turns; with `dry_run` only reads.
-pub fn lock(tx: &mut Tx<'_>, dry_run: bool) -> Result<Watermark, TxError> {
-    if dry_run {
+/// Takes the lock under which cycles take turns; a transaction that only reads takes none.
+pub fn lock(tx: &mut Tx<'_>, access: Access) -> Result<Watermark, TxError> {
+    if access == Access::ReadOnly {
         return read(tx);
     }
-    if let Some(watermark) = select(tx, LOCK_WATERMARK)? {
+    if let Some(watermark) = select(tx, LOCK)? {
         return Ok(watermark);
     }
-    tx.execute("insert the watermark row", INSERT_WATERMARK, &[])?;
-    Ok(select(tx, LOCK_WATERMARK)?.unwrap_or_default())
+    tx.execute("insert the watermark row", INSERT, &[])?;
+    select(tx, LOCK)?.ok_or_else(|| not_written("datapass_pull_watermarks").into())
 }
 
 fn select(tx: &mut Tx<'_>, sql: &str) -> Result<Option<Watermark>, TxError> {
     let rows = tx.rows("read the watermark", sql, &[])?;
-    Ok(rows.first().map(|row| Watermark {
-        definition_id: row.get(0),
-        time: transaction::instant(row, 1),
-    }))
+    let watermark = rows.first().map(|row| {
+        Ok(Watermark {
+            definition_id: row.column(0)?,
+            time: row.time(1)?,
+            skip_before: row.time(2)?,
+            updated_at: row.time(3)?,
+        })
+    });
+    watermark.transpose()
 }
 
-/// Moves the locked watermark to where a cycle leaves it, and makes it the definition's own. A row
-/// that would stay as it is is left alone.
+/// Moves the locked watermark to where a cycle leaves it, and binds it to the definition. A row that
+/// would stay as it is is not written.
 pub fn advance(
     tx: &mut Tx<'_>,
     locked: &Watermark,
@@ -87,26 +83,27 @@ pub fn advance(
     let moved = Watermark {
         definition_id: Some(definition_id.to_owned()),
         time,
+        ..locked.clone()
     };
-    if time.is_none() || moved == *locked {
+    if moved == *locked {
         return Ok(());
     }
-    put(tx, &moved)?;
-    if time != locked.time {
-        info!(stage = Stage::Advance.as_str(); "The watermark is {}", shown(time));
-    }
-    Ok(())
+    put(tx, &moved)
 }
 
-/// Writes the row.
+/// Writes the row, but for the time of the change, which is now.
 pub fn put(tx: &mut Tx<'_>, watermark: &Watermark) -> Result<(), TxError> {
-    tx.execute(
+    let moved = tx.execute(
         "move the watermark",
-        MOVE_WATERMARK,
+        MOVE,
         &[
             (&watermark.definition_id, Type::TEXT),
             (&watermark.time, Type::TIMESTAMPTZ),
+            (&watermark.skip_before, Type::TIMESTAMPTZ),
         ],
     )?;
+    if moved != 1 {
+        return Err(not_written("datapass_pull_watermarks").into());
+    }
     Ok(())
 }

@@ -28,6 +28,14 @@ impl Key {
             Self::Public(_) | Self::Digest(_) => None,
         }
     }
+
+    /// Returns a reference of ASCII alone, for a database that cannot store the key's string.
+    pub fn ascii_reference(&self) -> String {
+        match self {
+            Self::Public(id) => id.as_str().escape_unicode().to_string(),
+            Self::Id(_) | Self::Digest(_) => self.to_string(),
+        }
+    }
 }
 
 impl fmt::Display for Key {
@@ -131,5 +139,53 @@ pub struct Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.field, self.rule)
+    }
+}
+
+/// A listed demande of the definition, or of one that cannot be read.
+#[derive(Debug, Clone)]
+pub struct Listed {
+    /// What identifies it.
+    pub key: Key,
+    /// The key's string, under which a rejection is recorded.
+    pub reference: String,
+    /// When it was validated last.
+    pub last_validated_at: ValidatedAt,
+    /// What it holds.
+    pub entry: Entry,
+}
+
+impl Listed {
+    /// Takes an element; none when it is of another definition.
+    pub fn new(element: Element) -> Option<Self> {
+        let reference = element.key.to_string();
+        element.entry.map(|entry| Self {
+            key: element.key,
+            reference,
+            last_validated_at: element.last_validated_at,
+            entry,
+        })
+    }
+
+    /// Returns when it was validated last, if that can be read.
+    pub fn time(&self) -> Option<DateTime<Utc>> {
+        self.last_validated_at.time()
+    }
+
+    /// Returns its public id, if that can be read.
+    pub fn public_id(&self) -> Option<&str> {
+        self.entry.authorization_id().map(AuthorizationId::as_str)
+    }
+
+    /// Rejects it for another fault.
+    pub fn reject(&mut self, authorization_id: Option<AuthorizationId>, fault: Fault) {
+        let faults = match &mut self.entry.body {
+            Ok(_) => Vec::new(),
+            Err(rejected) => std::mem::take(&mut rejected.faults),
+        };
+        self.entry.body = Err(Rejected {
+            authorization_id,
+            faults: faults.into_iter().chain([fault]).collect(),
+        });
     }
 }

@@ -39,8 +39,8 @@ impl Scene {
             .any_stderr()
     }
 
-    /// Adds a cycle of the past, that old, with what it missed.
-    fn past(&self, hours: i64, reason: Option<&str>, missing: i64) {
+    /// Adds a cycle of the past, that old.
+    fn past(&self, hours: i64, reason: Option<&str>) {
         let outcome = if reason.is_some() {
             "failed"
         } else {
@@ -48,8 +48,8 @@ impl Scene {
         };
         let reason = reason.map_or("null".to_owned(), |reason| format!("'{reason}'"));
         self.database.exec(&format!(
-            "insert into datapass_pull_runs (outcome, reason, started_at, missing)
-             values ('{outcome}', {reason}, now() - interval '{hours} hours', {missing})"
+            "insert into datapass_pull_runs (outcome, reason, started_at)
+             values ('{outcome}', {reason}, now() - interval '{hours} hours')"
         ));
     }
 
@@ -84,7 +84,7 @@ fn read(event: &Value) -> Told {
     let tags = event["tags"].as_object().unwrap();
     assert_eq!(tags.len(), 3, "{event}");
     assert!(text(&tags["run_id"]).parse::<uuid::Uuid>().is_ok());
-    assert_eq!(event["extra"].as_object().unwrap().len(), 12, "{event}");
+    assert_eq!(event["extra"].as_object().unwrap().len(), 13, "{event}");
     (
         // The protocol's default is left out.
         event["level"].as_str().unwrap_or("error").to_owned(),
@@ -148,7 +148,7 @@ fn a_failure_is_reported_when_a_person_should_act() {
     for (status, past, expected) in cases {
         let scene = Scene::new();
         for (hours, reason) in past {
-            scene.past(*hours, *reason, 0);
+            scene.past(*hours, *reason);
         }
         scene.answer(status);
         let outcome = scene.cycle().output();
@@ -181,7 +181,7 @@ fn a_failure_before_the_past_is_known_is_reported() {
 #[test]
 fn entries_that_need_a_look_are_reported_one_issue_each() {
     let scene = Scene::new();
-    scene.past(1, None, 1);
+    scene.past(1, None);
     scene.database.exec(
         "update datapass_pull_watermarks set last_validated_at = '2026-06-01T00:00:00Z',
              definition_id = 'proactivite_pour_les_etudiants_boursiers_dyn'",
@@ -190,28 +190,27 @@ fn entries_that_need_a_look_are_reported_one_issue_each() {
     scene.upstream.add(june(1).siret("1"));
     scene.upstream.add(june(2).data("echelon_bourse", "canari"));
     scene.upstream.add(Demande::cnous(3).never_validated());
-    // Two of before the look-back that the table does not have, one more than before.
+    // Two from before the watermark that were never handled.
     scene.upstream.add(Demande::cnous(4));
     scene.upstream.add(Demande::cnous(5));
     let future = Utc::now() + TimeDelta::days(30);
     scene.upstream.add(Demande::cnous(6).validated(future));
     let summary = scene.cycle().output().success();
-    let counts = (summary.rejected, summary.dropped, summary.missing);
-    assert_eq!(counts, (2, 1, 2));
+    let counts = (summary.rejected, summary.late, summary.created);
+    assert_eq!(counts, (2, 3, 4));
     let events = scene.ingest.events();
     let warning =
         |reason, fingerprint, message| told("warning", "create", reason, fingerprint, message);
     let expected = [
         warning(
-            "missing",
-            "missing",
-            "2 entries from before the look-back are not in the table, 1 in the cycle before; \
-             `--since` takes them",
-        ),
-        warning(
             "future",
             "future",
             "1 entries are dated after DataPass' own clock",
+        ),
+        warning(
+            "late",
+            "late",
+            "3 entries should have been known before and are created late: D4, D5, D3",
         ),
         warning(
             "rejected",
@@ -223,26 +222,21 @@ fn entries_that_need_a_look_are_reported_one_issue_each() {
             "rejected D2",
             "Entry D2 is rejected: data.echelon_bourse: unknown",
         ),
-        warning(
-            "dropped",
-            "dropped D3",
-            "Entry D3 has no validation time and is dropped; only `datapass-pull watermark reset` \
-             takes it",
-        ),
     ];
     let told: Vec<Told> = events.iter().map(read).collect();
     assert_eq!(told, expected);
     let counts = json!({
-        "pages": summary.pages, "seen": 6, "matched": 4, "created": 1, "existing": 0,
-        "revalidated": 0, "rejected": 2, "accepted": 0, "dropped": 1, "enqueued": 0, "missing": 2,
+        "pages": summary.pages, "seen": 6, "matched": 6, "created": 4, "late": 3, "existing": 0,
+        "deleted": 0, "revalidated": 0, "rejected": 2, "accepted": 0, "skipped": 0, "enqueued": 0,
         "drift_rewinds": 0,
     });
     assert_eq!(events[0]["extra"], counts);
 
-    // What is missing is told when it grows; what is rejected or dropped, as long as it is.
+    // What is late is reported once; what is rejected or in the future, as long as it is.
     scene.cycle().output().success();
     let again: Vec<Told> = scene.ingest.events().iter().map(read).collect();
-    assert_eq!(again, expected[1..]);
+    assert_eq!(again[0], expected[0]);
+    assert_eq!(again[1..], expected[2..]);
     scene.cycle().arg("--dry-run").output().success();
     assert!(scene.ingest.events().is_empty());
 }

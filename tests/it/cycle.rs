@@ -55,9 +55,8 @@ fn a_first_run_creates_in_validation_order_and_a_replay_nothing() {
     let before = database.snapshot();
     let burnt = database.ids_burnt("proactivite_requests");
     let replay = cycle(&upstream, &database).output().success();
-    // The look-back is an hour: the entry at minute 10 is exactly on the filter's edge.
-    assert_eq!((replay.created, replay.existing, replay.missing), (0, 7, 0));
-    assert_eq!(replay.since, Some(minute(10)));
+    assert_eq!((replay.created, replay.existing, replay.deleted), (0, 7, 0));
+    assert_eq!(replay.since, None);
     assert_eq!(database.snapshot(), before);
     assert_eq!(database.ids_burnt("proactivite_requests"), burnt);
     assert_eq!(database.dead_rows("proactivite_requests"), 0);
@@ -165,7 +164,7 @@ fn an_acceptance_frees_the_watermark_until_the_entry_is_validated_again() {
 }
 
 #[test]
-fn since_later_than_the_watermark_or_on_a_first_run_leaves_the_watermark_alone() {
+fn what_lies_outside_since_and_waits_holds_the_watermark() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     upstream.add(validated(1, 10));
     upstream.add(validated(2, 200));
@@ -174,26 +173,38 @@ fn since_later_than_the_watermark_or_on_a_first_run_leaves_the_watermark_alone()
         run.any_stderr().output().success()
     };
     let first = since(minute(100));
-    assert_eq!((first.created, first.watermark), (1, None));
-    assert_eq!(database.watermark(), None);
+    assert_eq!((first.created, first.matched), (1, 1));
+    assert_eq!(first.watermark, Some(minute(10)), "D1 waits");
     let plain = cycle(&upstream, &database).output().success();
     assert_eq!((plain.created, plain.watermark), (1, Some(minute(200))));
     upstream.add(validated(3, 300));
-    assert_eq!(since(minute(250)).watermark, Some(minute(200)));
-    assert_eq!(since(minute(5)).watermark, Some(minute(300)));
+    upstream.add(validated(4, 150));
+    let held = since(minute(250));
+    assert_eq!((held.created, held.watermark), (1, Some(minute(200))));
+    let replay = since(minute(5));
+    assert_eq!((replay.created, replay.existing, replay.late), (1, 3, 0));
+    assert_eq!(replay.watermark, Some(minute(300)));
 }
 
 #[test]
-fn entries_without_a_time_are_kept_at_first_and_dropped_later() {
+fn entries_without_a_time_are_created_last_and_count_as_late() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     upstream.add(validated(1, 10));
     upstream.add(Demande::cnous(2).created(minute(-5)).never_validated());
     let first = cycle(&upstream, &database).output().success();
-    assert_eq!(first.created, 2);
+    assert_eq!((first.created, first.late), (2, 0));
     assert_eq!(ids(&database), [1, 2], "those without a time come last");
     upstream.add(Demande::cnous(3).created(minute(-4)).never_validated());
     let later = cycle(&upstream, &database).any_stderr().output().success();
-    assert_eq!((later.existing, later.dropped, later.created), (2, 1, 0));
+    assert_eq!((later.existing, later.late, later.created), (2, 1, 1));
+    let since = ["--since", "2026-01-01"];
+    upstream.add(Demande::cnous(4).created(minute(-3)).never_validated());
+    let run = cycle(&upstream, &database).args(since);
+    let outside = run
+        .stderr("1 entries were validated before --since")
+        .output();
+    let outside = outside.success();
+    assert_eq!((outside.matched, outside.created), (1, 0));
 }
 
 #[test]

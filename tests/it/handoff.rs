@@ -68,7 +68,7 @@ fn expected(version: &str, record: i64) -> Value {
             "executions": 0,
             "exception_executions": {},
             "locale": null,
-            "timezone": "UTC",
+            "timezone": null,
         },
         "is_discrete": discrete.then_some(true),
         "executions_count": discrete.then_some(0),

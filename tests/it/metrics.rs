@@ -182,7 +182,7 @@ fn a_file_of_others_breaks_nothing() {
     let elsewhere = scene.folder.path().join("elsewhere");
     fs::write(&elsewhere, "theirs").unwrap();
     let garbage = "foreign {{{ nonsense\n# HELP\ndatapass_pull_created NaN\ndatapass_pull_seen\n\
-                   datapass_pull_rejected 1 1\ndatapass_pull_pages 7\r\ndatapass_pull_missing 3";
+                   datapass_pull_rejected 1 1\ndatapass_pull_pages 7\r\ndatapass_pull_late 3";
     type Maker<'a> = &'a dyn Fn(&Path);
     let makers: [(&str, Maker<'_>); 6] = [
         ("garbage", &|path| fs::write(path, garbage).unwrap()),
@@ -202,8 +202,8 @@ fn a_file_of_others_breaks_nothing() {
         make(&scene.path());
         scene.cycle().output().permanent("request_refused");
         let samples = scene.samples();
-        let missing = samples.get("datapass_pull_missing").copied();
-        assert_eq!(missing, (name == "garbage").then_some(3.0), "{name}");
+        let late = samples.get("datapass_pull_late").copied();
+        assert_eq!(late, (name == "garbage").then_some(3.0), "{name}");
         assert_eq!(samples["datapass_pull_last_exit_status"], 1.0, "{name}");
         fs::remove_file(scene.path()).unwrap();
     }

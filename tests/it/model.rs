@@ -20,11 +20,12 @@ mod upstream;
 use std::cell::RefCell;
 
 use anyhow::{Context, Result};
+use chrono::TimeDelta;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{TestError, TestRunner};
 
-use tables::{Cycle, End, LOOKBACK_S, Tables};
+use tables::{Cycle, End, Tables};
 use upstream::{Kind, Move, Upstream};
 
 /// How many histories are driven when `PROPTEST_CASES` does not say.
@@ -37,14 +38,24 @@ enum Step {
     Upstream(Move),
     /// A cycle runs.
     Cycle(Cycle),
-    /// A person accepts one of the open rejections.
+    /// An operator accepts one of the open rejections.
     Accept(u8),
-    /// A person forgets the watermark.
+    /// An operator withdraws an acceptance.
+    Reopen(u8),
+    /// An operator resets the watermark.
     Reset,
+    /// An operator sets the watermark, so many seconds ago.
+    Set(u16),
+    /// The application deletes a row.
+    Delete(u8),
+    /// An operator deletes an entry without a row from the handled ones.
+    Forget(u8),
+    /// The database is saved, or set back to what was saved.
+    Backup { restore: bool },
 }
 
-/// A history from the first cycle on. What it does not say is settled at its end: time passes, and
-/// one quiet plain cycle runs.
+/// A history from the first cycle on. At its end everything is shown, time passes, and two quiet
+/// plain cycles run.
 #[derive(Debug, Clone)]
 struct History {
     /// The server's page size.
@@ -88,12 +99,21 @@ impl Cycle {
 fn drive(history: &History, counts: &mut Counts) -> Result<()> {
     let mut upstream = Upstream::new(history.cap, history.rows, history.ties);
     let mut tables = Tables::default();
-    let mut overtaken = None;
+    let mut saved = tables.clone();
+    let mut overtaken: Option<tables::Listed> = None;
     for step in &history.steps {
         match step {
             Step::Upstream(it) => upstream.make(*it),
             Step::Accept(nth) => tables.accept(*nth),
+            Step::Reopen(nth) => tables.reopen(*nth),
             Step::Reset => tables.reset(),
+            Step::Set(seconds) => {
+                tables.set(upstream.clock() - TimeDelta::seconds((*seconds).into()));
+            }
+            Step::Delete(nth) => tables.delete(*nth),
+            Step::Forget(nth) => tables.forget(*nth),
+            Step::Backup { restore: false } => saved = tables.clone(),
+            Step::Backup { restore: true } => tables = saved.clone(),
             Step::Cycle(cycle) => {
                 counts.cycles += 1;
                 let Some(listed) = tables.list(&mut upstream, cycle, counts)? else {
@@ -102,29 +122,32 @@ fn drive(history: &History, counts: &mut Counts) -> Result<()> {
                 match cycle.end {
                     End::Dies => {}
                     End::Commits => {
-                        tables.commit(listed)?;
-                        overtaken.take().map_or(Ok(()), |it| tables.commit(it))?;
+                        tables.commit(&listed)?;
+                        overtaken.take().map_or(Ok(()), |it| tables.commit(&it))?;
                     }
                     End::IsOvertaken => {
                         let before = overtaken.replace(listed);
-                        before.map_or(Ok(()), |it| tables.commit(it))?;
+                        before.map_or(Ok(()), |it| tables.commit(&it))?;
                     }
                 }
             }
         }
     }
-    overtaken.map_or(Ok(()), |it| tables.commit(it))?;
-    upstream.tick(1_000);
-    let last = tables.list(&mut upstream, &Cycle::plain(), counts)?;
-    tables.commit(last.context("the last cycle is quiet")?)?;
+    overtaken.map_or(Ok(()), |it| tables.commit(&it))?;
+    for _ in 0..2 {
+        upstream.settle();
+        let last = tables.list(&mut upstream, &Cycle::plain(), counts)?;
+        tables.commit(&last.context("the last cycles are quiet")?)?;
+    }
+    tables.check_complete(&upstream)?;
     counts.histories += 1;
     counts.rows += tables.row_count();
     Ok(())
 }
 
-/// How late a commit is: seldom later than the look-back, which may then miss it.
+/// How late a validation becomes visible: safety rests on no bound for it.
 fn late() -> impl Strategy<Value = u8> {
-    prop_oneof![4 => Just(0_u8), 8 => 0..=LOOKBACK_S, 1 => any::<u8>()]
+    prop_oneof![2 => Just(0_u8), 1 => any::<u8>()]
 }
 
 fn kind() -> impl Strategy<Value = Kind> {
@@ -154,6 +177,10 @@ fn upstream_move() -> impl Strategy<Value = Move> {
         2 => (place(), valid()).prop_map(|(place, valid)| Move::Edit { place, valid }),
         1 => place().prop_map(|place| Move::Swap { place }),
         1 => (5..30_u8).prop_map(|rows| Move::Cap { rows }),
+        1 => any::<bool>().prop_map(|all| Move::LoseRole { all }),
+        2 => Just(Move::RegainRole),
+        1 => (1..4_u8).prop_map(|answers| Move::BadWorker { answers }),
+        2 => place().prop_map(|place| Move::Hide { place }),
     ]
 }
 
@@ -182,7 +209,12 @@ fn history() -> impl Strategy<Value = History> {
         8 => cycle().prop_map(Step::Cycle),
         8 => upstream_move().prop_map(Step::Upstream),
         2 => (0..4_u8).prop_map(Step::Accept),
+        1 => (0..4_u8).prop_map(Step::Reopen),
         1 => Just(Step::Reset),
+        1 => (0..600_u16).prop_map(Step::Set),
+        2 => any::<u8>().prop_map(Step::Delete),
+        1 => any::<u8>().prop_map(Step::Forget),
+        1 => any::<bool>().prop_map(|restore| Step::Backup { restore }),
     ];
     let cap = prop_oneof![1 => Just(200_u8), 2 => 5..30_u8];
     let ties = prop_oneof![2 => Just(1_u8), 1 => 2..8_u8];

@@ -80,26 +80,26 @@ fn skipping_the_backlog_a_backfill_and_starting_over() {
     run(&upstream, &database, &command_of("Skip the backlog")).assert_success();
     let skipped = cycle(&upstream, &database, &[]);
     assert_eq!(
-        (skipped.created, skipped.enqueued, skipped.missing),
+        (skipped.created, skipped.enqueued, skipped.skipped),
         (2, 2, 1)
     );
     assert_eq!(skipped.watermark, Some(at("2026-05-18T10:00:00Z")));
 
     database.exec("delete from proactivite_requests where datapass_demande_id = 2");
     let plain = cycle(&upstream, &database, &[]);
-    assert_eq!((plain.created, plain.missing), (0, 2));
+    assert_eq!((plain.created, plain.existing, plain.deleted), (0, 2, 1));
     let backfill = cycle(&upstream, &database, &command_of("Backfill"));
     assert_eq!((backfill.created, backfill.enqueued), (1, 1));
-    assert_eq!((backfill.existing, backfill.missing), (1, 1));
+    assert_eq!((backfill.existing, backfill.deleted), (1, 0));
     assert_eq!(backfill.watermark, skipped.watermark);
 
     let old = at("2026-03-01T10:00:00Z");
     upstream.add(Demande::cnous(4).created(old).never_validated());
-    assert_eq!(cycle(&upstream, &database, &[]).dropped, 1);
+    assert_eq!(cycle(&upstream, &database, &[]).skipped, 2);
     run(&upstream, &database, &command_of("Start over")).assert_success();
     let over = cycle(&upstream, &database, &[]);
     assert_eq!((over.created, over.enqueued, over.existing), (2, 2, 2));
-    assert_eq!((over.missing, over.dropped), (0, 0));
+    assert_eq!((over.skipped, over.late), (0, 0));
     assert_eq!(over.watermark, skipped.watermark);
 }
 
@@ -215,11 +215,11 @@ fn after_a_restore_nothing_is_lost_and_no_job_runs_twice() {
         format!("gid://relais/ProactiviteRequest/{}", third.id)
     );
     let next = cycle(&upstream, &restored, &[]);
-    assert_eq!((next.created, next.existing, next.missing), (0, 3, 0));
+    assert_eq!((next.created, next.existing, next.deleted), (0, 3, 0));
 }
 
 #[test]
-fn after_a_restore_of_the_rows_alone_the_watermark_goes_back_too() {
+fn after_a_restore_of_the_rows_alone_since_creates_them_again() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     database.exec(GOOD_JOBS_4);
     for (id, day) in [(1, "2026-05-01"), (2, "2026-05-03"), (3, "2026-05-05")] {
@@ -235,11 +235,15 @@ fn after_a_restore_of_the_rows_alone_the_watermark_goes_back_too() {
              select from proactivite_requests r where r.id::text
                  = split_part(serialized_params->'arguments'->0->>'_aj_globalid', '/', 5))",
     );
-    let set = ["watermark", "set", "2026-05-02", "--yes"];
-    run(&upstream, &database, &set).assert_success();
-    let summary = cycle(&upstream, &database, &[]);
+    let plain = cycle(&upstream, &database, &[]);
     assert_eq!(
-        (summary.created, summary.enqueued, summary.missing),
+        (plain.created, plain.deleted),
+        (0, 2),
+        "deleted on purpose, or lost?"
+    );
+    let summary = cycle(&upstream, &database, &["--since", "2026-05-02"]);
+    assert_eq!(
+        (summary.created, summary.enqueued, summary.deleted),
         (2, 2, 0)
     );
     assert_eq!(database.count("good_jobs"), 3);

@@ -171,7 +171,7 @@ fn the_watermark_stays_behind_the_clock_of_datapass() {
     upstream.with(|upstream| upstream.remove(1));
     upstream.add(validated(3, -600));
     let back = run().output().success();
-    assert_eq!((back.watermark, back.missing), (Some(minute(10)), 1));
+    assert_eq!((back.watermark, back.late), (Some(minute(10)), 1));
 }
 
 #[test]

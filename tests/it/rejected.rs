@@ -126,8 +126,11 @@ fn a_decision_holds_for_one_validation_and_the_first_one_stays() {
     assert_eq!(cycle(&upstream, &database).accepted, 1);
     assert_eq!(only().accepted_at, decided.accepted_at);
 
-    // It leaves the list: there is nothing left to accept.
+    // It leaves the list: there is nothing left to accept. An empty list would close nothing.
     upstream.with(|upstream| upstream.reopen(1));
+    cycle(&upstream, &database);
+    assert!(only().closed_at.is_none());
+    upstream.add(Demande::other(2));
     cycle(&upstream, &database);
     assert!(only().closed_at.is_some());
     let closed = accept(&database, "1", "too late");

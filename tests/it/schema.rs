@@ -25,7 +25,7 @@ fn missing_privileges_are_reported_as_grants() {
         "GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}"
     ));
     let missing = problems(&mut client);
-    assert_eq!(missing.len(), 7, "{missing:#?}");
+    assert_eq!(missing.len(), 8, "{missing:#?}");
     for problem in missing {
         let statement = problem.split('`').nth(1).unwrap();
         assert!(statement.starts_with("GRANT"), "{problem}");

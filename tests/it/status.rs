@@ -53,7 +53,7 @@ fn missing_tables_are_told() {
 }
 
 #[test]
-fn an_accepted_entry_that_leaves_and_comes_back_as_it_was_is_not_missing() {
+fn an_acceptance_outlives_an_absence_until_the_entry_is_validated_again() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     let old = at("2026-05-01T10:00:00Z");
     upstream.add(Demande::cnous(1).validated(old).siret("1"));
@@ -77,7 +77,7 @@ fn an_accepted_entry_that_leaves_and_comes_back_as_it_was_is_not_missing() {
     assert_eq!(run().accepted, 0);
     upstream.with(|upstream| upstream.validate(1, old));
     let back = run();
-    assert_eq!((back.missing, back.rejected, back.matched), (0, 0, 1));
+    assert_eq!((back.accepted, back.rejected, back.matched), (1, 0, 2));
     let later = at("2026-05-19T10:00:00Z");
     upstream.with(|upstream| upstream.validate(1, later));
     assert_eq!(run().rejected, 1, "validated again, it is open anew");
@@ -88,11 +88,12 @@ fn rows_of_tables_with_other_types_are_read() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     let counters = [
         "created",
-        "dropped",
+        "deleted",
         "duration_ms",
-        "missing",
+        "late",
         "rejected",
         "seen",
+        "skipped",
     ];
     for column in counters {
         database.exec(&format!(

@@ -70,19 +70,22 @@ fn a_person_is_asked_and_only_a_yes_moves_it() {
             "y\n",
             &["set", "2026-05-18T11:00:00Z"][..],
             "Move the watermark from 2026-05-18T10:00:00.000Z to 2026-05-18T11:00:00.000Z? What was \
-             validated before it will not be pulled by a plain cycle. [y/N] ",
+             validated before it and never handled is skipped; what was validated later and never \
+             handled is created. [y/N] ",
             "The watermark was 2026-05-18T10:00:00.000Z, and is 2026-05-18T11:00:00.000Z now",
         ),
         (
             "Y\n",
             &["set", "2026-05-01"],
-            "to 2026-05-01T00:00:00.000Z? The next cycle looks again at what lies between. [y/N] ",
+            "to 2026-05-01T00:00:00.000Z? What was validated before it and never handled is skipped; what \
+             was validated later and never handled is created. [y/N] ",
             "The watermark was 2026-05-18T11:00:00.000Z, and is 2026-05-01T00:00:00.000Z now",
         ),
         (
             "yes\n",
             &["reset"],
-            "from 2026-05-01T00:00:00.000Z to none? The next cycle lists everything. [y/N] ",
+            "from 2026-05-01T00:00:00.000Z to none? Nothing is skipped from then on: every listed \
+             entry that was never handled is created. [y/N] ",
             "The watermark was 2026-05-01T00:00:00.000Z, and is none now",
         ),
     ] {
@@ -140,10 +143,10 @@ fn what_cannot_be_asked_or_is_not_ours_is_refused() {
             command(&database, &["set", "soon", "--yes"]),
             "TIME is no time",
         ),
-        (unreachable(command(&database, &set)), "say --yes"),
+        (unreachable(command(&database, &set)), "pass --yes"),
         (
             unreachable(command(&database, &["reset"])).stdin("y\n"),
-            "say --yes",
+            "pass --yes",
         ),
         (
             other(command(&database, &set)).arg("--yes"),
@@ -192,15 +195,14 @@ fn a_definition_that_changes_meanwhile_is_judged_under_the_lock() {
 }
 
 #[test]
-fn a_cycle_under_way_leaves_a_move_by_hand_as_it_is() {
-    for (args, left, next_creates) in [
-        // Back: what lies between is looked at again by the next cycle, so the cycle keeps it.
-        (&["set", "2026-05-18T05:00:00Z"][..], Some(hour(-5)), 1),
-        (&["reset"], None, 2),
+fn a_cycle_under_way_follows_a_move_by_hand() {
+    for (args, left, creates) in [
+        // Back: what lies between and was never handled is created.
+        (&["set", "2026-05-18T05:00:00Z"][..], Some(hour(3)), 2),
+        (&["reset"], Some(hour(3)), 3),
         // Forward, beyond what the cycle saw: never back.
         (&["set", "2026-05-18T20:00:00Z"], Some(hour(10)), 0),
-        // Forward, within it: the cycle saw more, and goes on from there.
-        (&["set", "2026-05-18T11:00:00Z"], Some(hour(3)), 0),
+        (&["set", "2026-05-18T11:00:00Z"], Some(hour(3)), 1),
     ] {
         let (upstream, database) = (DataPass::start(), database());
         for (id, hours) in [(1, -30), (2, -4), (3, 3)] {
@@ -215,10 +217,12 @@ fn a_cycle_under_way_leaves_a_move_by_hand_as_it_is() {
             .assert_success();
         gate.open();
         let summary = running.wait().success();
-        assert_eq!((summary.created, summary.watermark), (1, left), "{args:?}");
+        let counts = (summary.created, summary.skipped);
+        assert_eq!(counts, (creates, 3 - creates), "{args:?}");
+        assert_eq!(summary.watermark, left, "{args:?}");
         assert_eq!(database.watermark(), left, "{args:?}");
         let next = cycle(&upstream, &database).any_stderr().output().success();
-        assert_eq!(next.created, next_creates, "{args:?}");
+        assert_eq!((next.created, next.existing), (0, creates), "{args:?}");
     }
 }
 

@@ -7,24 +7,26 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
 /// The fields after `outcome` and, on failures, `reason`.
-const FIELDS: [&str; 17] = [
+const FIELDS: [&str; 19] = [
     "pages",
     "seen",
     "matched",
     "created",
+    "late",
     "existing",
+    "deleted",
     "revalidated",
     "rejected",
     "accepted",
-    "dropped",
+    "skipped",
     "enqueued",
-    "missing",
     "drift_rewinds",
     "since",
     "watermark_before",
     "watermark",
     "duration_ms",
     "dry_run",
+    "run_id",
 ];
 
 /// A summary line.
@@ -36,19 +38,21 @@ pub struct Summary {
     pub seen: u64,
     pub matched: u64,
     pub created: u64,
+    pub late: u64,
     pub existing: u64,
+    pub deleted: u64,
     pub revalidated: u64,
     pub rejected: u64,
     pub accepted: u64,
-    pub dropped: u64,
+    pub skipped: u64,
     pub enqueued: u64,
-    pub missing: u64,
     pub drift_rewinds: u64,
     pub since: Option<DateTime<Utc>>,
     pub watermark_before: Option<DateTime<Utc>>,
     pub watermark: Option<DateTime<Utc>>,
     pub duration_ms: u64,
     pub dry_run: bool,
+    pub run_id: String,
 }
 
 impl Summary {
@@ -123,13 +127,14 @@ impl Summary {
             seen: number("seen")?,
             matched: number("matched")?,
             created: number("created")?,
+            late: number("late")?,
             existing: number("existing")?,
+            deleted: number("deleted")?,
             revalidated: number("revalidated")?,
             rejected: number("rejected")?,
             accepted: number("accepted")?,
-            dropped: number("dropped")?,
+            skipped: number("skipped")?,
             enqueued: number("enqueued")?,
-            missing: number("missing")?,
             drift_rewinds: number("drift_rewinds")?,
             since: time("since")?,
             watermark_before: time("watermark_before")?,
@@ -138,15 +143,15 @@ impl Summary {
             dry_run: get("dry_run")?
                 .as_bool()
                 .ok_or("dry_run is not a boolean")?,
+            run_id: word("run_id")?,
         };
+        if !is_uuid(&summary.run_id) {
+            return Err(format!("run_id is {}", summary.run_id));
+        }
         if !["success", "permanent", "transient"].contains(&summary.outcome.as_str()) {
             return Err(format!("the outcome is {}", summary.outcome));
         }
-        let parts = summary.created
-            + summary.existing
-            + summary.rejected
-            + summary.accepted
-            + summary.dropped;
+        let parts = summary.created + summary.existing + summary.rejected + summary.accepted;
         if !failed && summary.matched != parts {
             return Err(format!(
                 "matched is {}, its parts are {parts}",
@@ -155,6 +160,11 @@ impl Summary {
         }
         Ok(summary)
     }
+}
+
+fn is_uuid(text: &str) -> bool {
+    let lengths: Vec<usize> = text.split('-').map(str::len).collect();
+    lengths == [8, 4, 4, 4, 12] && text.chars().all(|c| c == '-' || c.is_ascii_hexdigit())
 }
 
 /// Reads a time that has exactly the form of the summary.

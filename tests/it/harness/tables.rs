@@ -33,6 +33,7 @@ pub struct RequestRow {
 pub struct WatermarkRow {
     pub definition_id: Option<String>,
     pub last_validated_at: Option<DateTime<Utc>>,
+    pub skip_before: Option<DateTime<Utc>>,
 }
 
 /// A row of `datapass_pull_rejections`.
@@ -93,14 +94,30 @@ impl Database {
     pub fn watermark_row(&self) -> Option<WatermarkRow> {
         self.client()
             .query_opt(
-                "select definition_id, last_validated_at from datapass_pull_watermarks",
+                "select definition_id, last_validated_at, skip_before
+                   from datapass_pull_watermarks",
                 &[],
             )
             .unwrap()
             .map(|row| WatermarkRow {
                 definition_id: row.get(0),
                 last_validated_at: row.get(1),
+                skip_before: row.get(2),
             })
+    }
+
+    /// Reads the handled entries: public id and validation time, ordered by public id.
+    pub fn handled(&self) -> Vec<(String, Option<DateTime<Utc>>)> {
+        self.client()
+            .query(
+                "select datapass_authorization_id, last_validated_at
+                 from datapass_pull_handled order by 1",
+                &[],
+            )
+            .unwrap()
+            .iter()
+            .map(|row| (row.get(0), row.get(1)))
+            .collect()
     }
 
     /// Reads the watermark.
@@ -138,7 +155,7 @@ impl Database {
 
     /// Reads `datapass_pull_runs` as JSON objects, oldest first.
     pub fn runs(&self) -> Vec<Value> {
-        self.json_rows("datapass_pull_runs", "started_at")
+        self.json_rows("datapass_pull_runs", "id")
     }
 
     /// Reads `good_jobs` as JSON objects, ordered by `created_at` and id.

@@ -1,6 +1,6 @@
 //! Histories that once went wrong, or would if one guard were gone: each name says which.
 
-use super::tables::{End, LOOKBACK_S};
+use super::tables::End;
 use super::upstream::{Kind, Move};
 use super::{Counts, Cycle, History, Step, drive};
 
@@ -72,14 +72,14 @@ fn a_page_that_begins_inside_the_frontiers_tie_does_not_join() {
 }
 
 #[test]
-fn the_look_back_takes_a_validation_that_became_visible_late() {
+fn a_validation_that_becomes_visible_behind_the_watermark_is_created() {
     let steps = vec![
-        // As late as the look-back allows; what was validated after it carries the watermark past it.
-        Step::Upstream(submit(Kind::Valid, LOOKBACK_S)),
-        Step::Upstream(Move::Wait {
-            seconds: LOOKBACK_S - 2,
-        }),
+        // What was validated after it carries the watermark past it.
+        Step::Upstream(submit(Kind::Valid, 250)),
+        Step::Upstream(Move::Wait { seconds: 200 }),
         Step::Upstream(submit(Kind::Valid, 0)),
+        Step::Cycle(during(&[])),
+        Step::Upstream(Move::Wait { seconds: 200 }),
         Step::Cycle(during(&[])),
     ];
     holds(200, 0, 1, steps);
@@ -103,7 +103,7 @@ fn what_is_validated_during_a_long_listing_is_not_behind_the_watermark() {
     };
     let long = Move::Wait { seconds: 200 };
     let steps = vec![
-        // The first enters above what was read; the other, two look-backs later, below.
+        // The first enters above what was read; the other, much later, below.
         Step::Cycle(Cycle {
             limit: 5,
             ..during(&[(1, newest), (1, long), (1, submit(Kind::Valid, 0))])
@@ -138,7 +138,7 @@ fn an_acceptance_ends_when_the_entry_is_validated_again() {
 }
 
 #[test]
-fn a_since_later_than_the_look_back_leaves_the_watermark() {
+fn a_since_leaves_what_waits_before_it_to_the_next_plain_cycle() {
     let steps = vec![
         Step::Cycle(during(&[])),
         Step::Upstream(submit(Kind::Valid, 0)),
@@ -153,7 +153,7 @@ fn a_since_later_than_the_look_back_leaves_the_watermark() {
 }
 
 #[test]
-fn an_open_rejection_is_tried_again_even_by_a_later_since() {
+fn an_open_rejection_outlives_a_later_since() {
     let steps = vec![
         Step::Upstream(submit(Kind::Invalid, 0)),
         Step::Cycle(during(&[])),
@@ -167,7 +167,7 @@ fn an_open_rejection_is_tried_again_even_by_a_later_since() {
 }
 
 #[test]
-fn a_rejection_without_a_time_is_tried_again() {
+fn a_rejection_without_a_time_is_retried() {
     let steps = vec![
         Step::Upstream(submit(Kind::Valid, 0)),
         Step::Upstream(submit(Kind::Timeless, 0)),
@@ -176,7 +176,6 @@ fn a_rejection_without_a_time_is_tried_again() {
             valid: false,
         }),
         Step::Cycle(during(&[])),
-        // No first run any more.
         Step::Cycle(during(&[])),
     ];
     holds(200, 0, 1, steps);
@@ -212,4 +211,72 @@ fn an_overtaken_run_does_not_take_the_watermark_back() {
         Step::Cycle(during(&[])),
     ];
     holds(200, 1, 1, steps);
+}
+
+/// The role goes in mid-listing and comes back: the same rows, with the same validation times.
+#[test]
+fn entries_that_a_lost_role_hid_are_created_when_they_are_shown_again() {
+    let lost = |all| Move::LoseRole { all };
+    for (at, all) in [(0, true), (1, false), (1, true), (2, true)] {
+        let steps = vec![
+            Step::Cycle(Cycle {
+                limit: 9,
+                ..during(&[(at, lost(all))])
+            }),
+            Step::Upstream(submit(Kind::Valid, 0)),
+            Step::Upstream(Move::RegainRole),
+            Step::Cycle(during(&[])),
+        ];
+        holds(200, 40, 1, steps);
+    }
+}
+
+#[test]
+fn entries_that_a_bad_worker_left_out_are_created_later() {
+    let steps = vec![
+        Step::Cycle(Cycle {
+            limit: 9,
+            ..during(&[(1, Move::BadWorker { answers: 2 })])
+        }),
+        Step::Cycle(during(&[(0, Move::BadWorker { answers: 1 })])),
+    ];
+    holds(200, 40, 1, steps);
+}
+
+#[test]
+fn a_row_that_the_application_deleted_is_not_created_again() {
+    let mut steps = vec![Step::Cycle(during(&[])), Step::Delete(0)];
+    for _ in 0..10 {
+        steps.push(Step::Cycle(during(&[])));
+        steps.push(Step::Upstream(submit(Kind::Valid, 0)));
+    }
+    steps.push(Step::Reset);
+    holds(200, 3, 1, steps);
+}
+
+#[test]
+fn a_restore_of_all_tables_creates_what_came_after_the_backup() {
+    let steps = vec![
+        Step::Cycle(during(&[])),
+        Step::Backup { restore: false },
+        Step::Upstream(submit(Kind::Valid, 0)),
+        Step::Cycle(during(&[])),
+        Step::Backup { restore: true },
+        Step::Cycle(during(&[])),
+    ];
+    holds(200, 3, 1, steps);
+}
+
+#[test]
+fn a_watermark_set_later_and_back_skips_and_creates() {
+    let steps = vec![
+        Step::Upstream(submit(Kind::Valid, 0)),
+        Step::Upstream(submit(Kind::Timeless, 0)),
+        Step::Set(0),
+        Step::Upstream(Move::Wait { seconds: 10 }),
+        Step::Cycle(during(&[])),
+        Step::Set(600),
+        Step::Cycle(during(&[])),
+    ];
+    holds(200, 3, 1, steps);
 }

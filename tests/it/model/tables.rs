@@ -1,23 +1,19 @@
-//! The tables as the model knows them, and cycles over them: the real paging, plan and watermark,
-//! and what the transaction does, said in the interface's words.
+//! The tables as the model knows them, and cycles over them: the real paging, filter and watermark,
+//! and what the transaction does, in the words of the interface.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use chrono::{DateTime, TimeDelta, Utc};
-use datapass_pull::cycle::advance::{self, Covered};
-use datapass_pull::cycle::filter::{self, Known, Plan, Sorted, Tracked};
+use datapass_pull::cycle::advance;
+use datapass_pull::cycle::filter::{self, Known, Scope, Sorted};
 use datapass_pull::cycle::list::paging::Unproved;
-use datapass_pull::state::acceptance::{self, Acceptance, Observed, State};
-use datapass_pull::types::entry::{Element, Key, ValidatedAt};
+use datapass_pull::state::handled::{KnownEntries, KnownEntry};
+use datapass_pull::state::rejections::{KnownRejection, KnownRejections};
+use datapass_pull::types::entry::{self, Element, Key, ValidatedAt};
 
-use super::upstream::{Demande, Move, Upstream};
+use super::upstream::{Move, Upstream};
 use super::{Counts, pages};
-
-/// How far before the watermark a cycle looks again.
-pub const LOOKBACK_S: u8 = 60;
-const LOOKBACK: Duration = Duration::from_secs(LOOKBACK_S as u64);
 
 /// How a run of a cycle ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,51 +46,26 @@ pub struct Cycle {
     pub moves: Vec<(u8, Move)>,
 }
 
-/// A row of the rejections.
-#[derive(Debug, Clone, Copy)]
-struct Rejection {
-    time: Option<DateTime<Utc>>,
-    accepted: bool,
-    closed: bool,
-}
-
-impl Rejection {
-    fn acceptance(self) -> Option<Acceptance> {
-        self.accepted.then_some(Acceptance(self.time))
-    }
-
-    fn known(self) -> Known {
-        Known {
-            acceptance: self.acceptance(),
-            closed: self.closed,
-        }
-    }
-}
-
 /// The tables.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub struct Tables {
-    /// How many rows, each with its job, an id has.
-    rows: BTreeMap<i64, u32>,
-    rejections: BTreeMap<i64, Rejection>,
+    /// The entries that have a row.
+    rows: BTreeMap<i64, Option<DateTime<Utc>>>,
+    /// The entries that have or had one.
+    handled: BTreeMap<i64, Option<DateTime<Utc>>>,
+    rejections: BTreeMap<i64, KnownRejection>,
     watermark: Option<DateTime<Utc>>,
+    skip_before: Option<DateTime<Utc>>,
 }
 
 /// A run that has listed and not yet committed.
 pub struct Listed {
-    plan: Plan,
+    entries: Vec<entry::Listed>,
     since: Option<DateTime<Utc>>,
     clock: DateTime<Utc>,
-    /// What stood unchanged through the listing, as it was.
-    still: Vec<(i64, Demande)>,
-    /// A plain cycle while nothing moved.
-    quiet: bool,
-    /// The rejections that were not closed when it began.
-    tracked: BTreeMap<i64, Rejection>,
-}
-
-fn number(reference: &str) -> Result<i64> {
-    Ok(reference.trim_start_matches('D').parse()?)
+    /// The rejections when it began.
+    at_start: KnownRejections,
+    is_empty: bool,
 }
 
 fn id_of(key: &Key) -> Result<i64> {
@@ -109,16 +80,66 @@ impl Tables {
 
     /// Accepts an open rejection, for the validation that its row has.
     pub fn accept(&mut self, nth: u8) {
-        let mut open: Vec<&mut Rejection> = self.rejections.values_mut().collect();
-        open.retain(|it| !it.closed && !it.accepted);
+        let mut open: Vec<&mut KnownRejection> = self.rejections.values_mut().collect();
+        open.retain(|it| !it.is_closed && !it.is_accepted);
         if let Some(nth) = usize::from(nth).checked_rem(open.len()) {
-            open[nth].accepted = true;
+            open[nth].is_accepted = true;
         }
     }
 
-    /// Forgets the watermark.
+    /// Withdraws an acceptance.
+    pub fn reopen(&mut self, nth: u8) {
+        let mut accepted: Vec<&mut KnownRejection> = self.rejections.values_mut().collect();
+        accepted.retain(|it| it.is_accepted);
+        if let Some(nth) = usize::from(nth).checked_rem(accepted.len()) {
+            accepted[nth].is_accepted = false;
+        }
+    }
+
+    /// `watermark reset`.
     pub fn reset(&mut self) {
-        self.watermark = None;
+        (self.watermark, self.skip_before) = (None, None);
+    }
+
+    /// `watermark set`.
+    pub fn set(&mut self, time: DateTime<Utc>) {
+        (self.watermark, self.skip_before) = (Some(time), Some(time));
+    }
+
+    /// The application deletes a row.
+    pub fn delete(&mut self, nth: u8) {
+        let place = usize::from(nth).checked_rem(self.rows.len());
+        let id = place.and_then(|place| self.rows.keys().nth(place).copied());
+        id.map(|id| self.rows.remove(&id));
+    }
+
+    /// An operator deletes an entry from the table of handled ones, to have it created again.
+    pub fn forget(&mut self, nth: u8) {
+        let gone = self.handled.keys().filter(|id| !self.rows.contains_key(id));
+        let gone: Vec<i64> = gone.copied().collect();
+        if let Some(place) = usize::from(nth).checked_rem(gone.len()) {
+            self.handled.remove(&gone[place]);
+        }
+    }
+
+    fn known_rejections(&self) -> KnownRejections {
+        let known = self.rejections.iter();
+        let known = known.filter(|(_, it)| !it.is_closed || it.is_accepted);
+        known.map(|(id, it)| (format!("D{id}"), *it)).collect()
+    }
+
+    fn known_entries(&self) -> KnownEntries {
+        let ids: BTreeSet<&i64> = self.rows.keys().chain(self.handled.keys()).collect();
+        let known = ids.into_iter().map(|id| {
+            let (row, handled) = (self.rows.get(id), self.handled.get(id));
+            let known = KnownEntry {
+                has_row: row.is_some(),
+                is_handled: handled.is_some(),
+                last_validated_at: handled.or(row).copied().flatten(),
+            };
+            (format!("public-{id}"), known)
+        });
+        known.collect()
     }
 
     /// Lists, up to the transaction; `None` when the listing is given up.
@@ -128,203 +149,231 @@ impl Tables {
         cycle: &Cycle,
         counts: &mut Counts,
     ) -> Result<Option<Listed>> {
-        let since = match cycle.since {
-            Some(seconds) => Some(upstream.clock() + TimeDelta::seconds(seconds.into())),
-            None => self.watermark.map(|it| advance::since(it, LOOKBACK)),
-        };
-        let tracked = self.rejections.iter();
-        let tracked = tracked.filter(|(_, it)| !it.closed || it.accepted);
-        let tracked: Tracked = tracked
-            .map(|(id, it)| (format!("D{id}"), it.known()))
-            .collect();
-        let mut not_closed = self.rejections.clone();
-        not_closed.retain(|_, it| !it.closed);
+        let since = cycle.since;
+        let since = since.map(|it| upstream.clock() + TimeDelta::seconds(it.into()));
         upstream.begin_listing();
         let clock = upstream.clock();
-        let before = upstream.listed().to_vec();
         let pages = read_pages(upstream, cycle, counts)?;
-        let (touched, quiet) = upstream.end_listing();
+        let is_quiet = upstream.end_listing();
         let elements = match pages {
             Ok(elements) => elements,
             Err(error) => {
-                ensure!(!quiet, "a quiet list is given up: {error}");
+                ensure!(!is_quiet, "a quiet list is given up: {error}");
                 counts.listings_given_up += 1;
                 return Ok(None);
             }
         };
         counts.listings_proved += 1;
-        let still = before.into_iter().filter(|id| !touched.contains(id));
         Ok(Some(Listed {
-            plan: Plan::new(elements, since, clock, tracked),
+            is_empty: elements.is_empty(),
+            entries: filter::entries(elements),
             since,
             clock,
-            still: still.map(|id| (id, upstream.demande(id).clone())).collect(),
-            quiet: quiet && cycle.since.is_none(),
-            tracked: not_closed,
+            at_start: self.known_rejections(),
         }))
     }
 
     /// The transaction, and what must hold after it.
-    pub fn commit(&mut self, listed: Listed) -> Result<()> {
-        check_matched(&listed)?;
-        check_newest(&listed)?;
-        let plan = &listed.plan;
-        let had: BTreeSet<i64> = self.rows.keys().copied().collect();
-        let exists = |entry: &filter::Listed| id_of(&entry.key).is_ok_and(|id| had.contains(&id));
-        let sorted = plan.sort_out(exists);
-        check_sorted(&listed, &sorted, &had)?;
-        for (entry, _) in &sorted.valid {
-            *self.rows.entry(id_of(&entry.key)?).or_default() += 1;
-        }
-        let mut oldest_rejected: Option<DateTime<Utc>> = None;
-        for (entry, _) in &sorted.failed {
-            let (id, time) = (id_of(&entry.key)?, entry.time());
-            let stored = self.rejections.get(&id).copied();
-            let acceptance = stored.and_then(Rejection::acceptance);
-            let state = acceptance::next(acceptance, Observed::Failed(time));
-            let accepted = state == State::Accepted;
-            ensure!(
-                accepted == stored.is_some_and(|it| it.accepted && it.time == time),
-                "D{id} is {state:?}, not for the validation that was accepted"
-            );
-            if !accepted {
-                oldest_rejected = [oldest_rejected, time].into_iter().flatten().min();
-            }
-            let row = Rejection {
-                time,
-                accepted,
-                closed: false,
-            };
-            self.rejections.insert(id, row);
-        }
-        for reference in sorted.passed().chain(plan.left.iter().map(String::as_str)) {
-            if let Some(rejection) = self.rejections.get_mut(&number(reference)?) {
-                rejection.closed = true;
-            }
-        }
-        let parts = [&sorted.existing, &sorted.dropped].map(Vec::len);
-        let parts = parts.iter().sum::<usize>() + sorted.valid.len() + sorted.failed.len();
-        ensure!(plan.matched.len() == parts, "the counters do not add up");
-        let created = sorted.valid.iter().map(|(entry, _)| entry.time());
+    pub fn commit(&mut self, listed: &Listed) -> Result<()> {
+        let scope = Scope {
+            since: listed.since,
+            skip_before: self.skip_before,
+        };
+        let (entries, rejections) = (self.known_entries(), self.known_rejections());
+        let known = Known {
+            entries: &entries,
+            rejections: &rejections,
+        };
+        let sorted = Sorted::new(&listed.entries, scope, known);
+        self.check_sorted(listed, &sorted)?;
+        let created = sorted.created.iter().map(|(entry, _)| entry.time());
         ensure!(
             created.is_sorted_by_key(|time| (time.is_none(), time)),
             "created out of order"
         );
-        ensure!(
-            self.rows.values().all(|rows| *rows == 1),
-            "a row came twice"
-        );
-        self.advance(&listed, oldest_rejected)?;
-        let excused: BTreeSet<i64> = plan
-            .missing(exists)
-            .chain(sorted.dropped.iter().copied())
-            .map(|entry| id_of(&entry.key))
-            .collect::<Result<_>>()?;
-        self.check_rows(&listed, &excused)
-    }
-
-    fn advance(&mut self, listed: &Listed, oldest_rejected: Option<DateTime<Utc>>) -> Result<()> {
-        let stored = self.watermark;
-        let covered = Covered {
-            since: listed.since,
-            lookback: LOOKBACK,
-            newest: listed.plan.newest,
-            oldest_rejected,
-        };
-        let moved = advance::watermark(stored, covered);
-        ensure!(moved >= stored, "the watermark went back");
-        if moved != stored {
+        for (entry, _) in &sorted.created {
+            let id = id_of(&entry.key)?;
+            let row = self.rows.insert(id, entry.time());
+            ensure!(row.is_none(), "D{id} got a second row");
+            let was_handled = self.handled.contains_key(&id);
             ensure!(
-                moved <= Some(listed.clock),
-                "the watermark passed the clock"
-            );
-            ensure!(
-                oldest_rejected.is_none_or(|rejected| moved <= Some(rejected)),
-                "the watermark passed a rejection"
+                !was_handled || listed.since.is_some(),
+                "D{id} was handled and is created again by a plain cycle"
             );
         }
+        for (public_id, time) in &sorted.handled {
+            let id = public_id.trim_start_matches("public-").parse()?;
+            let known = self.handled.entry(id).or_default();
+            *known = (*known).max(*time);
+        }
+        self.reject(listed, &sorted)?;
+        let before = self.watermark;
+        self.advance(listed, &sorted)?;
+        self.check_nothing_left(listed, before)
+    }
+
+    fn reject(&mut self, listed: &Listed, sorted: &Sorted<'_>) -> Result<()> {
+        let failed = sorted.rejected.iter().chain(&sorted.accepted);
+        for (entry, _) in failed {
+            let (id, time) = (id_of(&entry.key)?, entry.time());
+            let stored = self.rejections.get(&id).copied();
+            let lowers = |it: KnownRejection| matches!((it.last_validated_at, time), (Some(stored), Some(time)) if time < stored);
+            if stored.is_some_and(lowers) {
+                continue;
+            }
+            let row = KnownRejection {
+                is_accepted: stored.is_some_and(|it| it.accepts(time)),
+                last_validated_at: time,
+                is_closed: false,
+                times_seen: stored.map_or(1, |it| it.times_seen + 1),
+            };
+            self.rejections.insert(id, row);
+        }
+        let created = sorted.created.iter().map(|(entry, _)| *entry);
+        let passed = sorted.existing.iter().copied().chain(created);
+        let mut over: Vec<&str> = passed.map(|entry| &*entry.reference).collect();
+        if listed.since.is_none() && !listed.is_empty {
+            over.extend(filter::left(&listed.entries, &listed.at_start));
+        }
+        for reference in over {
+            let Some(at_start) = listed.at_start.get(reference) else {
+                continue;
+            };
+            let id = reference.trim_start_matches('D').parse()?;
+            if let Some(it) = self.rejections.get_mut(&id)
+                && it.times_seen == at_start.times_seen
+            {
+                it.is_closed = true;
+            }
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, listed: &Listed, sorted: &Sorted<'_>) -> Result<()> {
+        let stored = self.watermark;
+        let newest = filter::newest(&listed.entries, listed.clock);
+        let waiting = sorted.waiting().and_then(entry::Listed::time);
+        let moved = advance::watermark(stored, newest, waiting);
+        ensure!(moved >= stored, "the watermark went back");
+        ensure!(
+            moved == stored || moved <= Some(listed.clock),
+            "the watermark passed the clock"
+        );
         self.watermark = moved;
         Ok(())
     }
 
-    /// What stood still and is in time has a row; after a quiet plain cycle, all that is listed has,
-    /// but for what a person accepted, and what the cycle tells by name.
-    fn check_rows(&self, listed: &Listed, excused: &BTreeSet<i64>) -> Result<()> {
-        let still = listed.still.iter().filter(|(_, it)| it.wants_row());
-        for (id, demande) in still.filter(|(id, _)| !self.rows.contains_key(id)) {
-            let is_in_time = match (demande.time(), listed.since) {
-                (_, None) => true,
-                (Some(time), Some(since)) => time >= since,
-                (None, Some(_)) => false,
+    /// Decides for each entry in the words of the interface, one by one.
+    fn check_sorted(&self, listed: &Listed, sorted: &Sorted<'_>) -> Result<()> {
+        let first = |parts: &[(&entry::Listed, &entry::Rejected)]| {
+            parts.iter().map(|(entry, _)| entry.key.clone()).collect()
+        };
+        let keys = |parts: &[&entry::Listed]| parts.iter().map(|it| it.key.clone()).collect();
+        let created = sorted.created.iter().map(|(entry, _)| entry.key.clone());
+        let mut parts: Vec<(&str, Vec<Key>)> = vec![
+            ("existing", keys(&sorted.existing)),
+            ("created", created.collect()),
+            ("rejected", first(&sorted.rejected)),
+            ("accepted", first(&sorted.accepted)),
+            ("skipped", keys(&sorted.skipped)),
+            ("postponed", keys(&sorted.postponed)),
+        ];
+        for entry in &listed.entries {
+            let id = id_of(&entry.key)?;
+            let plain = self.plain(entry)?;
+            let expected = match listed.since {
+                None => plain,
+                Some(since) if entry.time() >= Some(since) => match &entry.entry.body {
+                    _ if self.rows.contains_key(&id) => "existing",
+                    Err(_) if self.handled.contains_key(&id) => "existing",
+                    Ok(_) => "created",
+                    Err(_) => self.failed(entry)?,
+                },
+                Some(_) if ["created", "rejected"].contains(&plain) => "postponed",
+                Some(_) => "outside",
             };
-            ensure!(!is_in_time, "D{id} stood still, is in time and has no row");
-            let accepted = || {
-                let rejection = self.rejections.get(id);
-                rejection.is_some_and(|it| it.accepted && it.time == demande.time())
-            };
-            let never = demande.time().is_none();
-            let excuse = excused.contains(id) && (never || demande.late > LOOKBACK_S.into());
+            for (part, keys) in &mut parts {
+                let place = keys.iter().position(|key| *key == entry.key);
+                let is_in = place.map(|place| keys.swap_remove(place)).is_some();
+                ensure!(
+                    is_in == (*part == expected),
+                    "D{id} is {part}: {is_in}, not {expected}"
+                );
+            }
+        }
+        ensure!(
+            parts.iter().all(|(_, keys)| keys.is_empty()),
+            "an entry came twice"
+        );
+        Ok(())
+    }
+
+    /// What a plain cycle makes of an entry.
+    fn plain(&self, entry: &entry::Listed) -> Result<&'static str> {
+        let id = id_of(&entry.key)?;
+        let is_before = self.skip_before.is_some_and(|skip_before| {
+            entry.last_validated_at != ValidatedAt::Unreadable
+                && entry.time().is_none_or(|time| time < skip_before)
+        });
+        let rejection = self.rejections.get(&id);
+        let is_open = rejection.is_some_and(|it| {
+            !(it.is_closed || it.is_accepted && it.last_validated_at == entry.time())
+        });
+        Ok(match &entry.entry.body {
+            _ if self.rows.contains_key(&id) || self.handled.contains_key(&id) => "existing",
+            _ if is_before && !is_open => "skipped",
+            Ok(_) => "created",
+            Err(_) => self.failed(entry)?,
+        })
+    }
+
+    fn failed(&self, entry: &entry::Listed) -> Result<&'static str> {
+        let rejection = self.rejections.get(&id_of(&entry.key)?);
+        let accepted = rejection.filter(|it| it.is_accepted);
+        Ok(match accepted {
+            Some(it) if it.last_validated_at == entry.time() => "accepted",
+            _ => "rejected",
+        })
+    }
+
+    /// No listed, valid entry from before the watermark is left by the cycle that listed it, unless
+    /// an operator left it out.
+    fn check_nothing_left(&self, listed: &Listed, before: Option<DateTime<Utc>>) -> Result<()> {
+        let moved = self.watermark.filter(|_| self.watermark > before);
+        for entry in listed.entries.iter().filter(|it| it.entry.body.is_ok()) {
+            let id = id_of(&entry.key)?;
+            let is_outside = listed.since.is_some_and(|since| entry.time() < Some(since));
+            let is_left = !self.handled.contains_key(&id) && self.plain(entry)? != "skipped";
+            ensure!(!is_left || is_outside, "D{id} was listed and is left");
             ensure!(
-                !listed.quiet || excuse || accepted(),
-                "D{id} is lost: {demande:?}, watermark {:?}",
-                self.watermark
+                !is_left || entry.time().is_none() || entry.time() >= moved,
+                "the watermark passed D{id}, which waits"
             );
         }
         Ok(())
     }
-}
 
-/// Matched is what is in time, has no readable time, or has an open rejection; nothing else is.
-fn check_matched(listed: &Listed) -> Result<()> {
-    let both = [(true, &listed.plan.matched), (false, &listed.plan.earlier)];
-    for (is_matched, entries) in both {
-        for entry in entries {
-            let time = entry.last_validated_at.time();
-            let is_open = listed
-                .tracked
-                .get(&id_of(&entry.key)?)
-                .is_some_and(|it| !(it.accepted && it.time == time));
-            let is_in_time = listed.since.is_none_or(|since| time >= Some(since));
+    /// What must hold once upstream showed everything for two quiet cycles: every valid entry that is
+    /// not skipped has a row, or had one.
+    pub fn check_complete(&self, upstream: &Upstream) -> Result<()> {
+        for id in upstream.listed() {
+            let element = upstream.element(*id);
+            let Some(entry) = entry::Listed::new(element) else {
+                continue;
+            };
+            let is_left = entry.entry.body.is_ok() && !self.handled.contains_key(id);
             ensure!(
-                is_matched == (is_in_time || time.is_none() || is_open),
-                "{} is matched: {is_matched}",
-                entry.reference
+                !is_left || self.plain(&entry)? == "skipped",
+                "D{id} is lost: {:?}, watermark {:?}, skipped before {:?}",
+                upstream.demande(*id),
+                self.watermark,
+                self.skip_before
             );
         }
+        let rows = self.rows.keys().all(|id| self.handled.contains_key(id));
+        ensure!(rows, "an entry has a row and is not recorded as handled");
+        Ok(())
     }
-    Ok(())
-}
-
-/// Newest is the greatest time that is not later than the clock.
-fn check_newest(listed: &Listed) -> Result<()> {
-    let entries = listed.plan.matched.iter().chain(&listed.plan.earlier);
-    let mut times: Vec<_> = entries.filter_map(filter::Listed::time).collect();
-    times.sort_unstable();
-    let newest = times.into_iter().rfind(|time| *time <= listed.clock);
-    ensure!(listed.plan.newest == newest, "newest is not {newest:?}");
-    Ok(())
-}
-
-/// What the table has is existing, whatever it is like. Of the rest, a cycle with a `since` drops what
-/// has no time, unless it is rejected and tried again.
-fn check_sorted(listed: &Listed, sorted: &Sorted<'_>, had: &BTreeSet<i64>) -> Result<()> {
-    let valid = sorted.valid.iter().map(|(entry, _)| *entry);
-    let failed = sorted.failed.iter().map(|(entry, _)| *entry);
-    let existing = sorted.existing.iter().map(|entry| ("existing", *entry));
-    let dropped = sorted.dropped.iter().map(|entry| ("dropped", *entry));
-    let judged = valid.chain(failed).map(|entry| ("judged", entry));
-    for (is, entry) in existing.chain(dropped).chain(judged) {
-        let id = id_of(&entry.key)?;
-        let never = entry.last_validated_at == ValidatedAt::Never;
-        let is_tried_again = listed.tracked.contains_key(&id);
-        let should_be = match (had.contains(&id), listed.since) {
-            (true, _) => "existing",
-            (false, Some(_)) if never && !is_tried_again => "dropped",
-            (false, _) => "judged",
-        };
-        ensure!(is == should_be, "D{id} is {is}, not {should_be}");
-    }
-    Ok(())
 }
 
 /// Reads the pages while upstream moves, and checks that what was in every snapshot is listed.
@@ -348,10 +397,10 @@ fn read_pages(
         }
         let nth = usize::from(*cycle.answers.get(answers).unwrap_or(&0)) % open.len();
         answers += 1;
-        let listed: BTreeSet<i64> = upstream.listed().iter().copied().collect();
+        let shown: BTreeSet<i64> = upstream.shown().into_iter().collect();
         match &mut still {
-            Some(still) => still.retain(|id| listed.contains(id)),
-            None => still = Some(listed),
+            Some(still) => still.retain(|id| shown.contains(id)),
+            None => still = Some(shown),
         }
         (nth, upstream.page(open[nth], limit))
     });

@@ -57,8 +57,16 @@ pub enum Move {
     Edit { place: u8, valid: bool },
     /// The rows that share its `created_at` are listed in another order from now on.
     Swap { place: u8 },
-    /// The server serves other pages; during a listing only once.
+    /// The server serves other pages.
     Cap { rows: u8 },
+    /// The account loses its role for our definition, or for all: their rows are hidden at once.
+    LoseRole { all: bool },
+    /// The role is given back: the same rows are shown, as they were.
+    RegainRole,
+    /// The next answers come from a worker that shows nothing.
+    BadWorker { answers: u8 },
+    /// One row is not shown for a while, and comes back as it was.
+    Hide { place: u8 },
 }
 
 /// A demande.
@@ -68,8 +76,6 @@ pub struct Demande {
     ours: bool,
     valid: bool,
     validated: ValidatedAt,
-    /// How long after its validation time the validation became visible, in seconds.
-    pub late: i64,
 }
 
 impl Demande {
@@ -77,11 +83,17 @@ impl Demande {
     pub fn wants_row(&self) -> bool {
         self.ours && self.valid && self.validated != ValidatedAt::Unreadable
     }
+}
 
-    /// Returns when it was validated.
-    pub fn time(&self) -> Option<DateTime<Utc>> {
-        self.validated.time()
-    }
+/// What the account may see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum View {
+    /// Every row.
+    All,
+    /// Those of other definitions.
+    Foreign,
+    /// Nothing.
+    Nothing,
 }
 
 /// A validation that is not visible yet.
@@ -95,17 +107,16 @@ struct Pending {
 pub struct Upstream {
     now: i64,
     cap: usize,
-    /// Whether the page size changed since the listing began.
-    cap_changed: bool,
-    listing: bool,
+    view: View,
+    /// How many answers come from a worker that shows nothing.
+    bad_answers: u8,
+    hidden: BTreeSet<i64>,
     /// By id, which counts from 1.
     demandes: Vec<Demande>,
     /// The listing, newest first.
     list: Vec<i64>,
     reopened: Vec<i64>,
     pending: Vec<Pending>,
-    /// What entered, left or changed since the listing began.
-    touched: BTreeSet<i64>,
     /// Whether anything moved since then.
     moved: bool,
     template: Valid,
@@ -126,13 +137,13 @@ impl Upstream {
         let mut upstream = Self {
             now: 100_000,
             cap: cap.into(),
-            cap_changed: false,
-            listing: false,
+            view: View::All,
+            bad_answers: 0,
+            hidden: BTreeSet::new(),
             demandes: Vec::new(),
             list: Vec::new(),
             reopened: Vec::new(),
             pending: Vec::new(),
-            touched: BTreeSet::new(),
             moved: false,
             template,
         };
@@ -160,16 +171,19 @@ impl Upstream {
 
     /// Notes from here on what moves.
     pub fn begin_listing(&mut self) {
-        self.touched.clear();
         self.moved = false;
-        self.listing = true;
-        self.cap_changed = false;
     }
 
-    /// Returns what entered, left or changed since the listing began, and whether nothing moved.
-    pub fn end_listing(&mut self) -> (BTreeSet<i64>, bool) {
-        self.listing = false;
-        (std::mem::take(&mut self.touched), !self.moved)
+    /// Returns whether nothing moved since the listing began.
+    pub fn end_listing(&mut self) -> bool {
+        !self.moved && self.bad_answers == 0
+    }
+
+    /// Shows everything again, and lets time pass.
+    pub fn settle(&mut self) {
+        (self.view, self.bad_answers) = (View::All, 0);
+        self.hidden.clear();
+        self.tick(1_000);
     }
 
     /// Lets time pass; what is under way becomes visible.
@@ -184,7 +198,7 @@ impl Upstream {
                 .list
                 .partition_point(|other| self.demande(*other).created > created);
             self.list.insert(place, id);
-            self.touch(id);
+            self.moved = true;
         }
     }
 
@@ -229,7 +243,7 @@ impl Upstream {
                 if let Some(place) = round(place, self.list.len()) {
                     let id = self.list[place];
                     self.demandes[id as usize - 1].valid = valid;
-                    self.touch(id);
+                    self.moved = true;
                 }
             }
             Move::Swap { place } => {
@@ -244,11 +258,26 @@ impl Upstream {
                 }
             }
             Move::Cap { rows } => {
-                // The end of a list that ends in a tie is proved for one change.
-                if !(self.listing && self.cap_changed) {
-                    self.cap = rows.into();
-                }
-                self.cap_changed = true;
+                self.cap = rows.into();
+                self.moved = true;
+            }
+            Move::LoseRole { all } => {
+                self.view = if all { View::Nothing } else { View::Foreign };
+                self.moved = true;
+            }
+            Move::RegainRole => {
+                self.view = View::All;
+                self.hidden.clear();
+                self.moved = true;
+            }
+            Move::BadWorker { answers } => {
+                self.bad_answers = answers;
+                self.moved = true;
+            }
+            Move::Hide { place } => {
+                let id = round(place, self.list.len()).map(|place| self.list[place]);
+                self.hidden.extend(id);
+                self.moved = true;
             }
         }
     }
@@ -265,14 +294,12 @@ impl Upstream {
             ours: kind != Kind::Foreign,
             valid: kind != Kind::Invalid,
             validated,
-            late,
         });
         self.validate(self.demandes.len() as i64, validated, late);
     }
 
     /// The time is taken now; the commit comes later.
     fn validate(&mut self, id: i64, validated: ValidatedAt, late: i64) {
-        self.demandes[id as usize - 1].late = late;
         self.pending.push(Pending {
             id,
             visible: self.now + late,
@@ -283,7 +310,7 @@ impl Upstream {
 
     fn leave(&mut self, place: u8) -> Option<i64> {
         let id = self.list.remove(round(place, self.list.len())?);
-        self.touch(id);
+        self.moved = true;
         Some(id)
     }
 
@@ -291,17 +318,24 @@ impl Upstream {
         Some(self.reopened.remove(round(nth, self.reopened.len())?))
     }
 
-    fn touch(&mut self, id: i64) {
-        self.touched.insert(id);
-        self.moved = true;
+    /// Returns the listed ids that the account is shown now, newest first.
+    pub fn shown(&self) -> Vec<i64> {
+        let is_shown = |id: &&i64| match self.view {
+            _ if self.bad_answers > 0 || self.hidden.contains(id) => false,
+            View::All => true,
+            View::Foreign => !self.demande(**id).ours,
+            View::Nothing => false,
+        };
+        self.list.iter().filter(is_shown).copied().collect()
     }
 
     /// Serves a page of the list as it is now.
-    pub fn page(&self, offset: u64, limit: usize) -> Vec<Element> {
-        let rows = self.list.iter().skip(offset as usize);
-        rows.take(limit.min(self.cap))
-            .map(|id| self.element(*id))
-            .collect()
+    pub fn page(&mut self, offset: u64, limit: usize) -> Vec<Element> {
+        let rows = self.shown().into_iter().skip(offset as usize);
+        let page = rows.take(limit.min(self.cap)).map(|id| self.element(id));
+        let page = page.collect();
+        self.bad_answers = self.bad_answers.saturating_sub(1);
+        page
     }
 
     /// Returns a demande as a page shows it.
