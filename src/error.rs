@@ -159,8 +159,10 @@ pub struct Failure {
     pub stage: Stage,
     /// The stable word.
     pub reason: Reason,
-    /// One sentence for a person, free of secrets and personal data.
+    /// One sentence for an operator, free of secrets and personal data.
     pub message: String,
+    /// The problems that the message joins, when it is about several.
+    problems: Vec<String>,
     #[source]
     source: Option<anyhow::Error>,
 }
@@ -172,7 +174,17 @@ impl Failure {
             stage,
             reason,
             message: message.into(),
+            problems: vec![],
             source: None,
+        }
+    }
+
+    /// Makes the failure of several problems, which its message joins behind `title`.
+    pub fn of_problems(stage: Stage, reason: Reason, title: &str, problems: Vec<String>) -> Self {
+        let message = format!("{title}: {}", problems.join("; "));
+        Self {
+            problems,
+            ..Self::new(stage, reason, message)
         }
     }
 
@@ -198,6 +210,14 @@ impl Failure {
     /// Returns whether a person must act.
     pub fn kind(&self) -> Kind {
         self.reason.kind()
+    }
+
+    /// Returns what is wrong, one sentence per problem.
+    pub fn problems(&self) -> Vec<String> {
+        match &self.problems[..] {
+            [] => vec![self.story()],
+            problems => problems.to_vec(),
+        }
     }
 
     /// Returns the message with its causes, on one line.

@@ -264,8 +264,6 @@ pub const VARIABLES: &[Variable] = &[
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     const TEMPLATE: &str = include_str!("../../.env.template");
@@ -289,22 +287,6 @@ mod tests {
             if let Some(default) = default {
                 assert_eq!(value.trim_matches('\''), default, "{name}");
             }
-        }
-    }
-
-    #[test]
-    fn the_template_sets_nothing() {
-        let variables: BTreeMap<String, String> = dotenvy::from_read_iter(TEMPLATE.as_bytes())
-            .map(Result::unwrap)
-            .collect();
-        assert!(variables.values().all(String::is_empty), "{variables:?}");
-        for variable in VARIABLES {
-            assert_eq!(
-                variables.contains_key(variable.name),
-                variable.required,
-                "{}",
-                variable.name
-            );
         }
     }
 

@@ -1,6 +1,7 @@
 //! Validated settings: flag over environment over `--env-file`, every problem named at once.
 
 mod addresses;
+mod env_file;
 mod environment;
 mod proxies;
 mod sections;

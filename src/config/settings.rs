@@ -18,6 +18,11 @@ use crate::process::supervise::supervise;
 /// Variables that libraries read from the process itself; in an env file they do nothing.
 const PROCESS_ONLY: &[&str] = &["SSL_CERT_DIR", "SSL_CERT_FILE"];
 
+/// What the names of our own variables begin with.
+const PREFIX: &str = "DATAPASS_";
+/// How like a known name an unknown one must be to be taken for it, from 0 to 1.
+const MIN_LIKENESS: f64 = 0.6;
+
 /// One thing that is wrong.
 #[derive(Clone)]
 struct Problem {
@@ -37,6 +42,8 @@ pub struct Settings {
     log: LogConfig,
     format: Format,
     problems: Vec<Problem>,
+    /// Whether a required variable is missing.
+    lacks_some: bool,
     warnings: Vec<String>,
 }
 
@@ -64,6 +71,7 @@ impl Settings {
             log: LogConfig::default(),
             format: Format::Text,
             problems: vec![],
+            lacks_some: false,
             warnings: vec![],
         }
     }
@@ -138,6 +146,9 @@ impl Settings {
     }
 
     fn into_failure(self) -> Failure {
+        let names = self.environment.names();
+        let is_bare =
+            self.lacks_some && !names.into_iter().any(|name| Variable::find(name).is_some());
         let mut problems = self.problems;
         problems.sort_by_key(|problem| problem.rank);
         problems.dedup_by(|one, other| one.text == other.text);
@@ -147,15 +158,18 @@ impl Settings {
         } else {
             Reason::Configuration
         };
-        let texts: Vec<String> = problems.into_iter().map(|problem| problem.text).collect();
-        let message = format!("Missing or invalid settings: {}", texts.join("; "));
-        Failure::new(Stage::Prepare, reason, message)
+        let mut texts: Vec<String> = problems.into_iter().map(|problem| problem.text).collect();
+        if is_bare {
+            texts.push("Copy .env.template, fill it in and name it with --env-file".to_owned());
+        }
+        let title = "Missing or invalid settings";
+        Failure::of_problems(Stage::Prepare, reason, title, texts)
     }
 
     pub(super) fn problem(&mut self, name: &str, from_option: bool, text: String) {
-        let rank = VARIABLES.iter().position(|variable| variable.name == name);
+        let rank = rank(name);
         self.problems.push(Problem {
-            rank: rank.map_or(0, |position| position + 1),
+            rank,
             from_option,
             text,
         });
@@ -267,6 +281,7 @@ impl Settings {
     }
 
     fn missing(&mut self, variable: &Variable, detail: &str) {
+        self.lacks_some = true;
         let (name, help) = (variable.name, lower_first(variable.help));
         self.problem(
             name,
@@ -290,15 +305,29 @@ impl Settings {
     /// Validates the env file and the names that are set.
     fn check_sources(&mut self) {
         let environment = self.environment.clone();
-        if let Some(error) = environment.file_open_error() {
-            let text = format!("--env-file {error}");
-            match self.env_file {
-                EnvFileUse::Named => self.warn(text),
-                EnvFileUse::Required => self.problem("", true, text),
+        if let Some(file) = &environment.file {
+            if let Some(error) = &file.unreadable {
+                let text = format!("--env-file {error}");
+                if self.env_file == EnvFileUse::Named {
+                    self.warn(text);
+                } else {
+                    // What is missing may be in there.
+                    self.problems.clear();
+                    self.lacks_some = false;
+                    self.problem("", true, text);
+                    return;
+                }
+            }
+            for problem in &file.problems {
+                self.problem("", false, format!("--env-file {problem}"));
             }
         }
-        for line in environment.file_bad_lines() {
-            self.problem("", false, format!("--env-file {line}"));
+        for name in &environment.quoted {
+            if Variable::find(&name.to_ascii_uppercase()).is_some() {
+                let text = format!("{name} begins and ends with a quote: remove both");
+                self.problems.retain(|problem| problem.rank != rank(name));
+                self.problem(name, false, text);
+            }
         }
         let secrets = VARIABLES.iter().filter(|variable| variable.secret);
         let secrets: Vec<&str> = secrets.map(|variable| variable.name).collect();
@@ -308,12 +337,12 @@ impl Settings {
                  (mode {mode:04o}): chmod o-rwx it"
             ));
         }
-        let is_unknown =
-            |name: &&str| name.starts_with("DATAPASS_") && Variable::find(name).is_none();
-        let unknown: Vec<&str> = environment.names().into_iter().filter(is_unknown).collect();
-        if !unknown.is_empty() {
-            let names = unknown.join(", ");
-            self.warn(format!("Unknown variables, perhaps misspelled: {names}"));
+        let is_unknown = |name: &&str| name.starts_with(PREFIX) && Variable::find(name).is_none();
+        for name in environment.names().into_iter().filter(is_unknown) {
+            self.warn(match similar(name) {
+                Some(known) => format!("Unknown variable {name}: did you mean {known}?"),
+                None => format!("Unknown variable {name}: it has no effect"),
+            });
         }
         let without_effect: BTreeSet<&str> = environment
             .file_names()
@@ -325,6 +354,29 @@ impl Settings {
             ));
         }
     }
+}
+
+/// Returns where a variable is in the documentation; 0 for what is no variable.
+fn rank(name: &str) -> usize {
+    let name = name.to_ascii_uppercase();
+    let position = VARIABLES.iter().position(|variable| variable.name == name);
+    position.map_or(0, |position| position + 1)
+}
+
+/// Finds the variable that a misspelled name most likely means.
+fn similar(name: &str) -> Option<&'static str> {
+    let likeness = |known: &Variable| {
+        let known = known.name.strip_prefix(PREFIX)?;
+        Some(strsim::normalized_damerau_levenshtein(
+            name.strip_prefix(PREFIX)?,
+            known,
+        ))
+    };
+    let known = VARIABLES
+        .iter()
+        .filter_map(|known| Some((known.name, likeness(known)?)));
+    let (known, likeness) = known.max_by(|one, other| one.1.total_cmp(&other.1))?;
+    (likeness >= MIN_LIKENESS).then_some(known)
 }
 
 pub(super) fn utf8(value: &OsStr) -> Result<&str, String> {

@@ -274,8 +274,11 @@ fn nothing_set_names_all_that_is_required_in_order() {
          DATAPASS_CLIENT_SECRET is not set, neither is DATAPASS_CLIENT_SECRET_FILE \
          (expected: the secret of the OAuth client); \
          DATABASE_URL is not set, neither is DATABASE_URL_FILE (expected: the URL of \
-         PostgreSQL, such as postgres://USER:PASSWORD@HOST/DATABASE)"
+         PostgreSQL, such as postgres://USER:PASSWORD@HOST/DATABASE); \
+         Copy .env.template, fill it in and name it with --env-file"
     );
+    let (_, some) = problem("", &[], &[("DATAPASS_CLIENT_ID", "client")]);
+    assert!(!some.contains(".env.template"), "{some}");
     let empty: Vec<_> = VARIABLES
         .iter()
         .map(|variable| (variable.name, ""))

@@ -137,7 +137,7 @@ fn scheduled(content: &str, environment: &[(&str, &str)]) -> Outcome {
 }
 
 #[test]
-fn an_env_file_is_read_as_people_write_it() {
+fn an_env_file_is_read_as_systemd_reads_it() {
     const DEFAULT: &str = "0 1 * * *";
     let cron = |value: &str| format!("DATAPASS_PULL_CRON={value}\n");
     let file = cron("'5 4 * * *'");
@@ -184,16 +184,12 @@ fn an_env_file_is_read_as_people_write_it() {
 }
 
 #[test]
-fn a_bad_line_of_an_env_file_is_told_by_its_number_alone() {
+fn a_bad_line_of_an_env_file_is_named_by_its_number_alone() {
     for (content, expected) in [
         ("A=1\nDATAPASS_PULL_CRON=5 4 * * *\n", "line 2"),
         ("hunter2\n", "line 1"),
-        ("A=1\n\nDATABASE_URL='hunter2\n", "line 4"),
+        ("A=1\n\nDATABASE_URL='hunter2\n", "line 3"),
         ("A=\"hunter2", "line 1"),
-        (
-            "A=1\nDATABASE_URL=postgres://u:p$hunter2@h/d\n",
-            "line 2 holds a $",
-        ),
     ] {
         let outcome = scheduled(content, &[]);
         outcome.assert_code(1);
@@ -205,6 +201,44 @@ fn a_bad_line_of_an_env_file_is_told_by_its_number_alone() {
         assert!(!outcome.stderr.contains("hunter2"), "{}", outcome.stderr);
         assert_eq!(outcome.stdout, "");
     }
+}
+
+#[test]
+fn a_dollar_in_an_env_file_is_literal() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    let secret = "p$HOME${x}\\$w";
+    upstream.with(|upstream| upstream.client_secret = secret.replace("\\$", "$"));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("env");
+    std::fs::write(&file, format!("DATAPASS_CLIENT_SECRET={secret}\n")).unwrap();
+    std::fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+    let run = Run::cycle(&upstream, &database).env_remove("DATAPASS_CLIENT_SECRET");
+    run.env("HOME", "/root")
+        .arg("--env-file")
+        .arg(&file)
+        .output()
+        .success();
+}
+
+#[test]
+fn a_misspelled_or_quoted_variable_is_reported() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    let run = || Run::cycle(&upstream, &database);
+    run()
+        .env("DATAPASS_JOB_QEUE", "hunter2")
+        .stderr("Unknown variable DATAPASS_JOB_QEUE: did you mean DATAPASS_JOB_QUEUE?")
+        .output()
+        .success();
+    let outcome = run().env("DATAPASS_JOB_QUEUE", "'hunter2'").output();
+    outcome.permanent("configuration");
+    let expected = "DATAPASS_JOB_QUEUE begins and ends with a quote";
+    assert!(outcome.stderr.contains(expected), "{}", outcome.stderr);
+    assert!(!outcome.stderr.contains("hunter2"), "{}", outcome.stderr);
+    let outcome = Run::new(["--env-file", "/missing"]).output();
+    outcome.permanent("usage");
+    let expected =
+        "settings: --env-file \"/missing\" cannot be read (No such file or directory) stage";
+    assert!(outcome.stderr.contains(expected), "{}", outcome.stderr);
 }
 
 #[test]

@@ -79,7 +79,7 @@ fn a_secret_comes_from_one_place() {
         ),
         (
             &[(NAME, ""), (FILE, credentials)],
-            "DATAPASS_CLIENT_SECRET_FILE cannot be read (is a dir",
+            "DATAPASS_CLIENT_SECRET_FILE cannot be read (Is a dir",
         ),
         (
             &[(NAME, "hunter2\u{1}")],
@@ -166,19 +166,13 @@ fn an_env_file_is_validated_with_the_rest() {
     assert_eq!(failure.reason, Reason::Configuration);
     let expected = format!(
         "Missing or invalid settings: --env-file {path:?} line 1 cannot be read (expected \
-         NAME=value, with every quote closed); --page-size must be a whole number from 1 to 1000; \
+         NAME=value; a value with a space needs quotes, and every quote must be closed); --page-size must be a whole number from 1 to 1000; \
          DATAPASS_CONCURRENCY (in {path:?}) must be a whole number from 1 to 4"
     );
     assert_eq!(failure.message, expected);
 
     let missing = directory.path().join("missing");
     let args = format!("--env-file {}", missing.display());
-    let (reason, message) = problem(&args, COMPLETE, &[]);
-    assert_eq!(reason, Reason::Usage);
-    assert!(
-        message.contains("cannot be read (entity not found)"),
-        "{message}"
-    );
     let (config, warnings) = schedule(&format!("crontab {args}"), &[]);
     assert_eq!(config.env_file, Some(missing));
     assert_eq!(warnings.len(), 1, "{warnings:?}");
@@ -201,24 +195,66 @@ fn an_env_file_is_validated_with_the_rest() {
 }
 
 #[test]
-fn unknown_variables_are_named_and_forgiven() {
+fn an_env_file_that_cannot_be_read_is_the_only_problem() {
+    for (path, expected) in [
+        ("/missing", "No such file or directory"),
+        ("/", "Is a directory"),
+    ] {
+        let args = format!("--page-size 0 --env-file {path}");
+        let (reason, message) = problem(&args, &[], &[("DATAPASS_CONCURRENCY", CANARY)]);
+        assert_eq!(reason, Reason::Usage);
+        let problem = format!("--env-file {path:?} cannot be read ({expected})");
+        assert_eq!(message, format!("Missing or invalid settings: {problem}"));
+    }
+}
+
+#[test]
+fn a_quoted_variable_of_the_process_is_one_problem() {
+    for quoted in ["'hunter2'", "\"hunter2\"", "''"] {
+        for name in [
+            "DATAPASS_AUTH_URL",
+            "DATAPASS_JOB_QUEUE",
+            "no_proxy",
+            "RUST_LOG",
+        ] {
+            let (reason, message) = problem("", COMPLETE, &[(name, quoted)]);
+            assert_eq!(reason, Reason::Configuration);
+            let problem = format!("{name} begins and ends with a quote: remove both");
+            assert_eq!(message, format!("Missing or invalid settings: {problem}"));
+        }
+    }
+    let (_, reports, _) = pull("", &[("OTHER", "'x'")]);
+    assert!(reports.metrics_file.is_none());
+    let directory = tempfile::tempdir().unwrap();
+    let secret = directory.path().join("DATAPASS_CLIENT_SECRET");
+    std::fs::write(&secret, "'x'").unwrap();
+    let more = [
+        ("DATAPASS_CLIENT_SECRET", ""),
+        ("DATAPASS_CLIENT_SECRET_FILE", secret.to_str().unwrap()),
+    ];
+    let (config, ..) = pull("", &more);
+    assert_eq!(config.upstream.client_secret.expose_secret(), "'x'");
+}
+
+#[test]
+fn unknown_variables_are_warned_about() {
     let more = [
         ("DATAPASS_PAGESIZE", CANARY),
         ("DATAPASS_CLIENT_SECRT", CANARY),
+        ("DATAPASS_XYZ", CANARY),
         ("OTHER", CANARY),
     ];
-    let (config, warnings) = run("", variables(COMPLETE, &more));
-    assert!(config.is_ok());
-    assert_eq!(
-        warnings,
-        ["Unknown variables, perhaps misspelled: DATAPASS_CLIENT_SECRT, DATAPASS_PAGESIZE"]
-    );
-    let (config, warnings) = run("", variables(&more, &[]));
-    assert!(config.is_err());
-    assert_eq!(
-        warnings.len(),
-        1,
-        "a misspelled name explains the missing one"
-    );
+    let expected = [
+        "Unknown variable DATAPASS_CLIENT_SECRT: did you mean DATAPASS_CLIENT_SECRET?",
+        "Unknown variable DATAPASS_PAGESIZE: did you mean DATAPASS_PAGE_SIZE?",
+        "Unknown variable DATAPASS_XYZ: it has no effect",
+    ];
+    let (asked, warnings) = run("", variables(COMPLETE, &more));
+    assert!(asked.is_ok());
+    assert_eq!(warnings, expected);
+    // A misspelled name explains the missing one.
+    let (asked, warnings) = run("", variables(&more, &[]));
+    assert!(asked.is_err());
+    assert_eq!(warnings, expected);
     assert!(run("", variables(COMPLETE, &[])).1.is_empty());
 }

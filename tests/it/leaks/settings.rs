@@ -124,7 +124,7 @@ fn settings_and_the_files_that_hold_them() {
         "export canari",
         "DATAPASS_CLIENT_SECRET=\"canari\\q\"",
         "DATAPASS_CLIENT_SECRET=canari canari",
-        "DATAPASS_CLIENT_SECRET=${canari",
+        "DATAPASS_CLIENT_SECRET=${canari}\\",
     ]
     .iter()
     .enumerate()

@@ -1,0 +1,170 @@
+//! Parses an env file: `NAME=value` lines as systemd reads them, `$` included, which is literal.
+
+/// One entry, or the number of a line that cannot be read.
+type Entry<'a> = Result<(&'a str, String), usize>;
+
+/// Parses the whole text, going on after a bad line.
+///
+/// A value ends at the line's end or before a comment. Single quotes keep everything, double quotes
+/// all but a backslash before `"`, `\`, `$` or `` ` ``; both may span lines.
+pub(super) fn parse(text: &str) -> Vec<Entry<'_>> {
+    let mut rest = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut entries = vec![];
+    let mut number = 1;
+    while !rest.is_empty() {
+        let line_end = rest.find('\n').map_or(rest.len(), |at| at + 1);
+        let (line, behind) = rest.split_at(line_end);
+        let line = line.trim();
+        let mut next = behind;
+        if !line.is_empty() && !line.starts_with('#') {
+            let entry = entry(rest).map(|(name, value, behind)| {
+                next = behind;
+                (name, value)
+            });
+            entries.push(entry.ok_or(number));
+        }
+        let read = rest.strip_suffix(next).unwrap_or_default();
+        number += read.matches('\n').count();
+        rest = next;
+    }
+    entries
+}
+
+/// Reads the entry that the text begins with; returns its name, its value and what follows its line.
+fn entry(text: &str) -> Option<(&str, String, &str)> {
+    let (name, rest) = text.split_once('=')?;
+    let name = name.trim();
+    let name = name.strip_prefix("export ").map_or(name, str::trim_start);
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
+    if name.is_empty()
+        || !name.chars().all(is_name)
+        || name.starts_with(|c: char| c.is_ascii_digit())
+    {
+        return None;
+    }
+    let mut value = String::new();
+    let mut chars = rest.chars();
+    // Whether the value has begun, and whether a blank ended it.
+    let (mut begun, mut ended) = (false, false);
+    loop {
+        let Some(c) = chars.next().filter(|c| *c != '\n') else {
+            return Some((name, value, chars.as_str()));
+        };
+        match c {
+            c if c.is_whitespace() => ended = begun,
+            '#' if ended || (!begun && rest.starts_with(char::is_whitespace)) => {
+                let comment = chars.as_str();
+                let end = comment.find('\n').map_or(comment.len(), |at| at + 1);
+                return Some((name, value, &comment[end..]));
+            }
+            _ if ended => return None,
+            quote @ ('\'' | '"') => {
+                begun = true;
+                quoted(&mut chars, quote, &mut value)?;
+            }
+            c => {
+                begun = true;
+                value.push(if c == '\\' {
+                    chars.next().filter(|c| !c.is_control())?
+                } else {
+                    c
+                });
+            }
+        }
+    }
+}
+
+/// Reads up to the closing quote.
+fn quoted(chars: &mut std::str::Chars<'_>, quote: char, value: &mut String) -> Option<()> {
+    loop {
+        match chars.next()? {
+            c if c == quote => return Some(()),
+            '\\' if quote == '"' => value.push(chars.next().filter(|c| r#""\$`"#.contains(*c))?),
+            c => value.push(c),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::variables::VARIABLES;
+
+    #[test]
+    fn the_template_sets_nothing() {
+        let entries = parse(include_str!("../../.env.template"));
+        let entries: Vec<_> = entries.into_iter().map(Result::unwrap).collect();
+        let required = VARIABLES.iter().filter(|variable| variable.required);
+        let expected: Vec<_> = required.map(|it| (it.name, String::new())).collect();
+        assert_eq!(entries, expected);
+    }
+
+    #[test]
+    fn a_value_is_read_as_systemd_reads_it() {
+        for (line, expected) in [
+            ("A=", ""),
+            ("A=x", "x"),
+            ("  A = x  ", "x"),
+            ("export A=x", "x"),
+            ("A=p$w#d", "p$w#d"),
+            ("A=${B}$(c)", "${B}$(c)"),
+            ("A=x # comment", "x"),
+            ("A= # comment", ""),
+            ("A=#x", "#x"),
+            (r"A=5\ 4\ *\\", r"5 4 *\"),
+            (r"A=a\#b", "a#b"),
+            ("A='p$w \\n \"#' # it's", "p$w \\n \"#"),
+            (r#"A="a \"b\" \\ \$c \` 'd'""#, r#"a "b" \ $c ` 'd'"#),
+            ("A='it'\\''s'", "it's"),
+            ("A='two\n$lines'", "two\n$lines"),
+            ("A=''", ""),
+            ("A=x\r", "x"),
+            ("A=a=b", "a=b"),
+        ] {
+            for text in [format!("{line}\nB=1"), format!("{line}\n# B\nB=1\n")] {
+                let expected = [Ok(("A", expected.to_owned())), Ok(("B", "1".to_owned()))];
+                assert_eq!(parse(&text), expected, "{text}");
+            }
+            assert_eq!(parse(line), [Ok(("A", expected.to_owned()))], "{line}");
+        }
+        assert_eq!(
+            parse("\u{feff}\n# A=1\n \nB.c=1"),
+            [Ok(("B.c", "1".to_owned()))]
+        );
+    }
+
+    #[test]
+    fn a_bad_line_has_its_number_and_the_others_are_read() {
+        for bad in [
+            "hunter2",
+            "A",
+            "=x",
+            "-A=x",
+            "1A=x",
+            "A B=x",
+            "A=x y",
+            "A='x' y",
+            "A='x",
+            "A=\"x",
+            "A=\"x\\q\"",
+            "A=x\\",
+            "export",
+            "É=x",
+        ] {
+            let text = format!("A=1\n\nB='\n'\n{bad}\nC=2");
+            let entries = parse(&text);
+            assert_eq!(entries[..2].len(), 2, "{bad}");
+            assert_eq!(entries[2], Err(5), "{bad}");
+            assert_eq!(entries.last(), Some(&Ok(("C", "2".to_owned()))), "{bad}");
+        }
+        assert_eq!(
+            parse("A='x\n'\nx\ny=1\nz"),
+            [
+                Ok(("A", "x\n".to_owned())),
+                Err(3),
+                Ok(("y", "1".to_owned())),
+                Err(5)
+            ]
+        );
+    }
+}
