@@ -23,6 +23,7 @@ mod docs;
 mod encodings;
 mod environment;
 mod faults;
+mod handled;
 mod handoff;
 mod harness;
 mod harness_selftest;
