@@ -1,72 +1,157 @@
-//! `check`: proves the set-up step by step, and writes nothing.
+//! `check`: verifies everything that a cycle uses, and writes nothing to the database.
 //!
-//! A line a step, all of them whatever fails, so that a person sees at once what to mend.
+//! One line per section, all of them whatever fails, so that an operator sees at once what to fix.
+//! What a cycle only warns about is a warning here.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use chrono::Utc;
+use chrono::{TimeDelta, Utc};
+use clap::builder::styling::{AnsiColor, Style};
+use serde::Serialize;
+use serde_json::json;
+use url::Url;
 
 use crate::cli::PullArgs;
-use crate::config::{PullConfig, Settings};
+use crate::config::{Format, JobConfig, PullConfig, Reports, Settings, effective};
 use crate::cycle::authenticate::Session;
 use crate::cycle::enqueue;
 use crate::cycle::list::{self, Ask, Right, Source};
 use crate::db::schema::{self, Finding};
 use crate::db::transaction::{Access, Store};
-use crate::error::{Failure, Kind, Result, Stage};
+use crate::error::{Failure, Kind, Reason, Result, Stage};
 use crate::exit::Exit;
-use crate::net::http::Http;
+use crate::net::http::{self, Http, HttpSettings};
+use crate::output::columns;
 use crate::output::escape::escape;
-use crate::output::stdout::{log_failure, print};
+use crate::output::stdout::{document, log_failure, print};
 use crate::process::deadline::Deadline;
 use crate::process::supervise::supervise;
-use crate::state::watermark;
+use crate::report::metrics;
+use crate::state::watermark::{self, Watermark};
 use crate::types::time::rfc3339;
 
-/// How far the clocks may be apart before it is worth a word, in seconds.
+/// How far the clocks may be apart without a warning, in seconds.
 const CLOCK_TOLERANCE_SECONDS: i64 = 60;
 
-/// What a check found.
-struct Findings<'a> {
-    print: &'a mut dyn FnMut(&str),
-    failure: Option<Failure>,
+/// The sections that need valid settings, in their order.
+const SECTIONS: [&str; 9] = [
+    "connect",
+    "token",
+    "listing",
+    "clock",
+    "definition",
+    "database",
+    "tables",
+    "watermark",
+    "jobs",
+];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Verdict {
+    Ok,
+    Warn,
+    Fail,
+    /// It could not be tried.
+    Skip,
 }
 
-impl Findings<'_> {
-    /// Prints a line; what it tells may be remote text.
-    fn line(&mut self, verdict: &str, name: &str, detail: &str) {
-        (self.print)(&format!("{verdict} {name}: {}\n", escape(detail)));
+impl Verdict {
+    /// Returns the word of a line, and its style on a terminal.
+    fn shown(self) -> (&'static str, Style) {
+        match self {
+            Self::Ok => ("ok  ", AnsiColor::Green.on_default()),
+            Self::Warn => ("warn", AnsiColor::Yellow.on_default()),
+            Self::Fail => ("FAIL", AnsiColor::Red.on_default().bold()),
+            Self::Skip => ("skip", Style::new().dimmed()),
+        }
+    }
+}
+
+/// One line.
+#[derive(Debug, Serialize)]
+struct Check {
+    name: &'static str,
+    verdict: Verdict,
+    detail: String,
+}
+
+/// What was found so far, shared with the thread that waits for the end. A text line is printed as
+/// soon as it is known, JSON at the end.
+#[derive(Clone)]
+struct Findings(Arc<Mutex<State>>);
+
+struct State {
+    format: Format,
+    checks: Vec<Check>,
+    /// The failure that decides the exit code: a permanent one before a transient one.
+    failure: Option<Failure>,
+    /// Whether the last line is printed.
+    is_concluded: bool,
+}
+
+impl Findings {
+    fn new(format: Format) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            format,
+            checks: Vec::new(),
+            failure: None,
+            is_concluded: false,
+        })))
     }
 
-    fn ok(&mut self, name: &str, detail: &str) {
-        self.line("ok  ", name, detail);
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn warn(&mut self, name: &str, detail: &str) {
-        self.line("warn", name, detail);
+    /// Adds a line; its detail may be remote text.
+    fn add(&self, verdict: Verdict, name: &'static str, detail: impl Into<String>) {
+        let detail = detail.into();
+        let mut state = self.lock();
+        if state.is_concluded {
+            return;
+        }
+        if state.format == Format::Text {
+            let (word, style) = verdict.shown();
+            let detail = escape(&detail);
+            // The exit code reports what standard output cannot.
+            let _ = print(&format!("{style}{word}{style:#} {name}: {detail}\n"));
+        }
+        state.checks.push(Check {
+            name,
+            verdict,
+            detail,
+        });
     }
 
-    /// Keeps the failure that decides the exit code: a permanent one before a transient one.
-    fn fail(&mut self, name: &str, failure: Failure) {
-        self.line("FAIL", name, &failure.story());
-        let decides = self.failure.as_ref().is_none_or(|first| {
+    fn fail(&self, name: &'static str, failure: Failure) {
+        self.add(Verdict::Fail, name, failure.story());
+        let mut state = self.lock();
+        let decides = state.failure.as_ref().is_none_or(|first| {
             first.kind() == Kind::Transient && failure.kind() == Kind::Permanent
         });
         if decides {
-            self.failure = Some(failure);
+            state.failure = Some(failure);
         }
     }
 
-    /// Tells an answer or a failure; returns the answer.
+    fn skip(&self, names: &[&'static str], why: &str) {
+        for name in names {
+            self.add(Verdict::Skip, name, why);
+        }
+    }
+
+    /// Adds a result; returns its value.
     fn take<T>(
-        &mut self,
-        name: &str,
+        &self,
+        name: &'static str,
+        result: Result<T>,
         detail: impl Fn(&T) -> String,
-        answer: Result<T>,
     ) -> Option<T> {
-        match answer {
+        match result {
             Ok(value) => {
-                self.ok(name, &detail(&value));
+                self.add(Verdict::Ok, name, detail(&value));
                 Some(value)
             }
             Err(failure) => {
@@ -75,147 +160,312 @@ impl Findings<'_> {
             }
         }
     }
+
+    /// Adds what a cycle would only warn about.
+    fn expect(&self, name: &'static str, result: Result<()>, detail: &str) {
+        match result {
+            Ok(()) => self.add(Verdict::Ok, name, detail),
+            Err(failure) => self.add(Verdict::Warn, name, failure.story()),
+        }
+    }
 }
 
-/// Checks everything that a cycle needs, and prints each line as soon as it is known.
+impl State {
+    fn count(&self, verdict: Verdict) -> usize {
+        let has = |check: &&Check| check.verdict == verdict;
+        self.checks.iter().filter(has).count()
+    }
+
+    /// Returns how many lines have which verdict.
+    fn tally(&self) -> String {
+        let (ok, warnings) = (self.count(Verdict::Ok), self.count(Verdict::Warn));
+        let (failed, skipped) = (self.count(Verdict::Fail), self.count(Verdict::Skip));
+        let plural = if warnings == 1 { "" } else { "s" };
+        let mut tally = format!("{ok} ok, {warnings} warning{plural}, {failed} failed");
+        if skipped > 0 {
+            tally.push_str(&format!(", {skipped} skipped"));
+        }
+        tally
+    }
+
+    /// Returns the names of what failed.
+    fn failed(&self) -> Vec<&'static str> {
+        let failed = self.checks.iter().filter(|it| it.verdict == Verdict::Fail);
+        let mut names: Vec<&str> = failed.map(|check| check.name).collect();
+        names.dedup();
+        names
+    }
+}
+
+/// Runs every check and prints what it finds; returns the exit code that a cycle would end with.
 pub fn run(settings: Settings) -> Exit {
-    let config = settings.load(|it| {
-        it.reports();
-        it.pull(&PullArgs::default())
+    let (format, verbosity) = (settings.format(), settings.log().verbosity);
+    let findings = Findings::new(format);
+    let loaded = settings.load(|it| {
+        let reports = it.reports();
+        Some((it.pull(&PullArgs::default())?, reports))
     });
-    let checked = config.and_then(|config| {
-        let deadline = Deadline::after(config.timeout);
-        supervise(&deadline.clone(), move || {
-            // The status tells what standard output may not.
-            check(&config, &deadline, &mut |line| drop(print(line)))
-        })
-    });
-    match checked {
-        Ok(()) => Exit::Success,
+    let mut settings = Vec::new();
+    match loaded {
         Err(failure) => {
-            log_failure(&failure);
-            failure.kind().into()
+            findings.fail("settings", failure);
+            findings.skip(&SECTIONS, "needs valid settings");
+        }
+        Ok((config, reports)) => {
+            settings = effective::describe(&config, &reports);
+            if format == Format::Text {
+                let lines = settings.iter();
+                let lines =
+                    lines.map(|(name, value)| columns::entry(&format!("{name:<14}"), value));
+                let _ = print(&lines.collect::<String>());
+            }
+            findings.add(Verdict::Ok, "settings", "valid");
+            let deadline = Deadline::after(config.timeout);
+            let worker = findings.clone();
+            let ended = supervise(&deadline.clone(), move || {
+                check_upstream(&config, &deadline, &worker);
+                check_database(&config, &deadline, verbosity, &worker);
+                check_reports(&reports, &deadline, &worker);
+                Ok(())
+            });
+            // A signal, the deadline or a panic.
+            if let Err(failure) = ended {
+                findings.fail("check", failure);
+            }
         }
     }
+    conclude(&mut findings.lock(), &settings)
 }
 
-fn check(config: &PullConfig, deadline: &Deadline, print: &mut dyn FnMut(&str)) -> Result<()> {
-    let mut findings = Findings {
-        print,
-        failure: None,
+/// Prints how the checks ended; returns the exit code.
+fn conclude(state: &mut State, settings: &[(&'static str, String)]) -> Exit {
+    state.is_concluded = true;
+    let tally = state.tally();
+    let failure = state.failure.as_ref();
+    let answer = match state.format {
+        Format::Text => format!("{tally}\n"),
+        Format::Json => {
+            let settings = settings.iter();
+            let settings: BTreeMap<_, _> = settings.map(|(name, value)| (name, value)).collect();
+            let outcome = failure.map_or("success", |failure| failure.kind().as_str());
+            let value = match failure {
+                None => json!({"outcome": outcome, "settings": settings, "checks": state.checks}),
+                Some(failure) => json!({
+                    "outcome": outcome,
+                    "reason": failure.reason.as_str(),
+                    "settings": settings,
+                    "checks": state.checks,
+                }),
+            };
+            document(&value)
+        }
     };
-    findings.ok("configuration", "complete");
-    check_database(config, deadline, &mut findings);
-    check_upstream(config, deadline, &mut findings);
-    findings.failure.map_or(Ok(()), Err)
+    let _ = print(&answer);
+    let Some(failure) = failure else {
+        return Exit::Success;
+    };
+    let message = format!("Check failed: {}", state.failed().join(", "));
+    log_failure(&Failure::new(failure.stage, failure.reason, message));
+    failure.kind().into()
 }
 
-fn check_database(config: &PullConfig, deadline: &Deadline, findings: &mut Findings<'_>) {
-    let store = Store::new(&config.database.url, deadline.clone(), 0);
-    let connected = store.transaction(Stage::Prepare, Access::ReadBeforeWrite, |_| Ok(()));
-    if findings
-        .take("database", |()| "connected".to_owned(), connected)
-        .is_none()
-    {
-        return;
-    }
-    let examined = store.transaction(Stage::Prepare, Access::ReadOnly, |tx| {
-        Ok(schema::examine(tx.inner())?)
-    });
-    match examined {
-        Err(failure) => findings.fail("tables", failure),
-        Ok((schema, found)) => {
-            let is_problem = |finding: &Finding| matches!(finding, Finding::Problem(_));
-            if !found.iter().any(is_problem) {
-                let place = schema.place();
-                findings.ok(
-                    "tables",
-                    &format!("{place}: columns, unique index and grants are as needed"),
-                );
-            }
-            for finding in found {
-                match finding {
-                    Finding::Problem(failure) => findings.fail("tables", failure),
-                    Finding::Warning(text) => findings.warn("tables", &text),
-                }
-            }
-        }
-    }
-    let stored = store.transaction(Stage::Prepare, Access::ReadOnly, |tx| {
-        let stored = watermark::read(tx)?;
-        stored.require_definition(&config.upstream.definition_id)?;
-        Ok(stored)
-    });
-    let shown =
-        |stored: &watermark::Watermark| stored.time.map_or_else(|| "none yet".to_owned(), rfc3339);
-    let stored = findings.take("watermark", shown, stored);
-    if stored.is_some_and(|stored| stored.time > Some(Utc::now())) {
-        findings.warn(
-            "watermark",
-            "it is in the future: nothing validated until then is created; move it back with \
-             `datapass-pull watermark set`",
-        );
-    }
-    let handoff = store.transaction(Stage::Prepare, Access::ReadOnly, |tx| {
-        let queue = enqueue::choose(tx, &config.job)?;
-        let job = enqueue::preview(tx, &config.job, &queue, 1)?;
-        Ok((queue, job))
-    });
-    let handoff = findings.take("jobs", |(queue, _)| queue.describe(), handoff);
-    if let Some((_, Some(job))) = handoff {
-        findings.ok("job", &format!("for the record of id 1: {job}"));
-    }
-}
-
-fn check_upstream(config: &PullConfig, deadline: &Deadline, findings: &mut Findings<'_>) {
+fn check_upstream(config: &PullConfig, deadline: &Deadline, findings: &Findings) {
     let upstream = &config.upstream;
     let urls = [&upstream.auth_url, &upstream.api_base_url];
-    let session = Http::new(
-        urls,
-        &upstream.http,
-        deadline.clone(),
-        // An operator waits for the answer.
-        0,
-    )
-    .and_then(|http| Session::open(http, upstream.clone()));
-    let Some(session) = findings.take("token", |_| "granted".to_owned(), session) else {
+    if !check_hosts(&urls, &upstream.http, deadline, findings) {
+        findings.skip(&SECTIONS[1..5], "needs a connection");
+        return;
+    }
+    let http = Http::new(urls, &upstream.http, deadline.clone(), 0);
+    let session = http.and_then(|http| Session::open(http, upstream.clone()));
+    let Some(session) = findings.take("token", session, |_| "granted".to_owned()) else {
+        findings.skip(&SECTIONS[2..5], "needs a token");
         return;
     };
-    let session = Arc::new(session);
-    let page = session.page(Ask {
+    check_listing(&Arc::new(session), findings);
+}
+
+/// Connects to each host once.
+fn check_hosts(
+    urls: &[&Url],
+    settings: &HttpSettings,
+    deadline: &Deadline,
+    findings: &Findings,
+) -> bool {
+    let mut routes = Vec::new();
+    let mut is_connected = true;
+    for url in urls {
+        let route = http::route(url, &settings.proxies);
+        if !routes.contains(&route) {
+            let result = http::connect(url, settings, deadline);
+            is_connected &= findings
+                .take("connect", result, |()| route.clone())
+                .is_some();
+            routes.push(route);
+        }
+    }
+    is_connected
+}
+
+fn check_listing(session: &Arc<Session>, findings: &Findings) {
+    let ask = Ask {
         number: 1,
         offset: 0,
         limit: 1,
+    };
+    let page = findings.take("listing", session.page(ask), |page| {
+        format!("{} row requested and read", page.elements.len())
     });
-    let page = findings.take(
-        "listing",
-        |page| format!("{} row asked and read", page.elements.len()),
-        page,
-    );
-    if let Some(page) = page {
-        match list::clock_offset(page.meta) {
-            None => findings.warn("clock", "DataPass sends no Date to compare with"),
-            Some(offset) => {
-                let seconds = offset.num_seconds();
-                let side = if seconds < 0 { "behind" } else { "ahead of" };
-                let told = format!("this machine is {} s {side} DataPass", seconds.abs());
-                if seconds.abs() > CLOCK_TOLERANCE_SECONDS {
-                    findings.warn("clock", &told);
-                } else {
-                    findings.ok("clock", &told);
-                }
-            }
-        }
+    match page {
+        None => findings.skip(&["clock"], "needs a response of the listing"),
+        Some(page) => check_clock(list::clock_offset(page.meta), findings),
     }
-    match list::right(&session) {
-        Ok(Right::Granted) => findings.ok("definition", "the account may see it"),
+    match list::right(session) {
+        Ok(Right::Granted) => findings.add(Verdict::Ok, "definition", "visible to the account"),
         Ok(Right::Absent) => findings.fail("definition", list::no_definition()),
-        Err(error) => findings.warn(
+        Err(error) => findings.add(
+            Verdict::Warn,
             "definition",
-            &format!(
-                "whether the account may see it is unknown: {}",
+            format!(
+                "Cannot find out whether the account sees it: {}",
                 error.failure.story()
             ),
         ),
+    }
+}
+
+fn check_clock(offset: Option<TimeDelta>, findings: &Findings) {
+    let Some(seconds) = offset.map(|offset| offset.num_seconds()) else {
+        let detail = "DataPass sends no Date to compare with";
+        findings.add(Verdict::Warn, "clock", detail);
+        return;
+    };
+    let side = if seconds < 0 { "behind" } else { "ahead of" };
+    let verdict = if seconds.abs() > CLOCK_TOLERANCE_SECONDS {
+        Verdict::Warn
+    } else {
+        Verdict::Ok
+    };
+    let detail = format!("this machine is {} s {side} DataPass", seconds.abs());
+    findings.add(verdict, "clock", detail);
+}
+
+fn check_database(config: &PullConfig, deadline: &Deadline, verbosity: u8, findings: &Findings) {
+    let store = Store::new(&config.database.url, deadline.clone(), 0);
+    let connected = store.transaction(Stage::Prepare, Access::ReadBeforeWrite, |_| Ok(()));
+    if findings
+        .take("database", connected, |()| "connected".to_owned())
+        .is_none()
+    {
+        findings.skip(&SECTIONS[6..], "needs the database");
+        return;
+    }
+    let has_tables = check_tables(&store, findings);
+    check_watermark(&store, &config.upstream.definition_id, has_tables, findings);
+    check_jobs(&store, &config.job, verbosity, findings);
+}
+
+/// Examines the tables; returns whether a cycle could use them.
+fn check_tables(store: &Store, findings: &Findings) -> bool {
+    let examined = store.transaction(Stage::Prepare, Access::ReadOnly, |tx| {
+        Ok(schema::examine(tx.inner())?)
+    });
+    let (schema, found) = match examined {
+        Ok(examined) => examined,
+        Err(failure) => {
+            findings.fail("tables", failure);
+            return false;
+        }
+    };
+    let is_problem = |finding: &Finding| matches!(finding, Finding::Problem(_));
+    let are_fit = !found.iter().any(is_problem);
+    if are_fit {
+        let place = schema.place();
+        let detail = format!("{place}: columns, unique indexes and privileges are sufficient");
+        findings.add(Verdict::Ok, "tables", detail);
+    }
+    for finding in found {
+        match finding {
+            Finding::Problem(failure) => findings.fail("tables", failure),
+            Finding::Warning(text) => findings.add(Verdict::Warn, "tables", text),
+        }
+    }
+    are_fit
+}
+
+fn check_watermark(store: &Store, definition_id: &str, has_tables: bool, findings: &Findings) {
+    let stored = store.transaction(Stage::Prepare, Access::ReadOnly, watermark::read);
+    let stored = match stored {
+        // The cause is reported already.
+        Err(_) if !has_tables => return findings.skip(&["watermark"], "needs the tables"),
+        stored => stored.and_then(|stored| {
+            stored.require_definition(definition_id)?;
+            Ok(stored)
+        }),
+    };
+    let Some(stored) = findings.take("watermark", stored, describe_watermark) else {
+        return;
+    };
+    for (name, time) in [("It", stored.time), ("skip_before", stored.skip_before)] {
+        if time > Some(Utc::now()) {
+            let detail =
+                format!("{name} is in the future: move it back with `datapass-pull watermark set`");
+            findings.add(Verdict::Warn, "watermark", detail);
+        }
+    }
+}
+
+fn describe_watermark(stored: &Watermark) -> String {
+    let time = stored.time.map_or_else(|| "none yet".to_owned(), rfc3339);
+    match stored.skip_before {
+        Some(skip_before) => format!("{time}, skip_before {}", rfc3339(skip_before)),
+        None => time,
+    }
+}
+
+fn check_jobs(store: &Store, config: &JobConfig, verbosity: u8, findings: &Findings) {
+    let chosen = store.transaction(Stage::Prepare, Access::ReadOnly, |tx| {
+        let queue = enqueue::choose(tx, config)?;
+        let job = enqueue::preview(tx, config, &queue, 1)?;
+        Ok((queue, job))
+    });
+    let chosen = findings.take("jobs", chosen, |(queue, _)| queue.describe());
+    if let Some((_, Some(job))) = chosen
+        && verbosity > 0
+    {
+        findings.add(
+            Verdict::Ok,
+            "job",
+            format!("for the record with id 1: {job}"),
+        );
+    }
+}
+
+/// Checks what a cycle only warns about.
+fn check_reports(reports: &Reports, deadline: &Deadline, findings: &Findings) {
+    if let Some(path) = &reports.metrics_file {
+        let probed = metrics::probe(path).map_err(|error| {
+            let message = format!("Cannot write {}", path.display());
+            Failure::new(Stage::Prepare, Reason::Resources, message).with_source(error)
+        });
+        let detail = format!("{} can be written", path.display());
+        findings.expect("metrics file", probed, &detail);
+    }
+    if let Some(sentry) = &reports.sentry {
+        let url = sentry.dsn.envelope_api_url();
+        let route = http::route(&url, &sentry.http.proxies);
+        findings.expect(
+            "Sentry",
+            http::connect(&url, &sentry.http, deadline),
+            &route,
+        );
+    }
+    if let Some(ping) = &reports.ping {
+        let route = http::route(&ping.url, &ping.http.proxies);
+        findings.expect(
+            "ping",
+            http::connect(&ping.url, &ping.http, deadline),
+            &route,
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! Validated settings: flag over environment over `--env-file`, every problem named at once.
 
 mod addresses;
+pub mod effective;
 mod env_file;
 mod environment;
 mod proxies;
@@ -123,6 +124,17 @@ pub enum Enqueue {
     GoodJob,
     /// Leave the `pending` rows to be polled.
     None,
+}
+
+impl Enqueue {
+    /// Returns the word of the option.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::GoodJob => "good_job",
+            Self::None => "none",
+        }
+    }
 }
 
 /// `DATAPASS_JOB_ARGUMENT`.

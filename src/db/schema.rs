@@ -22,9 +22,9 @@ const MIN_VERSION: i32 = 14;
 /// The statements of a cycle, each with the table that it is about.
 const STATEMENTS: [(&Table, &str); 13] = [
     (&REQUESTS, include_str!("../../sql/existing_rows.sql")),
+    (&REQUESTS, include_str!("../../sql/create_rows.sql")),
     (&HANDLED, include_str!("../../sql/handled_entries.sql")),
     (&HANDLED, include_str!("../../sql/record_handled.sql")),
-    (&REQUESTS, include_str!("../../sql/create_rows.sql")),
     (&WATERMARKS, include_str!("../../sql/read_watermark.sql")),
     (&WATERMARKS, include_str!("../../sql/lock_watermark.sql")),
     (&WATERMARKS, include_str!("../../sql/insert_watermark.sql")),
@@ -510,4 +510,47 @@ fn row_security(role: &str, table: &Table, found: &FoundTable) -> Option<String>
 
 fn problem(message: impl Into<String>) -> Finding {
     Finding::Problem(Failure::new(Stage::Prepare, Reason::CheckFailed, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Statements of other commands, or about no table of ours.
+    const NOT_PLANNED: &str = "accept_rejection catalog deleted_rows find_good_jobs find_rejection \
+        good_jobs_columns jobs list_rejections notify_jobs prune_runs recent_runs reopen_rejection \
+        requests_table schema server_encoding transaction_limits";
+
+    #[test]
+    fn every_statement_of_a_cycle_is_planned() {
+        let mut planned = 0;
+        for file in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/sql")).unwrap() {
+            let path = file.unwrap().path();
+            let name = path.file_stem().unwrap().to_str().unwrap();
+            if path.is_dir() || NOT_PLANNED.split_whitespace().any(|it| it == name) {
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert!(STATEMENTS.iter().any(|(_, sql)| *sql == text), "{name}");
+            planned += 1;
+        }
+        assert_eq!(planned, STATEMENTS.len());
+    }
+
+    #[test]
+    fn old_servers_and_other_encodings_are_findings() {
+        let schema = |version, encoding: &str| Schema {
+            role: "pull".to_owned(),
+            version,
+            encoding: encoding.to_owned(),
+            tables: Vec::new(),
+        };
+        assert!(server_findings(&schema(140_000, "UTF8")).is_empty());
+        let old = server_findings(&schema(130_014, "UTF8"));
+        assert!(
+            matches!(&old[..], [Finding::Problem(it)] if it.message.contains("use 14 or later"))
+        );
+        let latin = server_findings(&schema(150_000, "LATIN1"));
+        assert!(matches!(&latin[..], [Finding::Warning(it)] if it.contains("encoding LATIN1")));
+    }
 }

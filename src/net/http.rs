@@ -15,6 +15,7 @@ use reqwest::blocking::{Client, Request, RequestBuilder, Response};
 use reqwest::header::{
     ACCEPT, ACCEPT_ENCODING, DATE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
 };
+use tower::util::MapResultLayer;
 use url::{Position, Url};
 
 use crate::error::{Failure, Kind, Reason, Result, Stage};
@@ -67,6 +68,38 @@ pub fn client_builder(targets: &[&Url], settings: &HttpSettings) -> Result<reqwe
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_user_timeout(TCP_USER_TIMEOUT)
         .timeout(REQUEST_TIMEOUT))
+}
+
+/// Why a connection that was made for a check is not used.
+#[derive(Debug, thiserror::Error)]
+#[error("connected")]
+struct Connected;
+
+/// Connects to the host of a URL as a request would, with its proxy and TLS, and sends nothing.
+pub fn connect(url: &Url, settings: &HttpSettings, deadline: &Deadline) -> Result<()> {
+    type Outcome<T> = std::result::Result<T, Box<dyn StdError + Send + Sync>>;
+    fn refuse<T>(connected: Outcome<T>) -> Outcome<T> {
+        connected.and_then(|_| Err(Connected.into()))
+    }
+    let builder = client_builder(&[url], settings)?.connector_layer(MapResultLayer::new(refuse));
+    let client = build(builder)?;
+    let left = deadline.check(Stage::Prepare)?;
+    let answer = client
+        .get(url.clone())
+        .timeout(left.min(REQUEST_TIMEOUT))
+        .send();
+    let Err(error) = answer.map_err(reqwest::Error::without_url) else {
+        return Ok(());
+    };
+    if tls::chain(&error).any(|cause| cause.is::<Connected>()) {
+        return Ok(());
+    }
+    let exchange = Exchange {
+        stage: Stage::Prepare,
+        name: format!("Connection to {}", route(url, &settings.proxies)),
+        deadline,
+    };
+    Err(exchange.no_response(error).failure)
 }
 
 /// A failed request: the failure, and what a caller that knows better may look at.
@@ -147,17 +180,8 @@ impl Http {
         ];
         let builder =
             client_builder(&targets, settings)?.default_headers(headers.into_iter().collect());
-        let client = reqwest::blocking::ClientBuilder::from(builder).build();
-        let client = client.map_err(|error| {
-            // It runs on a thread of its own, and what is set does no I/O.
-            if tls::chain(&error).any(|cause| cause.is::<io::Error>()) {
-                return Failure::no_thread(Stage::Prepare, error);
-            }
-            let message = "The HTTP client cannot be set up";
-            Failure::new(Stage::Prepare, Reason::Configuration, message).with_source(error)
-        })?;
         Ok(Self {
-            client,
+            client: build(builder)?,
             proxies: settings.proxies.clone(),
             deadline,
             max_retries,
@@ -220,16 +244,38 @@ impl Http {
     /// Returns method, path, host and proxy of a request, for messages.
     fn name(&self, request: &Request, detail: &str) -> String {
         let url = request.url();
-        let host = &url[Position::BeforeHost..Position::AfterPort];
         let mut name = format!("{} {}", request.method(), url.path());
         if !detail.is_empty() {
             name.push_str(&format!(" ({detail})"));
         }
-        name.push_str(&format!(" at {host}"));
-        if let Some(proxy) = self.proxies.find(url) {
-            name.push_str(&format!(" through the proxy {}", proxies::shown(proxy)));
-        }
+        name.push_str(&format!(" at {}", route(url, &self.proxies)));
         name
+    }
+}
+
+fn build(builder: reqwest::ClientBuilder) -> Result<Client> {
+    let client = reqwest::blocking::ClientBuilder::from(builder).build();
+    client.map_err(|error| {
+        // It runs on a thread of its own, and what is set does no I/O.
+        if tls::chain(&error).any(|cause| cause.is::<io::Error>()) {
+            return Failure::no_thread(Stage::Prepare, error);
+        }
+        let message = "The HTTP client cannot be set up";
+        Failure::new(Stage::Prepare, Reason::Configuration, message).with_source(error)
+    })
+}
+
+/// Returns host, port and proxy of a URL, for messages.
+pub fn route(url: &Url, proxies: &Proxies) -> String {
+    let host = &url[Position::BeforeHost..Position::AfterPort];
+    through(host.to_owned(), url, proxies)
+}
+
+/// Adds the proxy of a URL to what messages show of it.
+pub fn through(shown: String, url: &Url, proxies: &Proxies) -> String {
+    match proxies.find(url) {
+        Some(proxy) => format!("{shown} through the proxy {}", proxies::shown(proxy)),
+        None => shown,
     }
 }
 
@@ -256,7 +302,7 @@ impl Exchange<'_> {
         let refusal = tls::certificate_refusal(&error);
         let mut cause = root_cause(&error);
         let (reason, problem) = if let Some(refusal) = refusal {
-            cause = tls::describe_refusal(refusal, "DATAPASS_CA_FILE");
+            cause = tls::refusal_told(refusal, "DATAPASS_CA_FILE");
             (Reason::Certificate, "the server's certificate is refused")
         } else if error.is_timeout() {
             if self.deadline.left().is_zero() {

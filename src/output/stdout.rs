@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use anstream::AutoStream;
 use log::error;
 use serde_json::{Value, json};
 
@@ -10,9 +11,10 @@ use crate::error::{Failure, Reason, Result, Stage};
 use crate::exit::Exit;
 use crate::output::escape;
 
-/// Writes to standard output. A reader that went away is no failure of ours.
+/// Writes to standard output, styles only on a terminal that wants them. A reader that went away is
+/// not a failure.
 pub fn print(text: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+    let mut out = AutoStream::auto(io::stdout().lock());
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
         _ => Ok(()),

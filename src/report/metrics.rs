@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write as _};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 
@@ -30,23 +30,45 @@ const MAX_FILE_BYTES: u64 = 64 * 1024;
 /// What is not a regular file, such as a pipe or a device, is left alone; a symbolic link to one is
 /// replaced, and what it points at is not touched.
 pub fn write(path: &Path, outcome: &Outcome, exit: Exit) -> io::Result<()> {
-    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
-        return Err(io::Error::other("it is no regular file"));
-    }
+    require_regular(path)?;
     let before = match exit {
         Exit::Success => BTreeMap::new(),
         // What cannot be read is as good as absent.
         _ => read(path).unwrap_or_default(),
     };
     let text = render(outcome, exit, Utc::now(), &before);
-    // The name is this run's alone, whoever else writes there; collectors only read `*.prom`.
-    let beside = path.with_file_name(format!(".datapass_pull.{}", run_id::current()));
+    let beside = beside(path);
     let written = write_new(&beside, &text).and_then(|()| fs::rename(&beside, path));
     if written.is_err() {
         // A leftover would be the only harm, and the failure is told.
         let _ = fs::remove_file(&beside);
     }
     written
+}
+
+/// Does what [`write`] does, but leaves the metrics alone: a new file is renamed beside them, then
+/// removed.
+pub fn probe(path: &Path) -> io::Result<()> {
+    require_regular(path)?;
+    let beside = beside(path);
+    let renamed = beside.with_extension("probe");
+    let written = write_new(&beside, "").and_then(|()| fs::rename(&beside, &renamed));
+    let leftover = if written.is_ok() { renamed } else { beside };
+    let removed = fs::remove_file(leftover);
+    written.and(removed)
+}
+
+fn require_regular(path: &Path) -> io::Result<()> {
+    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    Ok(())
+}
+
+/// Returns a name that is this run's alone, whoever else writes there; collectors only read
+/// `*.prom`.
+fn beside(path: &Path) -> PathBuf {
+    path.with_file_name(format!(".datapass_pull.{}", run_id::current()))
 }
 
 fn write_new(path: &Path, text: &str) -> io::Result<()> {

@@ -98,8 +98,8 @@ fn expected(version: &str, record: i64) -> Value {
 
 /// Returns the row that `check` says it would write.
 fn job_of_check(upstream: &DataPass, database: &Database) -> Value {
-    let run = Run::new(["check"]).upstream(upstream).database(database);
-    let outcome = run.output();
+    let run = Run::new(["check", "-v"]).upstream(upstream);
+    let outcome = run.database(database).any_stderr().output();
     let text = &outcome.assert_success().stdout;
     let line = text.lines().find(|line| line.starts_with("ok   job: "));
     let line = line.unwrap_or_else(|| panic!("{text}"));

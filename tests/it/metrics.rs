@@ -222,7 +222,7 @@ fn a_file_of_others_breaks_nothing() {
     assert!(
         outcome
             .stderr
-            .contains("cannot be written: it is no regular file")
+            .contains("cannot be written: it is not a regular file")
     );
     let kind = fs::symlink_metadata(scene.path()).unwrap().file_type();
     assert!(kind.is_fifo());

@@ -272,5 +272,5 @@ fn check_warns_of_a_watermark_in_the_future() {
     assert!(!check().contains("in the future"));
     database.exec("update datapass_pull_watermarks set last_validated_at = '2090-01-01T00:00Z'");
     let told = check();
-    assert!(told.contains("watermark: it is in the future"), "{told}");
+    assert!(told.contains("watermark: It is in the future"), "{told}");
 }

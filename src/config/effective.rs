@@ -1,0 +1,73 @@
+//! The effective settings for an operator to read: hosts, role, proxies and targets, no secret.
+
+use url::{Position, Url};
+
+use super::{JobArgument, JobConfig, PullConfig, Reports};
+use crate::db::url::{DatabaseUrl, TlsMode};
+use crate::net::http::{self, HttpSettings};
+
+/// Returns the settings of a cycle by name.
+pub fn describe(config: &PullConfig, reports: &Reports) -> Vec<(&'static str, String)> {
+    let upstream = &config.upstream;
+    let listing = Url::parse(&upstream.resource("demandes")).ok();
+    let mut settings = vec![
+        ("version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("token", endpoint(&upstream.auth_url, &upstream.http)),
+    ];
+    settings.extend(listing.map(|url| ("listing", endpoint(&url, &upstream.http))));
+    settings.push(("definition", upstream.definition_id.clone()));
+    settings.push(("database", database(&config.database.url)));
+    settings.push(("jobs", jobs(&config.job)));
+    if let Some(path) = &reports.metrics_file {
+        settings.push(("metrics file", path.display().to_string()));
+    }
+    if let Some(sentry) = &reports.sentry {
+        let host = http::route(&sentry.dsn.envelope_api_url(), &sentry.http.proxies);
+        let environment = &sentry.environment;
+        settings.push(("Sentry", format!("{host}, environment {environment}")));
+    }
+    if let Some(ping) = &reports.ping {
+        settings.push(("ping", http::route(&ping.url, &ping.http.proxies)));
+    }
+    settings
+}
+
+/// Returns a URL without credentials and query, and its proxy.
+fn endpoint(url: &Url, settings: &HttpSettings) -> String {
+    let address = &url[Position::BeforeHost..Position::AfterPath];
+    let address = format!("{}://{address}", url.scheme());
+    http::through(address, url, &settings.proxies)
+}
+
+fn database(url: &DatabaseUrl) -> String {
+    let servers: Vec<String> = url.servers.iter().map(ToString::to_string).collect();
+    let mut parts = vec![servers.join(", ")];
+    let name = url.config.get_dbname();
+    parts.extend(name.map(|name| format!("database {name}")));
+    let role = url.config.get_user();
+    parts.extend(role.map(|role| format!("role {role}")));
+    let mode = match url.tls {
+        TlsMode::Disable => "disable",
+        TlsMode::Prefer => "prefer",
+        TlsMode::Require => "require",
+        TlsMode::VerifyCa(_) => "verify-ca",
+        TlsMode::VerifyFull(_) => "verify-full",
+    };
+    parts.push(format!("sslmode {mode}"));
+    parts.join(", ")
+}
+
+fn jobs(config: &JobConfig) -> String {
+    let JobConfig {
+        class,
+        queue,
+        priority,
+        ..
+    } = config;
+    let argument = match config.argument {
+        JobArgument::Record => format!("record of {}", config.app),
+        JobArgument::Id => "id".to_owned(),
+    };
+    let mode = config.enqueue.as_str();
+    format!("{class} with the {argument}, queue {queue}, priority {priority}, enqueue {mode}")
+}

@@ -1,0 +1,479 @@
+//! `check`: one line per section, a verdict, the exit code of a cycle, and nothing written or sent.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use chrono::TimeDelta;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::harness::datapass::Clock;
+use crate::harness::*;
+
+/// A host that is connected to and records what it is sent.
+struct Silent {
+    address: SocketAddr,
+    connections: Arc<Mutex<Vec<Vec<u8>>>>,
+}
+
+impl Silent {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let connections = Arc::new(Mutex::new(Vec::new()));
+        let recorded = Arc::clone(&connections);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut bytes = Vec::new();
+                let _ = stream.unwrap().read_to_end(&mut bytes);
+                recorded.lock().unwrap().push(bytes);
+            }
+        });
+        Self {
+            address,
+            connections,
+        }
+    }
+
+    /// Waits until there was a connection; returns what each sent.
+    fn received(&self) -> Vec<Vec<u8>> {
+        eventually("a connection", || {
+            !self.connections.lock().unwrap().is_empty()
+        });
+        self.connections.lock().unwrap().clone()
+    }
+}
+
+/// Everything that a cycle can use.
+struct Scene {
+    upstream: DataPass,
+    database: Database,
+    sentry: Silent,
+    ping: Silent,
+    directory: TempDir,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let (upstream, database) = (DataPass::start(), Database::migrated());
+        upstream.add(validated(1, 1));
+        database.exec(GOOD_JOBS_4);
+        Self {
+            upstream,
+            database,
+            sentry: Silent::start(),
+            ping: Silent::start(),
+            directory: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn check(&self) -> Run {
+        let sentry = format!("http://canari@{}/1", self.sentry.address);
+        let ping = format!("http://{}/canari", self.ping.address);
+        Run::new(["check"])
+            .upstream(&self.upstream)
+            .database(&self.database)
+            .env("SENTRY_DSN", sentry)
+            .env("DATAPASS_PING_URL", ping)
+            .env("DATAPASS_METRICS_FILE", self.metrics_file())
+    }
+
+    fn metrics_file(&self) -> std::path::PathBuf {
+        self.directory.path().join("pull.prom")
+    }
+}
+
+/// Returns the lines with a verdict as (name, detail), in their order.
+fn lines(stdout: &str, verdict: &str) -> Vec<(String, String)> {
+    let lines = stdout.lines().filter_map(|line| line.strip_prefix(verdict));
+    lines
+        .filter_map(|line| line.strip_prefix(' ')?.split_once(": "))
+        .map(|(name, detail)| (name.to_owned(), detail.to_owned()))
+        .collect()
+}
+
+fn names(stdout: &str, verdict: &str) -> Vec<String> {
+    lines(stdout, verdict).into_iter().map(|it| it.0).collect()
+}
+
+#[test]
+fn all_well() {
+    let scene = Scene::new();
+    let before = scene.database.snapshot();
+    let outcome = scene.check().output();
+    let stdout = outcome.assert_success().stdout.replace(['\n'], "\n");
+    let (host, port) = scene.database.host_and_port();
+    let upstream = scene.upstream.address();
+    for line in [
+        format!("token         http://{upstream}/api/oauth/token\n"),
+        format!("listing       http://{upstream}/api/v1/demandes\n"),
+        format!("database      {host}:{port}, "),
+        format!(
+            "Sentry        {}, environment production\n",
+            scene.sentry.address
+        ),
+        format!("ping          {}\n", scene.ping.address),
+        "sslmode prefer\n".to_owned(),
+        "ProcessProactiviteRequestJob".to_owned(),
+        format!("\nok   connect: {upstream}\n"),
+        "\nok   token: granted\n".to_owned(),
+        "\nok   listing: 1 row requested and read\n".to_owned(),
+        "\nok   clock: this machine is 0 s".to_owned(),
+        "\nok   definition: visible to the account\n".to_owned(),
+        "\nok   tables: in schema public: columns, unique indexes and privileges are".to_owned(),
+        "\nok   watermark: none yet\n".to_owned(),
+        "\nok   jobs: public.good_jobs, as GoodJob 4 writes it\n".to_owned(),
+        format!(
+            "\nok   metrics file: {} can be",
+            scene.metrics_file().display()
+        ),
+        format!("\nok   Sentry: {}\n", scene.sentry.address),
+        format!("\nok   ping: {}\n", scene.ping.address),
+    ] {
+        assert!(stdout.contains(&line), "{line}\n{stdout}");
+    }
+    assert!(
+        stdout.ends_with("\n13 ok, 0 warnings, 0 failed\n"),
+        "{stdout}"
+    );
+    // Nothing was written, and nothing sent.
+    assert_eq!(scene.database.snapshot(), before);
+    assert_eq!(scene.database.count("datapass_pull_runs"), 0);
+    assert_eq!(scene.directory.path().read_dir().unwrap().count(), 0);
+    assert_eq!(scene.sentry.received(), [b""]);
+    assert_eq!(scene.ping.received(), [b""]);
+}
+
+#[test]
+fn the_job_is_shown_with_v_alone() {
+    let scene = Scene::new();
+    let job = "\nok   job: for the record with id 1: {\"id\":";
+    let plain = scene.check().output();
+    assert!(!plain.assert_success().stdout.contains(job));
+    let verbose = scene.check().arg("-v").any_stderr().output();
+    assert!(
+        verbose.assert_success().stdout.contains(job),
+        "{}",
+        verbose.stdout
+    );
+}
+
+/// A fault, the lines that do not fit, and the exit code.
+type Fault3<'a> = (
+    &'a dyn Fn(&Scene, Run) -> Run,
+    &'a str,
+    &'a [&'a str],
+    i32,
+    &'a str,
+);
+
+#[test]
+fn each_fault_is_one_line() {
+    let closed = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let faults: &[Fault3<'_>] = &[
+        (
+            &|_, run| {
+                run.env("DATAPASS_PAGE_SIZE", "0")
+                    .env("DATAPASS_API_BASE_URL", "")
+            },
+            "FAIL settings",
+            &[
+                "connect",
+                "token",
+                "listing",
+                "clock",
+                "definition",
+                "database",
+                "tables",
+                "watermark",
+                "jobs",
+            ],
+            1,
+            "configuration",
+        ),
+        (
+            &move |_, run| run.env("DATAPASS_AUTH_URL", format!("http://{closed}/token")),
+            "FAIL connect",
+            &["token", "listing", "clock", "definition"],
+            2,
+            "connection",
+        ),
+        (
+            &|_, run| run.env("DATAPASS_CLIENT_SECRET", "canari-wrong"),
+            "FAIL token",
+            &["listing", "clock", "definition"],
+            2,
+            "unauthorized",
+        ),
+        (
+            &|scene, run| {
+                scene.upstream.fault(On::page(1), Fault::Status(403, &[]));
+                run
+            },
+            "FAIL listing",
+            &["clock"],
+            1,
+            "request_refused",
+        ),
+        (
+            &|scene, run| {
+                scene.upstream.with(|upstream| upstream.definitions.clear());
+                run
+            },
+            "FAIL definition",
+            &[],
+            1,
+            "no_definition",
+        ),
+        (
+            &move |_, run| run.env("DATABASE_URL", format!("postgres://pull@{closed}/pull")),
+            "FAIL database",
+            &["tables", "watermark", "jobs"],
+            2,
+            "database_unavailable",
+        ),
+        (
+            &|scene, run| {
+                scene
+                    .database
+                    .exec("alter table proactivite_requests alter siret type varchar(9)");
+                run
+            },
+            "FAIL tables",
+            &[],
+            1,
+            "check_failed",
+        ),
+        (
+            &|scene, run| {
+                scene.database.exec("drop table datapass_pull_watermarks");
+                run
+            },
+            "FAIL tables",
+            &["watermark"],
+            1,
+            "check_failed",
+        ),
+        (
+            &|scene, run| {
+                let sql = "update datapass_pull_watermarks set definition_id = 'other'";
+                scene.database.exec(sql);
+                run
+            },
+            "FAIL watermark",
+            &[],
+            1,
+            "definition_changed",
+        ),
+        (
+            &|scene, run| {
+                scene.database.exec("alter table good_jobs drop queue_name");
+                run
+            },
+            "FAIL jobs",
+            &[],
+            1,
+            "enqueue_refused",
+        ),
+    ];
+    for (set, line, skipped, code, reason) in faults {
+        let scene = Scene::new();
+        let outcome = set(&scene, scene.check()).output();
+        let stdout = &outcome.assert_code(*code).stdout;
+        let context = format!("{line}: {stdout}{}", outcome.stderr);
+        let failed: Vec<&str> = stdout.lines().filter(|it| it.starts_with("FAIL")).collect();
+        assert!(
+            matches!(failed[..], [it] if it.starts_with(line)),
+            "{context}"
+        );
+        assert_eq!(names(stdout, "skip"), *skipped, "{context}");
+        assert_eq!(names(stdout, "warn"), [""; 0], "{context}");
+        let tally = stdout.lines().last().unwrap();
+        assert!(tally.contains(" ok, 0 warnings, 1 failed"), "{context}");
+        let is_skipped = tally.ends_with(&format!(", {} skipped", skipped.len()));
+        assert_eq!(is_skipped, !skipped.is_empty(), "{context}");
+        let name = line.strip_prefix("FAIL ").unwrap();
+        let last = outcome.stderr.lines().last().unwrap();
+        assert!(
+            last.contains(&format!("Check failed: {name} stage=")),
+            "{context}"
+        );
+        assert!(last.ends_with(&format!("reason={reason}")), "{context}");
+    }
+}
+
+#[test]
+fn what_a_cycle_only_warns_about_is_a_warning() {
+    let closed = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    type Set<'a> = &'a dyn Fn(&Scene, Run) -> Run;
+    let warnings: &[(Set<'_>, &str, &str)] = &[
+        (
+            &|scene, run| {
+                let sql = "update datapass_pull_watermarks set last_validated_at = '2090-01-01'";
+                scene.database.exec(sql);
+                run
+            },
+            "watermark",
+            "It is in the future",
+        ),
+        (
+            &|scene, run| {
+                let hour = Clock::Shifted(TimeDelta::hours(1));
+                scene.upstream.with(|upstream| upstream.clock = hour);
+                run
+            },
+            "clock",
+            "s behind DataPass",
+        ),
+        (
+            &|scene, run| {
+                scene
+                    .upstream
+                    .fault(On::definitions(..), Fault::Status(500, &[]));
+                run
+            },
+            "definition",
+            "answered 500",
+        ),
+        (
+            &|_, run| run.env("DATAPASS_METRICS_FILE", "/dev/full"),
+            "metrics file",
+            "it is not a regular file",
+        ),
+        (
+            &move |_, run| run.env("SENTRY_DSN", format!("http://canari@{closed}/1")),
+            "Sentry",
+            "no connection",
+        ),
+        (
+            &move |_, run| run.env("DATAPASS_PING_URL", format!("http://{closed}/canari")),
+            "ping",
+            "no connection",
+        ),
+    ];
+    for (set, name, words) in warnings {
+        let scene = Scene::new();
+        let outcome = set(&scene, scene.check()).output();
+        let stdout = &outcome.assert_success().stdout;
+        let found = lines(stdout, "warn");
+        assert!(
+            matches!(&found[..], [(it, detail)] if it == name && detail.contains(words)),
+            "{name}: {stdout}"
+        );
+        assert!(stdout.contains(" ok, 1 warning, 0 failed\n"), "{stdout}");
+    }
+}
+
+#[test]
+fn three_faults_at_once_are_three_lines_and_a_permanent_one_decides() {
+    let scene = Scene::new();
+    scene
+        .database
+        .exec("alter table proactivite_requests drop siret; alter table good_jobs drop queue_name");
+    let faulty = || {
+        let run = scene.check().env("DATAPASS_CLIENT_SECRET", "canari-wrong");
+        run.env("DATAPASS_METRICS_FILE", "/proc/pull.prom")
+    };
+    let outcome = faulty().output();
+    let stdout = &outcome.assert_code(1).stdout;
+    assert_eq!(
+        names(stdout, "FAIL"),
+        ["token", "tables", "jobs"],
+        "{stdout}"
+    );
+    assert_eq!(names(stdout, "warn"), ["metrics file"], "{stdout}");
+    assert_eq!(
+        names(stdout, "skip"),
+        ["listing", "clock", "definition"],
+        "{stdout}"
+    );
+    assert!(
+        stdout.ends_with("\n6 ok, 1 warning, 3 failed, 3 skipped\n"),
+        "{stdout}"
+    );
+
+    let json = faulty().args(["--format", "json"]).output();
+    let json: Value = serde_json::from_str(&json.assert_code(1).stdout).unwrap();
+    assert_eq!(json["outcome"], "permanent");
+    assert_eq!(json["reason"], "check_failed");
+    let checks = json["checks"].as_array().unwrap();
+    assert_eq!(checks.len(), 13);
+    let mut verdicts = BTreeMap::new();
+    for check in checks {
+        let keys: Vec<&String> = check.as_object().unwrap().keys().collect();
+        assert_eq!(keys, ["name", "verdict", "detail"]);
+        *verdicts
+            .entry(check["verdict"].as_str().unwrap())
+            .or_insert(0) += 1;
+    }
+    assert_eq!(
+        verdicts,
+        BTreeMap::from([("ok", 6), ("warn", 1), ("fail", 3), ("skip", 3)])
+    );
+    assert!(
+        checks[1]["detail"].as_str().unwrap().contains("127.0.0.1"),
+        "{json}"
+    );
+}
+
+#[test]
+fn json_is_one_document_for_success_and_invalid_settings() {
+    let scene = Scene::new();
+    let json = |run: Run, code| -> Value {
+        let outcome = run.args(["--format", "json"]).output();
+        serde_json::from_str(&outcome.assert_code(code).stdout).unwrap()
+    };
+    let success = json(scene.check(), 0);
+    assert_eq!(success["outcome"], "success");
+    assert_eq!(success.get("reason"), None);
+    assert_eq!(success["checks"][0]["name"], "settings");
+    assert_eq!(
+        success["settings"]["definition"],
+        "proactivite_pour_les_etudiants_boursiers_dyn"
+    );
+    let invalid = json(scene.check().env("DATABASE_URL", ""), 1);
+    assert_eq!(invalid["outcome"], "permanent");
+    assert_eq!(invalid["reason"], "configuration");
+    assert_eq!(invalid["checks"][0]["verdict"], "fail");
+}
+
+#[test]
+fn the_deadline_ends_it_with_a_verdict() {
+    let scene = Scene::new();
+    scene.upstream.fault(On::tokens(..), Fault::Silence);
+    let outcome = scene.check().args(["--timeout", "1s"]).output();
+    let stdout = &outcome.assert_code(2).stdout;
+    let failed = names(stdout, "FAIL");
+    assert!(
+        failed == ["check"] || failed == ["token", "database"],
+        "{stdout}"
+    );
+    assert!(
+        stdout.lines().last().unwrap().contains(" failed"),
+        "{stdout}"
+    );
+}
+
+#[test]
+fn a_terminal_has_colours_unless_it_wants_none() {
+    let scene = Scene::new();
+    let shown = |run: Run| run.env("TERM", "xterm").on_terminal().end().1;
+    assert!(shown(scene.check()).contains("\u{1b}[32mok  \u{1b}[0m settings: valid"));
+    assert!(!shown(scene.check().env("NO_COLOR", "1")).contains('\u{1b}'));
+    // Nothing is retried.
+    scene.upstream.take_requests();
+    scene
+        .upstream
+        .fault(On::tokens(..), Fault::Status(503, &[]));
+    scene.check().output().assert_code(2);
+    assert_eq!(scene.upstream.requests_of(Endpoint::Token).len(), 1);
+}
