@@ -1,8 +1,9 @@
-//! What an error of PostgreSQL means: permanent or transient, and what may be told of it.
+//! What an error of PostgreSQL means: permanent or transient, and what of it is shown.
 //!
 //! Codes are those of PostgreSQL's appendix A. A server's message may quote a row's values
 //! (`invalid input syntax for type bigint: "…"`), and so may everything that a trigger raises:
-//! such messages are not shown, and detail, hint and context never are.
+//! such messages are not shown, and detail, hint and context never are. PgBouncer reports its own
+//! errors as 08P01, which says nothing: its words decide (`src/client.c` and others of PgBouncer).
 
 use std::io;
 
@@ -13,7 +14,7 @@ use crate::db::tables::{GOOD_JOBS, TABLES};
 use crate::error::{Failure, Reason, Stage};
 use crate::net::tls;
 
-/// Longer messages of a server are cut.
+/// Longer messages of a server are truncated.
 const MESSAGE_MAX_CHARS: usize = 300;
 
 /// Classes whose messages name objects and settings, never a row's values.
@@ -21,18 +22,59 @@ const SHOWN_CLASSES: &[&str] = &[
     "08", "0A", "25", "26", "28", "2B", "3D", "3F", "40", "42", "53", "55", "57", "58",
 ];
 
-/// Makes the failure that an error of PostgreSQL is.
+/// How PgBouncer's refusals of user, password and database begin.
+const POOLER_LOGINS: &[&str] = &[
+    "password authentication failed",
+    "SASL authentication failed",
+    "PAM authentication failed",
+    "LDAP authentication failed",
+    "certificate authentication failed",
+    "\"trust\" authentication failed",
+    "unix socket login rejected",
+    "login rejected",
+    "no such user",
+    "no such database",
+    "empty password returned by client",
+    "password too long",
+    "username too long",
+    "not allowed",
+];
+
+/// What is wrong with a pooler of statements.
+const STATEMENT_POOLING: &str = "the pooler in between pools statements, and a cycle needs \
+    transactions: set its pool_mode to transaction or session";
+
+/// The system's errors for too many open files, of the process and of the machine, and for memory.
+const RESOURCE_ERRORS: [i32; 3] = [24, 23, 12];
+
+/// Returns the failure that an error of PostgreSQL means.
 ///
-/// `what` says what was to be done, as in `read the watermark`.
+/// `what` is what was to be done, as in `read the watermark`.
 pub fn failure(stage: Stage, what: &str, error: &Error) -> Failure {
-    let (reason, told) = match error.as_db_error() {
-        Some(error) => told_by_server(error),
-        None => told_by_client(error),
-    };
-    Failure::new(stage, reason, format!("Cannot {what}: {told}"))
+    failure_of_statement(stage, what, None, error)
 }
 
-/// Tells whether a transaction lost against another and may be run again from its start.
+/// Returns the failure that an error of a statement means, which writes to `table`.
+pub fn failure_of_statement(
+    stage: Stage,
+    what: &str,
+    table: Option<&str>,
+    error: &Error,
+) -> Failure {
+    let (reason, why) = match error.as_db_error() {
+        Some(error) => classify_db_error(table, error),
+        None => classify_client_error(error),
+    };
+    Failure::new(stage, reason, format!("Cannot {what}: {why}"))
+}
+
+/// Returns the failure of a connection on which no transaction can be opened.
+pub(crate) fn statement_pooling(stage: Stage) -> Failure {
+    let message = format!("Cannot open a transaction: {STATEMENT_POOLING}");
+    Failure::new(stage, Reason::DatabaseRefused, message)
+}
+
+/// Returns whether a transaction conflicted with another and may be run again from its start.
 pub fn is_conflict(error: &Error) -> bool {
     matches!(
         error.code().map(|code| code.code()),
@@ -40,17 +82,9 @@ pub fn is_conflict(error: &Error) -> bool {
     )
 }
 
-/// Tells whether the connection is gone, so that a new one is needed.
-pub fn is_disconnected(error: &Error) -> bool {
-    match error.code() {
-        Some(code) => code.code().starts_with("08") || code.code().starts_with("57P0"),
-        None => kind(error) == ClientError::Connection,
-    }
-}
-
-/// Tells whether a TLS handshake failed, or was demanded of a server that offers none.
+/// Returns whether a TLS handshake failed, or was required of a server that offers none.
 pub(crate) fn is_handshake(error: &Error) -> bool {
-    kind(error) == ClientError::Tls
+    client_error(error) == ClientError::Tls
 }
 
 /// Returns the reason that a SQLSTATE stands for.
@@ -58,7 +92,7 @@ fn reason(code: &str) -> Reason {
     match code {
         // A missing table or column: of ours, since no statement names others but good_jobs.
         "42P01" | "42703" => Reason::TablesMissing,
-        // Read-only: most likely a standby, in the midst of a failover.
+        // Read-only: most likely a standby, during a failover.
         "25006" => Reason::DatabaseUnavailable,
         // Idle or long transactions that the server ended, time-outs, locks.
         "25P03" | "25P04" | "57014" | "55P03" | "55006" => Reason::DatabaseBusy,
@@ -72,25 +106,33 @@ fn reason(code: &str) -> Reason {
     }
 }
 
-fn told_by_server(error: &DbError) -> (Reason, String) {
+fn classify_db_error(written: Option<&str>, error: &DbError) -> (Reason, String) {
     let code = error.code().code();
+    if code == "08P01"
+        && let Some(refusal) = classify_pooler_error(error.message())
+    {
+        return refusal;
+    }
     let mut reason = reason(code);
-    let mut told = format!("PostgreSQL answered SQLSTATE {code}");
+    let mut why = format!("PostgreSQL answered SQLSTATE {code}");
 
     // A function or a trigger may raise any code with any text, and name what it likes.
     let raised = error.routine() == Some("exec_stmt_raise");
     let class = code.get(..2).unwrap_or_default();
-    if SHOWN_CLASSES.contains(&class) && !raised && error.where_().is_none() {
-        told.push_str(&format!(", {}", printable(error.message())));
+    // 22001 names the type that is too short, and not the value.
+    let is_shown = SHOWN_CLASSES.contains(&class) || code == "22001";
+    if is_shown && !raised && error.where_().is_none() {
+        why.push_str(&format!(", {}", printable(error.message())));
     }
     let objects = [
         ("table", error.table()),
         ("column", error.column()),
+        ("type", error.datatype()),
         ("constraint", error.constraint()),
     ];
     for (label, name) in objects {
         if let Some(name) = name.filter(|_| !raised) {
-            told.push_str(&format!(", {label} {}", printable(name)));
+            why.push_str(&format!(", {label} {}", printable(name)));
         }
     }
 
@@ -98,21 +140,83 @@ fn told_by_server(error: &DbError) -> (Reason, String) {
     let names = |name: &str| error.message().contains(name) || error.table() == Some(name);
     match code {
         "42P01" | "42703" if names(GOOD_JOBS) => reason = Reason::DatabaseRefused,
-        "42P01" | "42703" => told.push_str("; run `datapass-pull migrate`"),
+        "42P01" | "42703" => why.push_str("; run `datapass-pull migrate`"),
         "42501" => {
             if let Some(table) = TABLES.iter().find(|table| names(table.name)) {
-                told.push_str(&format!(
+                why.push_str(&format!(
                     "; a cycle needs {} on {} and USAGE on its sequence",
                     table.privileges.join(", "),
                     table.name
                 ));
             } else if names(GOOD_JOBS) {
-                told.push_str("; a cycle needs INSERT on good_jobs");
+                why.push_str("; a cycle needs INSERT on good_jobs");
+            }
+        }
+        "23505" if !raised => why.push_str(&sequence_advice(error).unwrap_or_default()),
+        // The server names no table for a value that a type refuses.
+        _ if class == "22" => {
+            if let Some(table) = written {
+                why.push_str(&format!(
+                    ", table {table}; `datapass-pull check` compares its columns"
+                ));
             }
         }
         _ => {}
     }
-    (reason, told)
+    (reason, why)
+}
+
+/// Returns what to do about a primary key that a sequence gave twice, as after a restore.
+fn sequence_advice(error: &DbError) -> Option<String> {
+    let table = TABLES.iter().map(|table| table.name);
+    let table = table.into_iter().find(|name| error.table() == Some(name))?;
+    let is_primary_key = error.constraint() == Some(&*format!("{table}_pkey"));
+    is_primary_key.then(|| {
+        format!(
+            "; the sequence of its id is behind the table, as after a restore: run select \
+             setval(pg_get_serial_sequence('{table}', 'id'), (select max(id) from {table}))"
+        )
+    })
+}
+
+/// Returns what a message of PgBouncer means; none for what passes, and for PostgreSQL's own.
+fn classify_pooler_error(message: &str) -> Option<(Reason, String)> {
+    let message = message.trim();
+    let is_disabled = message.starts_with("database ") && message.ends_with(" is disabled");
+    let words = match POOLER_LOGINS.iter().find(|it| message.starts_with(**it)) {
+        None if is_disabled => Some(&"database is disabled"),
+        words => words,
+    };
+    if let Some(words) = words {
+        let why = format!("PgBouncer refuses user, password or database ({words})");
+        return Some((Reason::DatabaseLogin, why));
+    }
+    // The parameter's value may follow, and is not shown.
+    let (_, name) = message
+        .split_once("unsupported startup parameter")
+        .or_else(|| {
+            let (_, rest) = message.split_once("unsupported options startup parameter")?;
+            Some((rest, ": options"))
+        })
+        .unwrap_or_default();
+    if let Some((_, name)) = name.split_once(": ") {
+        let is_part = |char: &char| char.is_ascii_alphanumeric() || "_.".contains(*char);
+        let name: String = name.chars().take_while(is_part).collect();
+        let why = format!(
+            "PgBouncer refuses the startup parameter {name}: remove it from DATABASE_URL, or add it \
+             to ignore_startup_parameters"
+        );
+        return Some((Reason::Configuration, why));
+    }
+    let message = message.to_ascii_lowercase();
+    if message.contains("not allowed in statement pooling mode") {
+        return Some((Reason::DatabaseRefused, STATEMENT_POOLING.to_owned()));
+    }
+    if message == "ssl required" {
+        let why = "PgBouncer requires TLS: set sslmode in DATABASE_URL";
+        return Some((Reason::DatabaseTls, why.to_owned()));
+    }
+    None
 }
 
 /// The kinds of [`Error`] without a SQLSTATE, which the crate keeps to itself.
@@ -125,8 +229,8 @@ enum ClientError {
     Data,
 }
 
-/// Tells the kinds apart by their fixed words; the tests hold these against the crate.
-fn kind(error: &Error) -> ClientError {
+/// Distinguishes the kinds by their fixed words; the tests compare these with the crate.
+fn client_error(error: &Error) -> ClientError {
     match error.to_string().split(':').next().unwrap_or_default() {
         "error performing TLS handshake" => ClientError::Tls,
         "authentication error" => ClientError::Login,
@@ -143,27 +247,30 @@ fn kind(error: &Error) -> ClientError {
     }
 }
 
-fn told_by_client(error: &Error) -> (Reason, String) {
+fn classify_client_error(error: &Error) -> (Reason, String) {
     let causes = causes(error);
     if let Some(refusal) = tls::certificate_refusal(error) {
-        return (
-            Reason::Certificate,
-            format!(
-                "the server's certificate is refused ({})",
-                tls::refusal_told(refusal, "sslrootcert")
-            ),
-        );
+        let why = tls::describe_refusal(refusal, "sslrootcert");
+        let why = format!("the server's certificate is rejected ({why})");
+        return (Reason::Certificate, why);
     }
-    match kind(error) {
+    let lacks_resources = tls::chain(error).any(|cause| {
+        let code = cause
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::raw_os_error);
+        code.is_some_and(|code| RESOURCE_ERRORS.contains(&code))
+    });
+    match client_error(error) {
+        _ if lacks_resources => (Reason::Resources, causes),
         ClientError::Tls if causes == "server does not support TLS" => (
             Reason::DatabaseTls,
-            "the server offers no TLS, which sslmode demands".to_owned(),
+            "the server offers no TLS, which sslmode requires".to_owned(),
         ),
         ClientError::Tls => (Reason::Tls, format!("the TLS handshake failed: {causes}")),
         ClientError::Login => (Reason::DatabaseLogin, format!("the login failed: {causes}")),
         ClientError::Settings => (
             Reason::Configuration,
-            "the address is not usable".to_owned(),
+            "the settings of DATABASE_URL cannot be used".to_owned(),
         ),
         ClientError::Connection if causes.is_empty() => {
             (Reason::DatabaseUnavailable, error.to_string())
@@ -174,23 +281,18 @@ fn told_by_client(error: &Error) -> (Reason, String) {
     }
 }
 
-/// Returns what lies behind an error, on one line.
+/// Returns the causes of an error, on one line.
 fn causes(error: &Error) -> String {
-    let mut told: Vec<String> = Vec::new();
-    for cause in tls::chain(error).skip(1) {
+    let causes = tls::chain(error).skip(1).filter(|cause| {
         // An io::Error that wraps another prints just that one.
-        if cause
-            .downcast_ref::<io::Error>()
-            .is_some_and(|error| error.get_ref().is_some())
-        {
-            continue;
-        }
-        told.push(printable(&cause.to_string()));
-    }
-    told.join(": ")
+        let io = cause.downcast_ref::<io::Error>();
+        io.is_none_or(|error| error.get_ref().is_none())
+    });
+    let causes: Vec<String> = causes.map(|cause| printable(&cause.to_string())).collect();
+    causes.join(": ")
 }
 
-/// Makes a server's text safe to print: one line, no control or direction characters, cut.
+/// Makes a server's text safe to print: one line, no control or direction characters, truncated.
 pub(crate) fn printable(text: &str) -> String {
     let mut shown: String = text
         .chars()
@@ -208,5 +310,4 @@ pub(crate) fn printable(text: &str) -> String {
 }
 
 #[cfg(test)]
-#[path = "sqlstate_tests.rs"]
 mod tests;

@@ -234,6 +234,17 @@ pub(crate) const TABLES: [&Table; 5] = [&REQUESTS, &HANDLED, &WATERMARKS, &REJEC
 /// The job table of GoodJob, which is not ours.
 pub(crate) const GOOD_JOBS: &str = "good_jobs";
 
+/// Returns the table that a statement of a cycle writes to.
+pub(crate) fn written_by(sql: &str) -> Option<&'static str> {
+    let sql = sql.to_ascii_lowercase();
+    let written = ["insert into ", "update "].iter().find_map(|verb| {
+        let (_, rest) = sql.split_once(verb)?;
+        rest.split([' ', '\n', '(']).next()
+    })?;
+    let mut names = TABLES.iter().map(|table| table.name).chain([GOOD_JOBS]);
+    names.find(|name| written.trim_matches('"').ends_with(name))
+}
+
 /// The column of `proactivite_requests` that older versions of the Rails application have.
 pub(crate) const OLD_ID: &str = "external_request_id";
 

@@ -14,7 +14,7 @@ use postgres::types::{FromSql, ToSql, Type};
 use postgres::{Client, IsolationLevel, Row, Transaction};
 
 use crate::db::url::DatabaseUrl;
-use crate::db::{connect, sqlstate};
+use crate::db::{connect, sqlstate, tables};
 use crate::error::{Failure, Kind, Reason, Result, Stage};
 use crate::net::retry::{self, Attempt};
 use crate::process::deadline::Deadline;
@@ -44,7 +44,7 @@ pub trait Columns {
 impl Columns for Row {
     fn column<'a, T: FromSql<'a>>(&'a self, at: impl RowIndex + Display) -> Result<T, TxError> {
         self.try_get(at)
-            .map_err(|error| TxError::Sql("read the answer of a statement", error))
+            .map_err(TxError::of("read the answer of a statement", ""))
     }
 }
 
@@ -73,12 +73,27 @@ impl FromSql<'_> for Instant {
 #[derive(Debug)]
 pub enum TxError {
     /// A statement failed: what it was to do, and the error.
-    Sql(&'static str, postgres::Error),
+    Sql {
+        /// What it was to do.
+        what: &'static str,
+        /// The table that it writes to.
+        table: Option<&'static str>,
+        /// The error.
+        error: postgres::Error,
+    },
     /// Something else failed.
     Failed(Failure),
     /// Another transaction may have written since something was looked up: rerun, and fail like this
     /// when that does not help.
     Overtaken(Failure),
+}
+
+impl TxError {
+    /// Returns what makes the error of a statement, whose text is `sql`.
+    fn of(what: &'static str, sql: &str) -> impl Fn(postgres::Error) -> Self {
+        let table = tables::written_by(sql);
+        move |error| Self::Sql { what, table, error }
+    }
 }
 
 impl From<Failure> for TxError {
@@ -137,7 +152,7 @@ impl<'a> Tx<'a> {
         self.deadline.check(self.stage)?;
         self.inner
             .query_typed(sql, params)
-            .map_err(|error| TxError::Sql(what, error))
+            .map_err(TxError::of(what, sql))
     }
 
     /// Runs a statement and returns how many rows it changed.
@@ -150,7 +165,7 @@ impl<'a> Tx<'a> {
         self.deadline.check(self.stage)?;
         self.inner
             .execute_typed(sql, params)
-            .map_err(|error| TxError::Sql(what, error))
+            .map_err(TxError::of(what, sql))
     }
 
     /// Returns whether this transaction writes.
@@ -160,10 +175,10 @@ impl<'a> Tx<'a> {
 
     /// Returns whether the database can store a text: its encoding may lack a character.
     pub fn can_store(&mut self, text: &str) -> Result<bool, TxError> {
-        let sql = |error| TxError::Sql("convert a text to the server's encoding", error);
-        let mut savepoint = self.inner.transaction().map_err(sql)?;
+        let sql = TxError::of("convert a text to the server's encoding", "");
+        let mut savepoint = self.inner.transaction().map_err(&sql)?;
         let converted = savepoint.query_typed("select $1::text", &[(&text, Type::TEXT)]);
-        savepoint.rollback().map_err(sql)?;
+        savepoint.rollback().map_err(&sql)?;
         match converted {
             Ok(_) => Ok(true),
             // untranslatable_character, character_not_in_repertoire
@@ -216,10 +231,13 @@ impl Store {
             let failure = match self.run_once(&mut at, access, &mut body) {
                 Ok(value) => return Ok(value),
                 Err(TxError::Failed(failure)) => return Err(failure),
-                Err(TxError::Sql(what, error)) if !sqlstate::is_conflict(&error) => {
-                    return Err(sqlstate::failure(at, what, &error));
+                Err(TxError::Sql { what, table, error }) => {
+                    let failure = sqlstate::failure_of_statement(at, what, table, &error);
+                    if !sqlstate::is_conflict(&error) {
+                        return Err(failure);
+                    }
+                    failure
                 }
-                Err(TxError::Sql(what, error)) => sqlstate::failure(at, what, &error),
                 Err(TxError::Overtaken(failure)) => failure,
             };
             if reruns == MAX_RERUNS {
@@ -249,9 +267,15 @@ impl Store {
             Access::ReadWrite => builder,
             Access::ReadOnly | Access::ReadBeforeWrite => builder.read_only(true),
         };
-        let inner = builder.start();
+        let inner = match builder.start() {
+            Ok(inner) => inner,
+            Err(error) => {
+                self.require_transactions(*stage, &error)?;
+                return Err(TxError::of("open a transaction", "")(error));
+            }
+        };
         let mut tx = Tx {
-            inner: inner.map_err(|error| TxError::Sql("open a transaction", error))?,
+            inner,
             deadline: &self.deadline,
             stage: *stage,
             access,
@@ -272,10 +296,24 @@ impl Store {
         let value = outcome?;
         // The last moment at which stopping leaves everything as it was.
         self.deadline.check(tx.stage)?;
-        tx.inner
-            .commit()
-            .map_err(|error| TxError::Sql("commit", error))?;
+        tx.inner.commit().map_err(TxError::of("commit", ""))?;
         Ok(value)
+    }
+
+    /// Fails when statements are pooled, which shows in a connection that ends with each transaction.
+    /// PgBouncer's message is lost in the driver, which reads the end of the connection with it.
+    fn require_transactions(&self, stage: Stage, error: &postgres::Error) -> Result<()> {
+        if error.code().is_some() {
+            return Ok(());
+        }
+        let mut client = self.connect(stage)?;
+        let statement = client.batch_execute("select 1");
+        match client.batch_execute("begin") {
+            Err(error) if statement.is_ok() && error.code().is_none() => {
+                Err(sqlstate::statement_pooling(stage))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Connects, and retries what fails as transient.

@@ -302,7 +302,7 @@ impl Exchange<'_> {
         let refusal = tls::certificate_refusal(&error);
         let mut cause = root_cause(&error);
         let (reason, problem) = if let Some(refusal) = refusal {
-            cause = tls::refusal_told(refusal, "DATAPASS_CA_FILE");
+            cause = tls::describe_refusal(refusal, "DATAPASS_CA_FILE");
             (Reason::Certificate, "the server's certificate is refused")
         } else if error.is_timeout() {
             if self.deadline.left().is_zero() {

@@ -184,7 +184,7 @@ pub fn certificate_refusal<'a>(
 }
 
 /// Says why a certificate was refused; `setting` is where a private root belongs.
-pub fn refusal_told(refusal: &CertificateError, setting: &str) -> String {
+pub fn describe_refusal(refusal: &CertificateError, setting: &str) -> String {
     match refusal {
         // The second is an issuer with the name of a known one and another key.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {

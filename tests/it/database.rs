@@ -1,5 +1,6 @@
 //! The database as it is in production: behind a pooler, read-only, away for a moment.
 
+use std::os::unix::fs::PermissionsExt;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -253,4 +254,101 @@ fn an_output_that_nobody_reads_does_not_outlive_the_deadline() {
         let outcome = running.wait_within(Duration::from_secs(8));
         assert_eq!(outcome.code(), 2, "{output}");
     }
+}
+
+#[test]
+fn what_pgbouncer_refuses_is_permanent() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    let folder = tempfile::tempdir().unwrap();
+    let users = folder.path().join("users");
+    std::fs::write(&users, "\"me\" \"right\"\n").unwrap();
+    for path in [folder.path(), &users] {
+        std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let settings = |auth: &str| format!("auth_type = {auth}\nauth_file = {}", users.display());
+    let url = |pooler: &PgBouncer, login: &str, rest: &str| {
+        format!("postgres://{login}@127.0.0.1:{}/{rest}", pooler.port())
+    };
+    let run = |url: &str| {
+        Run::cycle(&upstream, &database)
+            .env("DATABASE_URL", url)
+            .env("DATAPASS_ENQUEUE", "none")
+            .output()
+    };
+    let name = database.name();
+    let mut poolers = Vec::new();
+    for auth in ["plain", "scram-sha-256"] {
+        poolers.push(PgBouncer::with(&database, &settings(auth)));
+    }
+    for pooler in &poolers {
+        run(&url(pooler, "me:right", name)).success();
+        for (login, rest) in [
+            ("me:canari", name),
+            ("canari:right", name),
+            ("me:right", "canari"),
+            ("me:right", "pgbouncer"),
+        ] {
+            let outcome = run(&url(pooler, login, rest));
+            outcome.permanent("database_login");
+            let refusal = "PgBouncer refuses user, password or database (";
+            assert!(outcome.stderr.contains(refusal), "{}", outcome.stderr);
+        }
+        let options = format!("{name}?options=-c%20search_path%3Dcanari");
+        let outcome = run(&url(pooler, "me:right", &options));
+        outcome.permanent("configuration");
+        assert!(
+            outcome.stderr.contains("ignore_startup_parameters"),
+            "{}",
+            outcome.stderr
+        );
+    }
+    let pooler = PgBouncer::with(&database, "pool_mode = statement");
+    let outcome = run(&pooler.url());
+    outcome.permanent("database_refused");
+    assert!(outcome.stderr.contains("pool_mode"), "{}", outcome.stderr);
+    // A server that is away behind it is an outage.
+    let cluster = Cluster::disposable();
+    let pooler = PgBouncer::with(&cluster.migrated(), "query_wait_timeout = 1");
+    cluster.stop("immediate");
+    let outcome = Run::new(["status"])
+        .env("DATABASE_URL", pooler.url())
+        .output();
+    outcome.assert_code(2);
+    assert!(outcome.stderr.contains("08P01"), "{}", outcome.stderr);
+}
+
+#[test]
+fn a_value_that_the_table_refuses_is_located() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    upstream.add(Demande::cnous(1));
+    for (change, undo, expected) in [
+        (
+            "alter table proactivite_requests alter siret type varchar(9) using ''",
+            "alter table proactivite_requests alter siret type text",
+            "character varying(9), table proactivite_requests",
+        ),
+        (
+            "alter table proactivite_requests add constraint odd check (siret = '')",
+            "alter table proactivite_requests drop constraint odd",
+            "table proactivite_requests, constraint odd",
+        ),
+        (
+            "alter table proactivite_requests add extra text not null",
+            "alter table proactivite_requests drop extra",
+            "table proactivite_requests, column extra",
+        ),
+        (
+            "insert into proactivite_requests (id, datapass_authorization_id) values (1, 'x');
+             alter sequence proactivite_requests_id_seq restart with 1",
+            "select setval('proactivite_requests_id_seq', 1)",
+            "setval(pg_get_serial_sequence('proactivite_requests', 'id')",
+        ),
+    ] {
+        database.exec(change);
+        let outcome = cycle(&upstream, &database).output();
+        outcome.permanent("database_refused");
+        assert!(outcome.stderr.contains(expected), "{}", outcome.stderr);
+        database.exec(undo);
+    }
+    assert_eq!(cycle(&upstream, &database).output().success().created, 1);
 }

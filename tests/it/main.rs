@@ -24,6 +24,7 @@ mod docs;
 mod encodings;
 mod environment;
 mod faults;
+mod handled;
 mod handoff;
 mod harness;
 mod harness_selftest;

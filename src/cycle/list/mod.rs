@@ -21,7 +21,7 @@ use crate::net::body::{BodyError, MAX_BODY_BYTES, read_json};
 use crate::net::http::{HttpError, Meta};
 use crate::types::entry::{Element, Key};
 use decode::DecodeError;
-use paging::{Paging, Remark, Unproved};
+use paging::{Paging, Unproved};
 
 /// One page: its elements, and when its server says it was made.
 #[derive(Debug)]
@@ -99,26 +99,22 @@ pub fn list(
         let page = fetcher.next()?;
         clock.get_or_insert_with(|| upstream_clock(page.meta));
         pages += 1;
-        if paging.judge(&page.elements).map_err(unproved)? {
-            let ours = page
-                .elements
-                .into_iter()
-                .filter(|element| element.entry.is_some());
-            for element in ours {
-                match places.entry(element.key.clone()) {
-                    hash_map::Entry::Occupied(place) => elements[*place.get()] = element,
-                    hash_map::Entry::Vacant(place) => {
-                        place.insert(elements.len());
-                        elements.push(element);
-                    }
+        paging.receive(&page.elements).map_err(unproved)?;
+        let ours = page
+            .elements
+            .into_iter()
+            .filter(|element| element.entry.is_some());
+        for element in ours {
+            match places.entry(element.key.clone()) {
+                hash_map::Entry::Occupied(place) => elements[*place.get()] = element,
+                hash_map::Entry::Vacant(place) => {
+                    place.insert(elements.len());
+                    elements.push(element);
                 }
             }
         }
         if paging.in_flight() == 0 {
             fetcher.forget();
-        }
-        for remark in paging.take_remarks() {
-            tell(remark);
         }
         let seen = paging.seen() as u64;
         debug!(stage = Stage::List.as_str(), page = pages; "{seen} demandes are listed so far");
@@ -127,6 +123,11 @@ pub fn list(
             seen,
             drift_rewinds: paging.drift_rewinds(),
         });
+    }
+    if paging.ignores_offset() {
+        warn!(stage = Stage::List.as_str();
+            "The server does not page: it returned the same rows at every offset. They are fewer than \
+             requested, so they are taken as the whole list");
     }
     Ok(Listing {
         elements,
@@ -145,20 +146,6 @@ fn upstream_clock(meta: Meta) -> DateTime<Utc> {
         Utc::now()
     });
     date - elapsed
-}
-
-fn tell(remark: Remark) {
-    let text = match remark {
-        Remark::NotPaged => {
-            "The server does not page: it gave the same rows at every offset. They are fewer than \
-             asked, so they are taken as the whole list"
-        }
-        Remark::ReadTwice => {
-            "Rows share one created_at, or are not ordered by it, over a whole page: the list is \
-             read twice instead"
-        }
-    };
-    warn!(stage = Stage::List.as_str(); "{text}");
 }
 
 fn unproved(error: Unproved) -> Failure {

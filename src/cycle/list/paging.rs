@@ -1,61 +1,51 @@
-//! Which offset to ask for next, and when the listing is complete: no I/O, only judgement.
+//! Which offset to ask for next, and when the listing is complete: pure logic, and its proof.
 //!
-//! # What is known
+//! # Model
 //!
-//! An answer is one snapshot of one list: rows by `created_at`, newest first, rows with an equal
-//! `created_at` in any order. A row's `created_at` never changes; it is printed cut to the
-//! millisecond, which keeps the order and makes more ties. Rows enter and leave between two
-//! requests. A page begins at the asked offset of its snapshot, holds consecutive rows of it, and
-//! is shorter than the server's page size only when the snapshot ends there. The server's page
-//! size is not told, may change at any time, and is at least five.
+//! A page is a part of one snapshot of one list: rows by `created_at`, newest first, rows with equal
+//! `created_at` (a *tie*) in any order. A row's `created_at` never changes; it is printed truncated to
+//! the millisecond, which keeps the order and makes more ties. Rows enter and leave between requests.
+//! A page starts at the requested offset of its snapshot, holds consecutive rows of it, and is
+//! shorter than the server's page size only when the snapshot ends there. The page size is unknown,
+//! may change at any time, and is at least five. A *stable* row is in every snapshot of the listing.
 //!
-//! # Lemma (overlapping pages)
+//! # Overlapping pages
 //!
-//! A row *stands still* when it is in every snapshot of the listing. The *frontier* is the oldest
-//! `created_at` on the pages that joined so far. Then every still row that is newer than the
-//! frontier, and every still row tied with it on the last page that lowered it, has been seen.
+//! A page *joins* when its offset is 0 or its first row is strictly newer than the *frontier*, the
+//! oldest `created_at` on the pages that joined before. *Claim*: every stable row that is newer than
+//! the frontier, or tied with it and on the last page that lowered it, has been seen.
 //!
-//! *Proof*, by induction over the pages that joined. A page at offset 0 covers its snapshot from
-//! the top down to its last row, so every still row down to there is on it. Let now a page's first
-//! row be *strictly* newer than the frontier. Rows that its snapshot has before that row are as new
-//! or newer than it, thus newer than the frontier: the still ones among them were seen. From its
-//! first row on, the page is consecutive: every still row down to its last row is on it, with the
-//! frontier's whole tie as far as the page reaches. So the claim holds with the frontier lowered to
-//! the page's last row. The order in which the snapshots were taken was not used, since a still row
-//! is in all of them: pages may be in flight together. A row whose `created_at` cannot be read is
-//! passed over where times are compared, and covered by its place. ∎
+//! *Proof*, by induction over the pages that join. A page at offset 0 holds every row of its snapshot
+//! down to its last one. On any other page that joins, the rows before its first one are at least as
+//! new as that one, hence newer than the frontier, and the stable ones among them have been seen; from
+//! its first row to its last one it holds every row, the frontier's tie included as far as it reaches.
+//! The order of the snapshots was not used: pages may be in flight together. A row without a readable
+//! `created_at` is left out where times are compared, and covered by its position. ∎
 //!
-//! A first row only *equal* to the frontier proves nothing: a tied still row may stand before it,
-//! unseen. Such a page, and an empty one further down, does not join: rows have left ahead, and the
-//! listing steps back, twice as far each time; offset 0 joins always, so this ends.
+//! A first row that is only equal to the frontier proves nothing: a stable row of that tie may be
+//! before it, unseen. After such a page, or an empty one, the listing steps back, twice as far each
+//! time; it ends at offset 0, which always joins.
 //!
-//! When a page that joins is shorter than the server's page size, its snapshot ended there, and
-//! every still row has been seen. For the size that is not known stands "fewer than five rows and than
-//! asked": a page that may be the last one shares fewer than that with the page after it, which then
-//! proves the end.
+//! A page that joins and is *short* (fewer than five rows, and fewer than requested) is smaller than
+//! any page size: its snapshot ended there, and every stable row has been seen. So a page that may be
+//! the last one shares four rows with the next one, which is then short.
 //!
-//! A tie at the end is more than such a page can have. There a page is the last one when it is shorter
-//! than every page before it, of which the last one that joined was shorter than another. *Proof*,
-//! should the page size change only once: where the page's own length is the size of its time, both
-//! of those pages came at the other size, and the shorter one ended its snapshot. ∎
+//! # Counted rows
 //!
-//! # Lemma (a list read twice)
+//! A tie can be longer than that, or than a page; a list can be unordered, or its times unreadable.
+//! Then the rows are counted. *Claim*: when a short page ends at offset `n` (an empty one: starts
+//! there), and `n` of the rows seen by then are seen again later with the same `last_validated_at`,
+//! every stable row has been seen.
 //!
-//! Where overlap proves nothing (one tie fills a page, or all of it but its first row; rows are not in
-//! order, or carry no readable `created_at`; pages of one or two rows) the list is read plainly to an
-//! empty page, and then once more. If both passes read the same set of `n` rows, each row once and with the same
-//! `last_validated_at`, the listing is complete.
+//! *Proof*. The snapshot of the short page has `n` rows, or fewer when the page is empty. Each of these
+//! `n` rows was listed before it and after it. Had one been away in between, it would have come back
+//! with a new `last_validated_at`, since every return to the listing is a validation. So all `n` are
+//! in that snapshot, no other row is, and a stable row is one of them. ∎
 //!
-//! *Proof*. The first pass's empty page came at offset `n`: its snapshot had at most `n` rows. Each of
-//! the `n` rows read was listed before that snapshot and after it. Had it been away in between, it
-//! would have come back with a new `last_validated_at`, since every return to the listing is a
-//! validation; so it was in it. That snapshot was exactly these rows, and a still row is one of
-//! them. ∎
-//!
-//! A tie larger than a page is therefore listed whole when the list is quiet for that long, and is
-//! a transient failure, never a loss, when it is not.
+//! Only this order of requests counts, so none is in flight with another one. PostgreSQL's order within
+//! a tie depends on the offset: when fewer rows than `n` were seen, pages that start elsewhere are read.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use chrono::{DateTime, Utc};
 
@@ -65,118 +55,139 @@ use crate::types::entry::{Element, Key, ValidatedAt};
 const OVERLAP_ROWS: usize = 20;
 /// No server's page is smaller: fewer rows are the end of the list.
 const SMALLEST_PAGE_ROWS: usize = 5;
-/// How far past a page that came twice the question goes whether the server pages at all.
+/// How many rows a page that may be the last one shares with the next one, which is then short.
+const END_OVERLAP_ROWS: usize = SMALLEST_PAGE_ROWS - 1;
+/// How far past a repeated page the offset is that shows whether the server ignores offsets.
 const FAR_ROWS: u64 = 1_000_000;
-/// How often a list that must be read twice unchanged is read at most.
-const MAX_PASSES: u32 = 4;
+/// After how many pages of a tie without a missing row all of the list is read again.
+const PAGES_IN_VAIN: u32 = 8;
 /// Requests granted to any listing, however short.
 const FREE_REQUESTS: u64 = 32;
 /// Requests granted for each one of a plain listing.
-const REQUESTS_PER_PLAIN_PAGE: u64 = 8;
+const REQUESTS_PER_PLAIN_PAGE: u64 = 12;
 /// More rows than any account has: an endless list must end.
 const MAX_ROWS: usize = 2_000_000;
 
 /// Why a listing cannot be completed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unproved {
-    /// The list moved too much for the requests that are granted.
-    #[error("the list moved too much while it was read: completeness is not proved")]
-    Moving,
-    /// It was read several times and was never twice the same.
-    #[error(
-        "rows that share one created_at fill a page, and the list did not stand still: \
-         completeness is not proved"
-    )]
-    Tie,
+    /// The list changed too much for the requests that are granted.
+    #[error("it changed too much while it was read, and its completeness is not proved")]
+    Changing,
     /// It does not end.
-    #[error("the list has more than {MAX_ROWS} rows")]
+    #[error("it has more than {MAX_ROWS} rows")]
     Endless,
-    /// The server ignores the offset, and there is more than it serves.
-    #[error("the server serves the same full page at every offset")]
+    /// The server ignores the offset, and there may be more rows than it returns.
+    #[error("the server returns the same full page at every offset")]
     NoPaging,
 }
 
-/// Something about a listing that a person should know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Remark {
-    /// The server ignores the offset; its one page is shorter than asked, so it is the whole list.
-    NotPaged,
-    /// Overlap proves nothing here; the list is read twice.
-    ReadTwice,
-}
-
-/// The judgement over one listing's pages.
+/// The state of one reading of the list.
 #[derive(Debug)]
 pub struct Paging {
     limit: usize,
     concurrency: usize,
-    /// How many rows the list had last time, until it shows itself longer.
+    /// How many rows the list had last time, until it turns out to be longer.
     expected_rows: Option<u64>,
     mode: Mode,
-    /// Offsets whose pages are judged next, in this order.
+    /// Offsets whose pages are received next, in this order.
     planned: VecDeque<u64>,
     /// How many of these were asked for.
     in_flight: usize,
-    seen: HashSet<Key>,
+    frontier: Option<DateTime<Utc>>,
+    step_back: u64,
+    /// Where to go on if the awaited page, past the supposed end, shows that it was not the end.
+    resume_at: Option<u64>,
+    /// Every row as it was seen last, and in which pass.
+    rows: HashMap<Key, (ValidatedAt, u32)>,
+    pass: Pass,
     previous: Vec<Key>,
     largest_page_rows: usize,
-    /// Of the pages that joined.
-    shortest_page_rows: usize,
-    /// Whether the last page that joined was shorter than another one.
-    was_short: bool,
+    has_restarted: bool,
+    has_shrunk: bool,
+    ignores_offset: bool,
     requests: u64,
     drift_rewinds: u64,
-    remarks: Vec<Remark>,
 }
 
-/// What one plain reading of the list gave.
-type Pass = HashMap<Key, ValidatedAt>;
-
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
     /// Pages overlap.
-    Overlap {
-        frontier: Option<DateTime<Utc>>,
-        step_back: u64,
-    },
-    /// The same rows came twice; a far offset tells. Then goes on in the mode inside.
-    Probe { after: Box<Mode>, next_offset: u64 },
-    /// The list is read plainly, again and again.
-    Twice {
-        pass: Pass,
-        rows: usize,
-        previous_pass: Option<Pass>,
-        passes: u32,
-    },
-    /// Complete.
+    Overlap,
+    /// The list is read to a short page, pass after pass, and its rows are counted.
+    Count,
     Done,
 }
 
+/// One reading of the list. All overlapping pages are part of the first one.
+#[derive(Debug, Default)]
+struct Pass {
+    number: u32,
+    /// How many rows it has seen.
+    rows: u64,
+    /// How many more rows of the pass before are to be seen unchanged; unknown in the first pass.
+    unconfirmed: Option<u64>,
+    /// Where the list ended. Known, only rows that are missing are looked for.
+    end: Option<u64>,
+    /// From where to where pages could not overlap.
+    tie: Option<(u64, u64)>,
+    /// How many pages were read there again.
+    again: u64,
+    /// How many of the last ones had no row that was missing.
+    in_vain: u32,
+}
+
+/// A page, compared with those before it.
+struct Received<'a> {
+    offset: u64,
+    rows: &'a [Element],
+    /// Whether the snapshot may end with it, as far as its size shows.
+    may_be_last: bool,
+    /// Whether its size is the limit, or was seen twice.
+    is_usual_size: bool,
+    /// Whether its rows are those of the page before.
+    is_repeated: bool,
+    /// How many of its rows are the first sight of them in this pass.
+    added: u64,
+}
+
+impl Received<'_> {
+    /// Returns the offset after its last row.
+    fn end(&self) -> u64 {
+        self.offset + self.rows.len() as u64
+    }
+}
+
 impl Paging {
-    /// Starts a listing that asks for `limit` rows a page, `concurrency` pages at once.
+    /// Starts a listing that requests `limit` rows per page, `concurrency` pages at once.
     ///
-    /// `expected_rows` is how many rows the list had last time. It tells how far to look ahead and
-    /// proves nothing: a list of another length costs a few requests more.
+    /// `expected_rows` is how many rows the list had last time. It decides how many pages are in
+    /// flight and proves nothing: with another length the listing costs a few more requests.
     pub fn new(limit: usize, concurrency: usize, expected_rows: Option<u64>) -> Self {
-        Self {
+        let mut paging = Self {
             limit,
             concurrency,
             expected_rows,
-            mode: Mode::Overlap {
-                frontier: None,
-                step_back: 0,
-            },
+            mode: Mode::Overlap,
             planned: VecDeque::from([0]),
             in_flight: 0,
-            seen: HashSet::new(),
+            frontier: None,
+            step_back: 0,
+            resume_at: None,
+            rows: HashMap::new(),
+            pass: Pass::default(),
             previous: Vec::new(),
             largest_page_rows: 0,
-            shortest_page_rows: usize::MAX,
-            was_short: false,
+            has_restarted: false,
+            has_shrunk: false,
+            ignores_offset: false,
             requests: 0,
             drift_rewinds: 0,
-            remarks: Vec::new(),
+        };
+        if expected_rows.is_some() {
+            paging.look_ahead(0, limit as u64, 1);
         }
+        paging
     }
 
     /// Returns the next offset to ask for, if one more page should be in flight now.
@@ -187,20 +198,20 @@ impl Paging {
         Some(offset)
     }
 
-    /// Returns how many pages are awaited, nearest first. Zero after a judgement means that the
-    /// ones still under way were asked for in vain.
+    /// Returns how many pages are awaited, nearest first. When it is zero after a page was received,
+    /// those still under way are not needed any more.
     pub fn in_flight(&self) -> usize {
         self.in_flight
     }
 
-    /// Tells whether the listing is complete.
+    /// Returns whether the listing is complete.
     pub fn is_complete(&self) -> bool {
-        matches!(self.mode, Mode::Done)
+        self.mode == Mode::Done
     }
 
     /// Returns how many distinct demandes were listed.
     pub fn seen(&self) -> usize {
-        self.seen.len()
+        self.rows.len()
     }
 
     /// Returns how often the listing stepped back.
@@ -208,289 +219,290 @@ impl Paging {
         self.drift_rewinds
     }
 
-    /// Returns what should be told, once.
-    pub fn take_remarks(&mut self) -> Vec<Remark> {
-        std::mem::take(&mut self.remarks)
+    /// Returns whether the list was read from its start again and ended with fewer rows than were
+    /// seen.
+    pub fn has_shrunk(&self) -> bool {
+        self.has_shrunk
     }
 
-    /// Judges the page that was awaited first; returns whether its rows belong to the listing.
-    pub fn judge(&mut self, page: &[Element]) -> Result<bool, Unproved> {
+    /// Returns whether the server ignores the offset; its one page is then the whole list.
+    pub fn ignores_offset(&self) -> bool {
+        self.ignores_offset
+    }
+
+    /// Takes the page that was awaited first.
+    pub fn receive(&mut self, rows: &[Element]) -> Result<(), Unproved> {
         let Some(offset) = self.planned.pop_front() else {
-            return Ok(false);
+            return Ok(());
         };
-        self.in_flight -= 1;
-        self.largest_page_rows = self.largest_page_rows.max(page.len());
-        let mode = std::mem::replace(&mut self.mode, Mode::Done);
-        let joined = match mode {
-            Mode::Overlap {
-                frontier,
-                step_back,
-            } => self.judge_overlap(offset, page, frontier, step_back),
-            Mode::Probe { after, next_offset } => self.judge_probe(page, *after, next_offset)?,
-            Mode::Twice {
-                pass,
-                rows,
-                previous_pass,
-                passes,
-            } => self.judge_twice(offset, page, pass, rows, previous_pass, passes)?,
-            Mode::Done => false,
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.largest_page_rows = self.largest_page_rows.max(rows.len());
+        let is_first = self.rows.is_empty();
+        let same_rows = || self.previous.iter().eq(rows.iter().map(|row| &row.key));
+        let mut page = Received {
+            offset,
+            rows,
+            // Of the first page's size nothing but the limit is known.
+            may_be_last: rows.len() < self.largest_page_rows
+                || (is_first && rows.len() < self.limit),
+            is_usual_size: rows.len() >= self.limit || rows.len() == self.previous.len(),
+            is_repeated: offset > 0 && !rows.is_empty() && same_rows(),
+            added: 0,
         };
-        self.check_bounds()?;
-        Ok(joined)
+        self.has_restarted |= offset == 0 && !is_first;
+        page.added = self.record(rows);
+        match (self.resume_at.take(), self.mode) {
+            (Some(next), _) => self.check_end(&page, next)?,
+            (None, Mode::Overlap) => self.join(&page),
+            (None, Mode::Count) => self.count(&page),
+            (None, Mode::Done) => {}
+        }
+        self.check_bounds()
     }
 
-    fn judge_overlap(
-        &mut self,
-        offset: u64,
-        page: &[Element],
-        frontier: Option<DateTime<Utc>>,
-        step_back: u64,
-    ) -> bool {
-        let mut times = page.iter().filter_map(|row| row.created_at);
-        let joins = offset == 0 || times.next().is_some_and(|first| Some(first) > frontier);
-        if !joins {
-            let step_back = if step_back == 0 {
-                OVERLAP_ROWS as u64
-            } else {
-                step_back * 2
-            };
+    /// Remembers a page's rows, and how many of the pass before are unchanged; returns how many this
+    /// pass had not seen.
+    fn record(&mut self, rows: &[Element]) -> u64 {
+        let pass = &mut self.pass;
+        let rows_before = pass.rows;
+        self.previous.clear();
+        for row in rows {
+            let validated = row.last_validated_at;
+            let before = self.rows.insert(row.key.clone(), (validated, pass.number));
+            self.previous.push(row.key.clone());
+            match before {
+                Some((_, seen_in)) if seen_in == pass.number => continue,
+                Some(before) if before == (validated, pass.number.wrapping_sub(1)) => {
+                    pass.unconfirmed = pass.unconfirmed.map(|left| left.saturating_sub(1));
+                }
+                _ => {}
+            }
+            pass.rows += 1;
+        }
+        pass.rows - rows_before
+    }
+
+    fn join(&mut self, page: &Received<'_>) {
+        let mut times = page.rows.iter().filter_map(|row| row.created_at);
+        if page.offset > 0 && times.next() <= self.frontier {
+            self.step_back = (self.step_back * 2).max(OVERLAP_ROWS as u64);
             self.drift_rewinds += 1;
-            self.plan(offset.saturating_sub(step_back));
-            self.mode = Mode::Overlap {
-                frontier,
-                step_back,
-            };
-            return false;
+            return self.plan(page.offset.saturating_sub(self.step_back));
         }
-        let (same, length_before) = (self.is_same_page(page), self.previous.len());
-        let oldest = page.iter().filter_map(|row| row.created_at).min();
-        let is_short = page.len() < self.largest_page_rows;
-        // Nothing but the limit is known of the first page's size.
-        let may_be_last = is_short || (self.seen.is_empty() && page.len() < self.limit);
-        let steps = overlapping_steps(page, overlap_rows(page.len(), may_be_last));
-        self.record(page);
-        let ends = page.len() < SMALLEST_PAGE_ROWS.min(self.limit)
-            || (is_one_tie(page) && self.was_short && page.len() < self.shortest_page_rows);
-        if ends {
-            return true;
+        self.step_back = 0;
+        if self.is_short(page) {
+            self.has_shrunk = self.has_restarted && page.end() < self.rows.len() as u64;
+            self.mode = Mode::Done;
+            return;
         }
-        self.shortest_page_rows = self.shortest_page_rows.min(page.len());
-        self.was_short = is_short;
-        let Some(steps) = steps else {
-            self.begin_twice();
-            return true;
+        let Some(last_newer) = last_newer_row(page.rows) else {
+            self.mode = Mode::Count;
+            return self.count(page);
         };
-        let frontier = if frontier.is_none() {
-            oldest
-        } else {
-            frontier.min(oldest)
+        let oldest = page.rows.iter().filter_map(|row| row.created_at).min();
+        self.frontier = [self.frontier, oldest].into_iter().flatten().min();
+        let length = page.rows.len();
+        let overlap = match page.may_be_last {
+            true => overlap_rows(length, END_OVERLAP_ROWS),
+            false => overlap_rows(length, OVERLAP_ROWS),
         };
-        let mode = Mode::Overlap {
-            frontier,
-            step_back: 0,
-        };
-        let next_offset = offset + steps.wanted as u64;
-        if offset > 0 && same {
-            self.begin_probe(mode, offset, next_offset);
-            return true;
+        let next = page.offset + last_newer.min(length - overlap) as u64;
+        if page.is_repeated {
+            return self.look_past(page.offset + FAR_ROWS, next);
         }
-        self.mode = mode;
+        // The next page would hold the whole tie, and not be short.
+        if page.may_be_last && length - last_newer >= SMALLEST_PAGE_ROWS {
+            return self.look_past(page.end().saturating_sub(1), next);
+        }
         // A page that was asked for ahead will do when it begins within this one.
-        let within = offset + 1..=offset + steps.furthest as u64;
+        let within = page.offset + 1..=page.offset + last_newer as u64;
         if !self
             .planned
             .front()
             .is_some_and(|next| within.contains(next))
         {
-            self.plan(next_offset);
+            self.plan(next);
         }
-        // Only a page size that was seen to hold tells where the pages after the next one begin.
-        if page.len() >= self.limit || page.len() == length_before {
-            self.look_ahead(offset, page.len() as u64);
+        // Any other size is no guide to where the pages after the next one begin.
+        if page.is_usual_size {
+            self.look_ahead(page.offset, length as u64, 0);
         }
-        true
     }
 
-    /// Plans the pages behind the one of `rows` rows at `offset`, as if nothing moved: as many as
-    /// may be in flight, and one more to go on with at once where the list is expected to have it.
-    fn look_ahead(&mut self, offset: u64, rows: u64) {
+    /// Plans the pages behind the one at `offset`, as if nothing changed and pages had `rows` rows:
+    /// as many as may be in flight, and one more to go on with at once where the list is expected to
+    /// have it. The first `planned` of them are planned.
+    fn look_ahead(&mut self, mut offset: u64, rows: u64, planned: usize) {
         let surely = (offset + rows).saturating_sub(OVERLAP_ROWS as u64);
-        self.expected_rows = self.expected_rows.filter(|expected| surely <= *expected);
+        if !self.rows.is_empty() {
+            self.expected_rows = self.expected_rows.filter(|expected| surely <= *expected);
+        }
         let expected = self.expected_rows.unwrap_or(u64::MAX);
         let depth = self.concurrency + usize::from(self.expected_rows.is_some());
-        let (mut end, mut length) = (offset + rows, rows);
-        for nth in 0..depth {
-            let next = end - overlap_rows(length as usize, length < rows) as u64;
-            let next = *self.planned.get(nth).unwrap_or(&next);
+        for nth in planned..depth {
+            let length = rows.min(expected.saturating_sub(offset));
+            if length < SMALLEST_PAGE_ROWS.min(self.limit).max(3) as u64 {
+                return;
+            }
+            let overlap = match length < rows {
+                true => overlap_rows(length as usize, END_OVERLAP_ROWS),
+                false => overlap_rows(length as usize, OVERLAP_ROWS),
+            };
+            let next = offset + length - overlap as u64;
+            offset = *self.planned.get(nth).unwrap_or(&next);
             if nth == self.planned.len() {
                 self.planned.push_back(next);
             }
-            // The page just planned comes after the last row, and so ends the list.
-            if end >= expected {
-                return;
-            }
-            length = rows.min(expected.saturating_sub(next));
-            end = next + length;
         }
     }
 
-    fn judge_probe(
-        &mut self,
-        page: &[Element],
-        after: Mode,
-        next_offset: u64,
-    ) -> Result<bool, Unproved> {
-        if !self.is_same_page(page) {
-            self.plan(next_offset);
-            self.mode = after;
-        } else if page.len() >= self.limit {
+    /// Takes a page of counted rows: reads the list to its end, then the rows that are missing, then
+    /// begins the next pass.
+    fn count(&mut self, page: &Received<'_>) {
+        let is_short = self.is_short(page);
+        let pass = &mut self.pass;
+        if pass.unconfirmed == Some(0) {
+            self.mode = Mode::Done;
+            return;
+        }
+        let end = match pass.end {
+            None if !is_short => return self.go_on(page),
+            Some(end) if !is_short => end.max(page.end()),
+            Some(end) if page.rows.is_empty() => end.min(page.end()),
+            _ => page.end(),
+        };
+        pass.end = Some(end);
+        pass.in_vain = if page.added > 0 { 0 } else { pass.in_vain + 1 };
+        if end > pass.rows {
+            self.seek();
+        } else if is_short && page.end() == end {
+            self.begin_pass(end);
+        } else {
+            // A page of one row is short, unless the limit is one.
+            self.plan_alone(end.saturating_sub(u64::from(self.limit > 1)));
+        }
+    }
+
+    /// Goes on after a page that is not short.
+    fn go_on(&mut self, page: &Received<'_>) {
+        let step = last_newer_row(page.rows).unwrap_or_else(|| {
+            let start = self
+                .pass
+                .tie
+                .map_or(page.offset, |(start, _)| start.min(page.offset));
+            self.pass.tie = Some((start, page.end()));
+            page.rows.len().saturating_sub(1).max(1)
+        });
+        let next = page.offset + step as u64;
+        match page.is_repeated {
+            true => self.look_past(page.offset + FAR_ROWS, next),
+            false => self.plan_alone(next),
+        }
+    }
+
+    /// Looks for rows that are missing: in the tie, which may have another order at another offset; when
+    /// that was in vain several times, in all of the list, which may have changed.
+    fn seek(&mut self) {
+        let pass = &mut self.pass;
+        match pass.tie {
+            Some((start, end)) if pass.in_vain < PAGES_IN_VAIN => {
+                pass.again += 1;
+                // Multiples of the golden ratio's fraction are spread evenly.
+                let first = start.saturating_sub(self.largest_page_rows as u64);
+                let shift = (end - first) * (pass.again * 382 % 1000) / 1000;
+                self.plan_alone(first + shift);
+            }
+            _ => {
+                (pass.end, pass.in_vain) = (None, 0);
+                self.plan_alone(0);
+            }
+        }
+    }
+
+    /// Begins the pass that confirms the rows of this one, after a short page that ends at offset `rows`.
+    fn begin_pass(&mut self, rows: u64) {
+        self.has_shrunk = rows < self.rows.len() as u64;
+        self.pass = Pass {
+            number: self.pass.number + 1,
+            unconfirmed: Some(rows),
+            ..Pass::default()
+        };
+        self.mode = if rows == 0 { Mode::Done } else { Mode::Count };
+        self.plan_alone(0);
+    }
+
+    /// Plans a page past the supposed end.
+    fn look_past(&mut self, offset: u64, resume_at: u64) {
+        self.resume_at = Some(resume_at);
+        self.plan_alone(offset);
+    }
+
+    /// Takes the page past the supposed end.
+    fn check_end(&mut self, page: &Received<'_>, next: u64) -> Result<(), Unproved> {
+        if page.is_repeated && page.offset < FAR_ROWS {
+            self.look_past(page.offset + FAR_ROWS, next);
+        } else if page.is_repeated && page.rows.len() >= self.limit {
             return Err(Unproved::NoPaging);
+        } else if page.is_repeated {
+            self.ignores_offset = true;
+            self.mode = Mode::Done;
+        } else if self.is_short(page) && page.end() <= self.pass.rows {
+            self.begin_pass(page.end());
         } else {
-            self.remarks.push(Remark::NotPaged);
+            self.plan_alone(next);
         }
-        Ok(false)
+        Ok(())
     }
 
-    fn judge_twice(
-        &mut self,
-        offset: u64,
-        page: &[Element],
-        mut pass: Pass,
-        mut rows: usize,
-        mut previous_pass: Option<Pass>,
-        mut passes: u32,
-    ) -> Result<bool, Unproved> {
-        let same = offset > 0 && !page.is_empty() && self.is_same_page(page);
-        self.record(page);
-        pass.extend(
-            page.iter()
-                .map(|row| (row.key.clone(), row.last_validated_at)),
-        );
-        rows += page.len();
-        let mut next_offset = offset + page.len() as u64;
-        if page.is_empty() {
-            passes += 1;
-            let each_once = pass.len() == rows;
-            if each_once && previous_pass.as_ref() == Some(&pass) {
-                return Ok(true);
-            }
-            if passes >= MAX_PASSES {
-                return Err(Unproved::Tie);
-            }
-            previous_pass = each_once.then_some(pass);
-            (pass, rows, next_offset) = (Pass::new(), 0, 0);
-        }
-        let mode = Mode::Twice {
-            pass,
-            rows,
-            previous_pass,
-            passes,
-        };
-        if same {
-            self.begin_probe(mode, offset, next_offset);
-        } else {
-            self.mode = mode;
-            self.plan(next_offset);
-        }
-        Ok(true)
-    }
-
-    fn begin_probe(&mut self, after: Mode, offset: u64, next_offset: u64) {
-        self.mode = Mode::Probe {
-            after: Box::new(after),
-            next_offset,
-        };
-        self.plan(offset + FAR_ROWS);
-    }
-
-    fn begin_twice(&mut self) {
-        self.remarks.push(Remark::ReadTwice);
-        self.previous.clear();
-        self.mode = Mode::Twice {
-            pass: Pass::new(),
-            rows: 0,
-            previous_pass: None,
-            passes: 0,
-        };
-        self.plan(0);
-    }
-
-    /// Makes `offset` the next one judged. Pages asked for ahead stay when they go on from there.
+    /// Makes `offset` the next one received. Pages asked for ahead stay when they go on from there.
     fn plan(&mut self, offset: u64) {
         if self.planned.front() != Some(&offset) {
-            self.planned.clear();
-            self.in_flight = 0;
-            self.planned.push_back(offset);
+            self.plan_alone(offset);
         }
     }
 
-    /// Remembers a page's rows.
-    fn record(&mut self, page: &[Element]) {
-        self.previous.clear();
-        self.previous.extend(page.iter().map(|row| row.key.clone()));
-        self.seen.extend(self.previous.iter().cloned());
+    /// Makes `offset` the only one planned, to be asked for when all before it was received.
+    fn plan_alone(&mut self, offset: u64) {
+        self.planned.clear();
+        self.in_flight = 0;
+        self.planned.push_back(offset);
     }
 
-    fn is_same_page(&self, page: &[Element]) -> bool {
-        self.previous.iter().eq(page.iter().map(|row| &row.key))
+    /// Returns whether the snapshot ended with this page, whatever the server's page size.
+    fn is_short(&self, page: &Received<'_>) -> bool {
+        page.rows.len() < SMALLEST_PAGE_ROWS.min(self.limit)
     }
 
     fn check_bounds(&self) -> Result<(), Unproved> {
-        if self.seen.len() > MAX_ROWS {
+        if self.rows.len() > MAX_ROWS {
             return Err(Unproved::Endless);
         }
         let rows = self.largest_page_rows;
-        let stride = rows.saturating_sub(overlap_rows(rows, false)).max(1);
-        let plain_pages = (self.seen.len() / stride) as u64;
-        if !self.is_complete()
-            && self.requests >= FREE_REQUESTS + REQUESTS_PER_PLAIN_PAGE * plain_pages
-        {
-            return Err(Unproved::Moving);
+        let stride = rows.saturating_sub(overlap_rows(rows, OVERLAP_ROWS)).max(1);
+        let plain_pages = (self.rows.len() / stride) as u64;
+        let granted = FREE_REQUESTS + REQUESTS_PER_PLAIN_PAGE * plain_pages;
+        if !self.is_complete() && self.requests >= granted {
+            return Err(Unproved::Changing);
         }
         Ok(())
     }
 }
 
-/// Returns how many rows the page after one of `rows` rows shares with it.
-///
-/// One is too few: that page would begin at the frontier, and not join. After a page that may be the
-/// last one they are too few to be a page of their own.
-fn overlap_rows(rows: usize, may_be_last: bool) -> usize {
-    let most = if may_be_last {
-        SMALLEST_PAGE_ROWS - 1
-    } else {
-        OVERLAP_ROWS
-    };
+/// Returns how many rows the page after one of `rows` rows shares with it, `most` if it has as many.
+/// One is too few: the next page would begin at the frontier, and not join.
+fn overlap_rows(rows: usize, most: usize) -> usize {
     (rows / 2).max(2).min(most)
 }
 
-/// Tells whether all rows behind the first one share their `created_at`, so that no page can begin
-/// further down and join.
-fn is_one_tie(page: &[Element]) -> bool {
-    let mut times = page.iter().skip(1).map(|row| row.created_at);
-    let time = times.next().flatten();
-    time.is_some() && times.all(|other| other == time)
-}
-
-/// How far behind a page's first row the next page may begin.
-struct Steps {
-    /// Where it shares enough rows to join although some leave meanwhile.
-    wanted: usize,
-    /// The last place where it joins when nothing moves.
-    furthest: usize,
-}
-
-/// Returns where the page after this one begins, so that it joins and shares that many rows; `None`
-/// when there is no such place.
-fn overlapping_steps(page: &[Element], overlap: usize) -> Option<Steps> {
-    let mut oldest: Option<DateTime<Utc>> = None;
-    for time in page.iter().filter_map(|row| row.created_at) {
-        if oldest.is_some_and(|oldest| time > oldest) {
-            return None;
-        }
-        oldest = Some(time);
+/// Returns the index of the last row that is strictly newer than the page's last row: the furthest
+/// place where the next page may begin and join. `None` when that would be this page again, or the
+/// rows are not in order.
+fn last_newer_row(rows: &[Element]) -> Option<usize> {
+    let times = rows.iter().filter_map(|row| row.created_at);
+    let oldest = times.clone().min()?;
+    if !times.is_sorted_by(|one, next| one >= next) {
+        return None;
     }
-    let furthest = page.iter().rposition(|row| row.created_at > oldest)?;
-    let wanted = furthest.min(page.len() - overlap);
-    Some(Steps { wanted, furthest }).filter(|steps| steps.wanted > 0)
+    let newer = rows.iter().rposition(|row| row.created_at > Some(oldest));
+    newer.filter(|index| *index > 0)
 }

@@ -256,7 +256,7 @@ fn what_is_refused_names_the_option_alone() {
 }
 
 #[test]
-fn what_stays_here_is_known() {
+fn local_servers_are_recognized() {
     for (text, expected) in [
         ("host=localhost", true),
         ("host=127.0.0.3", true),

@@ -207,10 +207,14 @@ fn shared() -> Server<'static> {
 
 impl Server<'_> {
     fn database(&self, template: &str) -> Database {
+        self.database_with(&format!("template {template}"))
+    }
+
+    fn database_with(&self, options: &str) -> Database {
         static NUMBER: AtomicU32 = AtomicU32::new(1);
         let name = format!("{}_{}", self.prefix, NUMBER.fetch_add(1, Ordering::Relaxed));
         connect(&self.admin)
-            .batch_execute(&format!("create database {name} template {template}"))
+            .batch_execute(&format!("create database {name} {options}"))
             .unwrap();
         let mut url = self.admin.clone();
         url.set_path(&name);
@@ -266,6 +270,13 @@ impl Database {
     /// Makes an empty database on the shared server.
     pub fn empty() -> Self {
         shared().database("template0")
+    }
+
+    /// Makes an empty database with another encoding than UTF-8.
+    pub fn empty_in(encoding: &str) -> Self {
+        shared().database_with(&format!(
+            "template template0 encoding {encoding} locale 'C'"
+        ))
     }
 
     /// Makes a database with the tables of `datapass-pull migrate` on the shared server.

@@ -31,13 +31,15 @@ pub fn read(
     let mut elements = HashMap::new();
     let (mut requests, mut largest_page) = (0, 1);
     while !paging.is_complete() {
-        let first = requests == 0;
         while let Some(offset) = paging.ask() {
             requests += 1;
             in_flight.push_back((offset, None));
         }
         let waiting = usize::from(expected_rows.is_some());
-        let most = if first { 1 } else { concurrency + waiting };
+        let most = match (requests, expected_rows) {
+            (1, None) => 1,
+            _ => concurrency + waiting,
+        };
         assert!(in_flight.len() <= most, "too many pages in flight");
         while in_flight[0].1.is_none() {
             let mut open: Vec<_> = in_flight.iter_mut().filter(|it| it.1.is_none()).collect();
@@ -49,14 +51,13 @@ pub fn read(
             unreachable!("the first one is answered");
         };
         largest_page = page.len().max(largest_page);
-        if paging.judge(&page)? {
-            elements.extend(page.into_iter().map(|it| (it.key.clone(), it)));
-        }
+        paging.receive(&page)?;
+        elements.extend(page.into_iter().map(|it| (it.key.clone(), it)));
         if paging.in_flight() == 0 {
             in_flight.clear();
         }
         let plain = paging.seen() / (largest_page / 2).max(1);
-        let bound = 32 + 8 * plain + concurrency;
+        let bound = 32 + 12 * plain + concurrency;
         assert!(requests <= bound, "{requests} requests, more than {bound}");
     }
     Ok(Proved {

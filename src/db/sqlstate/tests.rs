@@ -1,6 +1,7 @@
-//! Tests of the reading of PostgreSQL's errors, against a server that answers what it is told.
+//! Tests of the classification, against a server that answers as a test says.
 
 use super::*;
+use crate::db::tables;
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -43,7 +44,7 @@ fn message(kind: u8, body: &[u8]) -> Vec<u8> {
     message
 }
 
-fn told(error: &Error) -> (Reason, String) {
+fn classified(error: &Error) -> (Reason, String) {
     let failure = failure(Stage::Create, "test", error);
     assert_eq!(failure.stage, Stage::Create);
     assert!(failure.message.starts_with("Cannot test: "));
@@ -105,7 +106,7 @@ fn values_are_never_shown() {
             (b'c', "siret"),
             (b'n', "some_check"),
         ]);
-        let (reason, story) = told(&error);
+        let (reason, story) = classified(&error);
         assert_eq!(reason, Reason::DatabaseRefused);
         assert_eq!(
             story,
@@ -121,7 +122,7 @@ fn values_are_never_shown() {
         (b'R', "exec_stmt_raise"),
     ] {
         let error = server_error(&[(b'C', "42501"), (b'M', "CANARY"), field]);
-        assert!(!told(&error).1.contains("CANARY"));
+        assert!(!classified(&error).1.contains("CANARY"));
     }
     let error = server_error(&[
         (b'C', "23505"),
@@ -129,7 +130,7 @@ fn values_are_never_shown() {
         (b'n', "CANARY"),
         (b'R', "exec_stmt_raise"),
     ]);
-    assert!(!told(&error).1.contains("CANARY"));
+    assert!(!classified(&error).1.contains("CANARY"));
     let error = server_error(&[
         (b'C', "28P01"),
         (b'M', "no\nway\u{202e}"),
@@ -137,7 +138,7 @@ fn values_are_never_shown() {
         (b'H', "CANARY"),
     ]);
     assert_eq!(
-        told(&error),
+        classified(&error),
         (
             Reason::DatabaseLogin,
             "Cannot test: PostgreSQL answered SQLSTATE 28P01, no way ".to_owned()
@@ -146,15 +147,15 @@ fn values_are_never_shown() {
 }
 
 #[test]
-fn missing_tables_and_rights_say_what_to_do() {
-    let (reason, story) = told(&server_error(&[
+fn missing_tables_and_privileges_say_what_to_do() {
+    let (reason, story) = classified(&server_error(&[
         (b'C', "42P01"),
         (b'M', "la relation « datapass_pull_runs » n'existe pas"),
     ]));
     assert_eq!(reason, Reason::TablesMissing);
     assert!(story.ends_with("run `datapass-pull migrate`"), "{story}");
 
-    let (reason, story) = told(&server_error(&[
+    let (reason, story) = classified(&server_error(&[
         (b'C', "42703"),
         (
             b'M',
@@ -164,7 +165,7 @@ fn missing_tables_and_rights_say_what_to_do() {
     assert_eq!(reason, Reason::DatabaseRefused);
     assert!(!story.contains("migrate"), "{story}");
 
-    let (reason, story) = told(&server_error(&[
+    let (reason, story) = classified(&server_error(&[
         (b'C', "42501"),
         (b'M', "droit refusé pour la table datapass_pull_rejections"),
     ]));
@@ -173,7 +174,7 @@ fn missing_tables_and_rights_say_what_to_do() {
         story.contains("needs SELECT, INSERT, UPDATE on datapass_pull_rejections"),
         "{story}"
     );
-    let (_, story) = told(&server_error(&[
+    let (_, story) = classified(&server_error(&[
         (b'C', "42501"),
         (
             b'M',
@@ -184,24 +185,165 @@ fn missing_tables_and_rights_say_what_to_do() {
 }
 
 #[test]
-fn conflicts_and_lost_connections_are_told_apart() {
-    for (code, retryable, disconnected) in [
-        ("40001", true, false),
-        ("40P01", true, false),
-        ("40003", false, false),
-        ("55P03", false, false),
-        ("57P01", false, true),
-        ("08006", false, true),
-        ("23505", false, false),
+fn only_conflicts_are_run_again() {
+    for (code, expected) in [
+        ("40001", true),
+        ("40P01", true),
+        ("40003", false),
+        ("55P03", false),
+        ("57P01", false),
+        ("23505", false),
     ] {
         let error = server_error(&[(b'C', code), (b'M', "x")]);
-        assert_eq!(is_conflict(&error), retryable, "{code}");
-        assert_eq!(is_disconnected(&error), disconnected, "{code}");
+        assert_eq!(is_conflict(&error), expected, "{code}");
+    }
+}
+
+/// PgBouncer's own words, as they are in its source.
+#[test]
+fn a_refusal_of_pgbouncer_is_permanent_and_any_other_error_an_outage() {
+    use Reason::*;
+    for (message, expected, shown) in [
+        (
+            "password authentication failed",
+            DatabaseLogin,
+            "password authentication failed",
+        ),
+        (
+            "SASL authentication failed",
+            DatabaseLogin,
+            "SASL authentication failed",
+        ),
+        ("no such user: CANARY", DatabaseLogin, "no such user"),
+        (
+            "no such database: CANARY",
+            DatabaseLogin,
+            "no such database",
+        ),
+        (
+            "database \"CANARY\" is disabled",
+            DatabaseLogin,
+            "database is disabled",
+        ),
+        ("not allowed", DatabaseLogin, "not allowed"),
+        (
+            "unsupported startup parameter: options=-c CANARY",
+            Configuration,
+            "startup parameter options:",
+        ),
+        (
+            "unsupported startup parameter in options: search_path",
+            Configuration,
+            "startup parameter search_path:",
+        ),
+        (
+            "unsupported options startup parameter: only '-c config=val' is allowed",
+            Configuration,
+            "startup parameter options:",
+        ),
+        (
+            "transaction blocks not allowed in statement pooling mode",
+            DatabaseRefused,
+            "set its pool_mode to transaction or session",
+        ),
+        (
+            "Transaction blocks not allowed in statement pooling mode",
+            DatabaseRefused,
+            "set its pool_mode to transaction or session",
+        ),
+        ("SSL required", DatabaseTls, "requires TLS"),
+        (
+            "server login has been failing, try again later (server_login_retry)",
+            DatabaseUnavailable,
+            "SQLSTATE 08P01, server login has been failing",
+        ),
+        (
+            "query_wait_timeout",
+            DatabaseUnavailable,
+            "query_wait_timeout",
+        ),
+        (
+            "no more connections allowed (max_client_conn)",
+            DatabaseUnavailable,
+            "max_client_conn",
+        ),
+        (
+            "invalid message format",
+            DatabaseUnavailable,
+            "invalid message format",
+        ),
+    ] {
+        let (reason, text) = classified(&server_error(&[(b'C', "08P01"), (b'M', message)]));
+        assert_eq!(reason, expected, "{message}");
+        assert!(text.contains(shown), "{message}: {text}");
+        assert!(!text.contains("CANARY"), "{text}");
     }
 }
 
 #[test]
-fn errors_without_a_code_are_told_apart() {
+fn a_refused_value_is_located_without_being_shown() {
+    // Class 22 has no fields for table and column.
+    let table = tables::written_by("insert into proactivite_requests (siret) select 1");
+    let error = server_error(&[
+        (b'C', "22001"),
+        (b'M', "value too long for type character varying(9)"),
+        (b'D', "CANARY"),
+    ]);
+    let failure = failure_of_statement(Stage::Create, "create rows", table, &error);
+    assert_eq!(
+        failure.message,
+        "Cannot create rows: PostgreSQL answered SQLSTATE 22001, value too long for type character \
+         varying(9), table proactivite_requests; `datapass-pull check` compares its columns"
+    );
+    let error = server_error(&[(b'C', "22003"), (b'M', "value \"CANARY\" is out of range")]);
+    let failure = failure_of_statement(Stage::Create, "create rows", table, &error);
+    assert_eq!(
+        failure.message,
+        "Cannot create rows: PostgreSQL answered SQLSTATE 22003, table proactivite_requests; \
+         `datapass-pull check` compares its columns"
+    );
+
+    // A sequence that was not restored with its table.
+    let duplicate = |constraint: &str| {
+        let error = server_error(&[
+            (b'C', "23505"),
+            (b'M', "CANARY"),
+            (b't', "proactivite_requests"),
+            (b'n', constraint),
+        ]);
+        classified(&error).1
+    };
+    assert!(duplicate("proactivite_requests_pkey").ends_with(
+        "constraint proactivite_requests_pkey; the sequence of its id is behind the table, as after \
+         a restore: run select setval(pg_get_serial_sequence('proactivite_requests', 'id'), \
+         (select max(id) from proactivite_requests))"
+    ));
+    assert!(duplicate("index_on_siret").ends_with("constraint index_on_siret"));
+}
+
+#[test]
+fn the_written_table_is_found() {
+    for (sql, expected) in [
+        (
+            "with x as (insert into proactivite_requests (a) values (1)) select",
+            Some("proactivite_requests"),
+        ),
+        (
+            "INSERT INTO \"public\".\"good_jobs\" (id)",
+            Some("good_jobs"),
+        ),
+        (
+            "update datapass_pull_watermarks\nset id = 1",
+            Some("datapass_pull_watermarks"),
+        ),
+        ("select 1 from proactivite_requests", None),
+    ] {
+        assert_eq!(tables::written_by(sql), expected, "{sql}");
+    }
+}
+
+#[test]
+fn errors_without_a_code_are_classified() {
     let closed = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -251,24 +393,19 @@ fn errors_without_a_code_are_told_apart() {
         (
             &"nonsense=CANARY".parse::<postgres::Config>().unwrap_err(),
             Reason::Configuration,
-            "address",
+            "DATABASE_URL",
         ),
     ] {
-        let (reason, story) = told(error);
+        let (reason, story) = classified(error);
         assert_eq!(reason, expected, "{story}");
         assert!(story.contains(words), "{story}");
         assert!(!story.contains("CANARY"), "{story}");
-        assert_eq!(
-            is_disconnected(error),
-            expected == Reason::DatabaseUnavailable,
-            "{story}"
-        );
         assert!(!is_conflict(error), "{story}");
     }
 }
 
 #[test]
-fn long_messages_are_cut() {
+fn long_messages_are_truncated() {
     assert_eq!(printable(&"é".repeat(300)).chars().count(), 300);
     assert_eq!(printable(&"é".repeat(301)).chars().count(), 301);
     assert!(printable(&"é".repeat(301)).ends_with('…'));
