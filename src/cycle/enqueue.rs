@@ -1,16 +1,15 @@
-//! The hand-off: one GoodJob row for each created row, in the same transaction.
+//! Enqueue: one GoodJob row for each created row, in the same transaction.
 //!
 //! GoodJob documents no interface for other languages, so the columns of `good_jobs` are looked at
-//! first, and a table of a shape that is not known is refused rather than guessed at. So is one
-//! that cannot be written, or that is not for these rows: no row is left without its job because of
-//! a table that is there.
+//! first, and a table of an unknown shape is refused. So is one that cannot be written to, or that
+//! belongs to another application: no row stays without its job because of a table that is there.
 
 use log::warn;
 use postgres::types::Type;
 use serde_json::Value;
 
 use crate::config::{Enqueue, JobArgument, JobConfig};
-use crate::db::transaction::{Tx, TxError};
+use crate::db::transaction::{Columns, Param, Tx, TxError};
 use crate::error::{Failure, Reason, Result, Stage};
 
 const FIND_GOOD_JOBS: &str = include_str!("../../sql/find_good_jobs.sql");
@@ -33,23 +32,23 @@ const FILLED: [&str; 9] = [
     "created_at",
     "updated_at",
 ];
-/// The columns that GoodJob 3.99 fills besides, and without which it keeps no executions.
+/// The columns that GoodJob 3.99 fills in addition, and without which it keeps no executions.
 const DISCRETE: [&str; 2] = ["is_discrete", "executions_count"];
-/// A column that came with GoodJob 4.15. From then on it leaves those of [`DISCRETE`] null; before,
-/// they do no harm.
+/// A column that came with GoodJob 4.15, which leaves those of [`DISCRETE`] null; before, they do no
+/// harm.
 const LOCK_TYPE: &str = "lock_type";
 
 /// Where the jobs of created rows go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Queue {
-    /// Into the table of this name, schema and all, quoted as SQL wants it.
+    /// Into the table of this name, with its schema, quoted for SQL.
     GoodJob {
         /// The name.
         table: String,
         /// Whether the columns of discrete executions are filled.
         discrete: bool,
     },
-    /// Nowhere, because it was asked so.
+    /// Nowhere, by `--enqueue none`.
     Nowhere,
     /// Nowhere, because there is no `good_jobs`.
     NoTable,
@@ -64,14 +63,14 @@ impl Queue {
         }
     }
 
-    /// Tells a person where jobs go, and why.
+    /// Returns where jobs go, and why.
     pub fn describe(&self) -> String {
         match self {
             Self::GoodJob { table, discrete } => {
                 let version = if *discrete { "3.99" } else { "4" };
                 format!("{table}, as GoodJob {version} writes it")
             }
-            Self::Nowhere => "nowhere, as asked: rows wait as pending".to_owned(),
+            Self::Nowhere => "nowhere (--enqueue none): rows wait as pending".to_owned(),
             Self::NoTable => {
                 "nowhere, there is no good_jobs in the search path: rows wait as pending".to_owned()
             }
@@ -96,21 +95,21 @@ fn filled(discrete: bool) -> Vec<&'static str> {
 /// Selects the rows that the table gets, its columns in the order of [`filled`].
 fn rows(discrete: bool) -> String {
     format!(
-        "SELECT {} FROM ({JOBS}) AS job",
+        "select {} from ({JOBS}) as job",
         filled(discrete).join(", ")
     )
 }
 
-/// A column of `good_jobs`, and what matters of it to one who inserts.
+/// A column of `good_jobs`.
 struct Column {
     name: String,
     must_be_filled: bool,
     may_be_filled: bool,
-    /// Whether the table takes inserts at all; a view may not.
-    takes_inserts: bool,
+    /// Whether the table accepts inserts at all; a view may not.
+    accepts_inserts: bool,
 }
 
-/// Chooses the queue by what the settings ask and the table is like.
+/// Chooses the queue by the settings and the table that is there.
 pub fn choose(tx: &mut Tx<'_>, config: &JobConfig) -> Result<Queue, TxError> {
     if config.enqueue == Enqueue::None {
         return Ok(Queue::Nowhere);
@@ -119,14 +118,15 @@ pub fn choose(tx: &mut Tx<'_>, config: &JobConfig) -> Result<Queue, TxError> {
     let Some(found) = found.first() else {
         return match config.enqueue {
             Enqueue::GoodJob => Err(refused(
-                "There is no table good_jobs in the search path, and --enqueue good_job demands it",
+                "There is no table good_jobs in the search path, and --enqueue good_job requires it",
             )
             .into()),
             _ => Ok(Queue::NoTable),
         };
     };
-    let (oid, table, schema): (i64, String, String) = (found.get(0), found.get(1), found.get(2));
-    let (may_be_entered, others): (bool, Option<String>) = (found.get(3), found.get(4));
+    let (oid, table, schema): (i64, String, String) =
+        (found.column(0)?, found.column(1)?, found.column(2)?);
+    let (has_usage, others): (bool, Option<String>) = (found.column(3)?, found.column(4)?);
     if let Some(others) = others {
         return Err(refused(&format!(
             "{table} stands beside {others}, which is not the table that rows go to: its jobs \
@@ -135,69 +135,65 @@ pub fn choose(tx: &mut Tx<'_>, config: &JobConfig) -> Result<Queue, TxError> {
         ))
         .into());
     }
-    if !may_be_entered {
+    if !has_usage {
         return Err(refused(&format!(
-            "The role may not use the schema of {table}; GRANT USAGE ON SCHEMA {schema}, leave it \
-             out of the search path, or set --enqueue none"
+            "The role lacks USAGE on the schema of {table}; run GRANT USAGE ON SCHEMA {schema}, \
+             leave it out of the search path, or set --enqueue none"
         ))
         .into());
     }
-    let columns: Vec<Column> = tx
-        .rows(
-            "look at good_jobs",
-            GOOD_JOBS_COLUMNS,
-            &[(&oid, Type::INT8)],
-        )?
-        .iter()
-        .map(|row| Column {
-            name: row.get(0),
-            must_be_filled: row.get(1),
-            may_be_filled: row.get(2),
-            takes_inserts: row.get(3),
+    let rows = tx.rows(
+        "read the columns of good_jobs",
+        GOOD_JOBS_COLUMNS,
+        &[(&oid, Type::INT8)],
+    )?;
+    let columns = rows.iter().map(|row| {
+        Ok(Column {
+            name: row.column(0)?,
+            must_be_filled: row.column(1)?,
+            may_be_filled: row.column(2)?,
+            accepts_inserts: row.column(3)?,
         })
-        .collect();
-    let discrete = recognize(&columns)?;
+    });
+    let discrete = recognize(&columns.collect::<Result<Vec<Column>, TxError>>()?)?;
     Ok(Queue::GoodJob { table, discrete })
 }
 
-/// Recognizes the table by its columns, and refuses one that jobs cannot be written to; tells
+/// Recognizes the table by its columns, and refuses one that jobs cannot be written to; returns
 /// whether the columns of discrete executions are filled.
 fn recognize(columns: &[Column]) -> Result<bool> {
     let find = |name: &str| columns.iter().find(|column| column.name == name);
     let has = |name: &str| find(name).is_some();
     let discrete = DISCRETE.into_iter().all(has) && !has(LOCK_TYPE);
     let filled = filled(discrete);
-    let names = |columns: Vec<&str>| columns.join(", ");
     let lacks: Vec<&str> = FILLED.into_iter().filter(|name| !has(name)).collect();
-    let demands: Vec<&str> = columns
-        .iter()
-        .filter(|column| column.must_be_filled)
-        .map(|column| column.name.as_str())
-        .filter(|name| !filled.contains(name))
-        .collect();
-    if !lacks.is_empty() || !demands.is_empty() {
-        let mut message = "The table good_jobs has an unknown shape".to_owned();
-        if !lacks.is_empty() {
-            message.push_str(&format!("; it lacks {}", names(lacks)));
+    let requires = columns.iter().filter(|column| column.must_be_filled);
+    let requires = requires.map(|column| column.name.as_str());
+    let requires: Vec<&str> = requires.filter(|name| !filled.contains(name)).collect();
+    let mut problems = Vec::new();
+    for (verb, names) in [("lacks", lacks), ("requires", requires)] {
+        if !names.is_empty() {
+            problems.push(format!("it {verb} {}", names.join(", ")));
         }
-        if !demands.is_empty() {
-            message.push_str(&format!("; it demands {}", names(demands)));
-        }
-        message.push_str("; GoodJob 3.99 and 4 are known; else set --enqueue none");
-        return Err(refused(&message));
     }
-    if !columns.iter().all(|column| column.takes_inserts) {
+    if !problems.is_empty() {
+        return Err(refused(&format!(
+            "The table good_jobs has an unknown shape; {}; GoodJob 3.99 and 4 are known; else set \
+             --enqueue none",
+            problems.join("; ")
+        )));
+    }
+    if !columns.iter().all(|column| column.accepts_inserts) {
         return Err(refused(
-            "good_jobs is no table but something that takes no inserts; let the search path lead \
-             to GoodJob's own table, or set --enqueue none",
+            "good_jobs is not a table and accepts no inserts; let the search path lead to \
+             GoodJob's own table, or set --enqueue none",
         ));
     }
-    if filled
-        .iter()
-        .any(|name| find(name).is_some_and(|column| !column.may_be_filled))
-    {
+    let may_be_filled = |name: &&str| find(name).is_none_or(|column| column.may_be_filled);
+    if !filled.iter().all(may_be_filled) {
         return Err(refused(
-            "The role may not insert into good_jobs; GRANT INSERT ON good_jobs, or set --enqueue none",
+            "The role lacks INSERT on good_jobs; run GRANT INSERT ON good_jobs, or set --enqueue \
+             none",
         ));
     }
     Ok(discrete)
@@ -222,22 +218,22 @@ pub fn enqueue(
         return Ok(0);
     }
     let insert = format!(
-        "INSERT INTO {table} ({}) {}",
+        "insert into {table} ({}) {}",
         filled(*discrete).join(", "),
         rows(*discrete)
     );
+    let argument = global_id(config);
     let enqueued = tx.execute(
         "enqueue the jobs",
         &insert,
-        &[
-            (&ids, Type::INT8_ARRAY),
-            (&config.class, Type::TEXT),
-            (&config.queue, Type::TEXT),
-            (&global_id(config), Type::TEXT),
-        ],
+        &params(config, &ids, &argument),
     )?;
     if enqueued != ids.len() as u64 {
-        return Err(refused("The table good_jobs took fewer jobs than rows were created").into());
+        return Err(refused(
+            "The table good_jobs did not store a job for each row, so nothing was written at all: \
+             look for a trigger or a rule on it",
+        )
+        .into());
     }
     tx.rows(
         "notify the workers",
@@ -247,8 +243,8 @@ pub fn enqueue(
     Ok(enqueued)
 }
 
-/// Returns the row that the record of this id would get, as the same statement makes it, for a
-/// person to compare; none where rows get no job.
+/// Returns the row that the record of this id would get, as the same statement makes it, for
+/// comparison; none where rows get no job.
 pub fn preview(
     tx: &mut Tx<'_>,
     config: &JobConfig,
@@ -258,17 +254,26 @@ pub fn preview(
     let Queue::GoodJob { discrete, .. } = queue else {
         return Ok(None);
     };
-    let rows = tx.rows(
-        "make a job",
-        &format!("SELECT to_json(job) FROM ({}) AS job", rows(*discrete)),
-        &[
-            (&vec![id], Type::INT8_ARRAY),
-            (&config.class, Type::TEXT),
-            (&config.queue, Type::TEXT),
-            (&global_id(config), Type::TEXT),
-        ],
-    )?;
-    Ok(rows.first().map(|row| row.get(0)))
+    let select = format!("select to_json(job) from ({}) as job", rows(*discrete));
+    let (id, argument) = ([id], global_id(config));
+    let ids = id.as_slice();
+    let rows = tx.rows("make a job", &select, &params(config, &ids, &argument))?;
+    rows.first().map(|row| row.column(0)).transpose()
+}
+
+/// Returns the parameters of `jobs.sql`.
+fn params<'a>(
+    config: &'a JobConfig,
+    ids: &'a &[i64],
+    argument: &'a Option<String>,
+) -> [Param<'a>; 5] {
+    [
+        (ids, Type::INT8_ARRAY),
+        (&config.class, Type::TEXT),
+        (&config.queue, Type::TEXT),
+        (argument, Type::TEXT),
+        (&config.priority, Type::INT4),
+    ]
 }
 
 /// Returns how the argument begins, as Active Job serializes a record; none for a bare id.
@@ -294,7 +299,7 @@ mod tests {
                 name: name.to_string(),
                 must_be_filled: must_be_filled.contains(name),
                 may_be_filled: true,
-                takes_inserts: true,
+                accepts_inserts: true,
             })
             .collect()
     }
@@ -309,13 +314,13 @@ mod tests {
             (&DISCRETE[..], true),
             (&both, false),
             (&[], false),
-            // With only one of the two, neither is filled, so it must not be demanded.
+            // With only one of the two, neither is filled, so it must not be required.
             (&DISCRETE[..1], false),
         ] {
             assert_eq!(shape_of(&with(more), &must).unwrap(), discrete, "{more:?}");
         }
-        for (names, must, told) in [
-            (with(&DISCRETE[..1]), &DISCRETE[..1], "demands is_discrete"),
+        for (names, must, problem) in [
+            (with(&DISCRETE[..1]), &DISCRETE[..1], "requires is_discrete"),
             (
                 vec!["id", "priority"],
                 &must,
@@ -323,7 +328,7 @@ mod tests {
             ),
         ] {
             let error = shape_of(&names, must).unwrap_err();
-            assert!(error.message.contains(told), "{}", error.message);
+            assert!(error.message.contains(problem), "{}", error.message);
             assert_eq!(error.reason, Reason::EnqueueRefused);
         }
     }

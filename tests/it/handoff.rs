@@ -184,12 +184,13 @@ fn class_queue_application_and_argument_are_settings() {
     database.exec(GOOD_JOBS_4);
     let mut worker = database.client();
     worker.batch_execute("listen good_job").unwrap();
-    for (argument, expected) in [
+    for (argument, priority, expected) in [
         (
             "record",
+            "",
             json!([{"_aj_globalid": "gid://other/ProactiviteRequest/1"}]),
         ),
-        ("id", json!([2])),
+        ("id", "-7", json!([2])),
     ] {
         let nth = if argument == "id" { 2 } else { 1 };
         upstream.add(validated(nth, nth));
@@ -197,12 +198,19 @@ fn class_queue_application_and_argument_are_settings() {
             .env("DATAPASS_JOB_CLASS", "Other::Job")
             .env("DATAPASS_JOB_QUEUE", "slow \"queue\"")
             .env("DATAPASS_JOB_APP", "other")
+            .env("DATAPASS_JOB_PRIORITY", priority)
             .env("DATAPASS_JOB_ARGUMENT", argument);
         assert_eq!(run.output().success().enqueued, 1);
         let jobs = database.jobs();
         let job = jobs.last().unwrap();
         let params = &job["serialized_params"];
         assert_eq!(params["arguments"], expected);
+        // As for a class without and with `queue_with_priority`.
+        let priorities = (&job["priority"], &params["priority"]);
+        match priority {
+            "" => assert_eq!(priorities, (&json!(0), &Value::Null)),
+            _ => assert_eq!(priorities, (&json!(-7), &json!(-7))),
+        }
         for class in [&job["job_class"], &params["job_class"]] {
             assert_eq!(class, "Other::Job");
         }
@@ -250,14 +258,14 @@ fn a_job_table_that_cannot_be_written_is_refused_before_anything_is() {
     let role = database.role(None);
     database.exec(&grants(&role));
     let shapes = [
-        ("", "demands it"),
+        ("", "requires it"),
         ("create table good_jobs (id uuid)", "it lacks active_job_id"),
         ("create sequence good_jobs", "unknown shape"),
-        (&format!("{GOOD_JOBS_4}; alter table good_jobs add tenant text not null"), "demands tenant"),
+        (&format!("{GOOD_JOBS_4}; alter table good_jobs add tenant text not null"), "requires tenant"),
         (&format!("{GOOD_JOBS_4}; alter table good_jobs rename to jobs;
-                   create view good_jobs as select distinct * from jobs"), "takes no inserts"),
+                   create view good_jobs as select distinct * from jobs"), "accepts no inserts"),
         (&format!("{GOOD_JOBS_4}; alter table good_jobs rename to jobs;
-                   create materialized view good_jobs as select * from jobs"), "takes no inserts"),
+                   create materialized view good_jobs as select * from jobs"), "accepts no inserts"),
         (GOOD_JOBS_4, "GRANT INSERT ON good_jobs"),
         (&format!("{GOOD_JOBS_3_99};
                    grant insert (id, active_job_id, job_class, queue_name, priority, serialized_params,
