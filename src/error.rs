@@ -1,15 +1,15 @@
-//! The one error type of a run: what failed (`Reason`), in which step (`Stage`), told to a person.
+//! The one error type of a run: what failed (`Reason`), in which step (`Stage`), and a message.
 //!
 //! A [`Reason`] is a stable word that users match on; it alone decides between permanent and
-//! transient. A message names what failed, where, and what to do; it never holds a secret, a
-//! person's data or a piece of a response body, so that it may be printed and stored anywhere.
+//! transient. A message names what failed, where, and what to do; it never holds a secret, personal
+//! data or a piece of a response body, so that it may be printed and stored anywhere.
 
 use std::fmt;
 
 /// Whether running again without a change can help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A person must act first.
+    /// An operator must act first.
     Permanent,
     /// The next run may succeed.
     Transient,
@@ -72,7 +72,7 @@ macro_rules! reasons {
                 }
             }
 
-            /// Tells whether a person must act or the next run may succeed.
+            /// Returns whether an operator must act or the next run may succeed.
             pub fn kind(self) -> Kind {
                 match self {
                     $(Self::$name => Kind::$kind,)*
@@ -87,7 +87,7 @@ reasons! {
     Usage = "usage", Permanent;
     /// A setting is missing or bad.
     Configuration = "configuration", Permanent;
-    /// This machine gives no thread or file, or takes no output.
+    /// This machine cannot start a thread, open a file or write output.
     Resources = "resources", Transient;
     /// No connection to an HTTP host: DNS, refused, reset, proxy.
     Connection = "connection", Transient;
@@ -111,11 +111,11 @@ reasons! {
     RequestRefused = "request_refused", Permanent;
     /// Any 3xx: redirects are not followed, the request may carry a secret.
     Redirect = "redirect", Permanent;
-    /// A body that is no JSON, or was cut short.
+    /// A body that is not valid JSON, or is truncated.
     BadBody = "bad_body", Transient;
     /// JSON of another shape than expected.
     WrongShape = "wrong_shape", Permanent;
-    /// A body larger than the ceiling, once decoded.
+    /// A body larger than the limit, once decoded.
     TooLarge = "too_large", Permanent;
     /// The listing moved too much, or a tie fills a page: completeness could not be proved.
     UnprovedListing = "unproved_listing", Transient;
@@ -145,9 +145,9 @@ reasons! {
     EnqueueRefused = "enqueue_refused", Permanent;
     /// `check` found at least one thing that would make a cycle fail.
     CheckFailed = "check_failed", Permanent;
-    /// SIGTERM or SIGINT.
+    /// SIGTERM, SIGINT or SIGHUP.
     Interrupted = "interrupted", Transient;
-    /// A defect of this program.
+    /// An internal error of this program.
     Panic = "panic", Permanent;
 }
 
@@ -159,7 +159,7 @@ pub struct Failure {
     pub stage: Stage,
     /// The stable word.
     pub reason: Reason,
-    /// One sentence for an operator, free of secrets and personal data.
+    /// One sentence, free of secrets and personal data.
     pub message: String,
     /// The problems that the message joins, when it is about several.
     problems: Vec<String>,
@@ -188,10 +188,9 @@ impl Failure {
         }
     }
 
-    /// Makes the failure of a machine that lets nothing more be started.
+    /// Makes the failure of a machine that cannot start a thread.
     pub fn no_thread(stage: Stage, error: impl Into<anyhow::Error>) -> Self {
-        let message = "This machine gives no thread: look at its limits on processes, open files \
-                       and memory";
+        let message = "Cannot start a thread: check the limits on processes, open files and memory";
         Self::new(stage, Reason::Resources, message).with_source(error)
     }
 
@@ -201,13 +200,13 @@ impl Failure {
         self
     }
 
-    /// Says in which step it happened, where that is only known later.
+    /// Sets the step, where that is only known later.
     pub fn at(mut self, stage: Stage) -> Self {
         self.stage = stage;
         self
     }
 
-    /// Returns whether a person must act.
+    /// Returns whether an operator must act.
     pub fn kind(&self) -> Kind {
         self.reason.kind()
     }

@@ -4,12 +4,12 @@ use std::process::ExitCode;
 
 use crate::error::Kind;
 
-/// What a run tells its scheduler.
+/// What a run reports to its scheduler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     /// The run did what it was asked to.
     Success = 0,
-    /// A person must act; running again changes nothing.
+    /// An operator must act; running again changes nothing.
     Permanent = 1,
     /// Run it again.
     Transient = 2,

@@ -6,7 +6,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 
 use super::{AuthorizationId, DemandeId, Perimeter, ScholarshipLevel, Siret};
 
-/// Tells elements apart: a demande has the same key on every page that lists it.
+/// Identifies an element: a demande has the same key on every page that lists it.
 ///
 /// Its `Display` is what a rejection is filed under: `D5`, a public id, or 32 hexadecimal digits. No
 /// two keys have the same.
@@ -21,7 +21,7 @@ pub enum Key {
 }
 
 impl Key {
-    /// Returns the demande's number, if that is what tells it apart.
+    /// Returns the demande's number, if that is what identifies it.
     pub fn demande_id(&self) -> Option<DemandeId> {
         match self {
             Self::Id(id) => Some(*id),
@@ -51,7 +51,7 @@ impl fmt::Display for Key {
 /// One element of a page.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Element {
-    /// What tells it apart.
+    /// What identifies it.
     pub key: Key,
     /// When it was created, which orders the listing; `None` when that cannot be read.
     pub created_at: Option<DateTime<Utc>>,

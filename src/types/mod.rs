@@ -1,7 +1,7 @@
 //! What a row is made of, as types that hold only valid values: parse, don't validate.
 //!
 //! Every type has a private field, is made by parsing, and is printed back as the same text. A
-//! refused value is told by its rule alone ([`Invalid`]), since the value may be personal data.
+//! refused value is reported by its rule alone ([`Invalid`]), since the value may be personal data.
 
 pub mod cron;
 pub mod entry;

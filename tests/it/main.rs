@@ -22,10 +22,11 @@ mod demandes;
 mod dependencies;
 mod docs;
 mod encodings;
+mod enqueue;
 mod environment;
 mod faults;
 mod handled;
-mod handoff;
+
 mod harness;
 mod harness_selftest;
 mod leaks;
