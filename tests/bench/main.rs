@@ -42,6 +42,7 @@
 
 // A benchmark that fails may panic, and prints.
 #![allow(
+    clippy::disallowed_methods,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::print_stdout,

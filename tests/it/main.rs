@@ -3,7 +3,12 @@
 //! One module a theme; `harness` is what they share.
 
 // A test may panic, and names nothing that is public outside of this binary.
-#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    unreachable_pub
+)]
 
 mod addresses;
 mod ahead;
