@@ -2,7 +2,8 @@
 //!
 //! PostgreSQL's documentation, sections 34.1.1.3 (several hosts) and 34.19.1 (`sslmode`). What
 //! differs: names are looked for in a certificate's subject alternative names alone, not in its
-//! common name; client certificates and revocation lists are not supported.
+//! common name; client certificates and revocation lists are not supported; certificates of version
+//! 1, with RSASSA-PSS or on P-521 cannot be verified.
 
 use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::Once;

@@ -16,7 +16,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, OtherError, PeerMisbehaved,
+    RootCertStore, SignatureScheme,
 };
 
 use crate::error::{Failure, Reason, Stage};
@@ -183,9 +184,10 @@ pub fn certificate_refusal<'a>(
     })
 }
 
-/// Says why a certificate was refused; `setting` is where a private root belongs.
+/// Returns why a certificate was refused; `setting` is where a private root belongs.
 pub fn describe_refusal(refusal: &CertificateError, setting: &str) -> String {
     match refusal {
+        CertificateError::Other(other) => other.0.to_string(),
         // The second is an issuer with the name of a known one and another key.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             format!("{refusal}: no trusted root has signed it; name a private root in {setting}")
@@ -213,6 +215,71 @@ pub(crate) fn chain<'a>(
             None => error.source(),
         }
     })
+}
+
+/// What OpenSSL accepts in a certificate and the TLS library does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+enum Unsupported {
+    #[error(
+        "it is X.509 version 1, which has no subject alternative names: re-issue it as version 3"
+    )]
+    Version1,
+    #[error("its key is on the curve P-521: re-issue it with a key on P-256 or P-384, or RSA")]
+    P521,
+    #[error("it uses RSASSA-PSS: re-issue it with a plain RSA key (rsaEncryption) or on P-256")]
+    RsaPss,
+    #[error("it is signed in an unsupported way: re-issue it, signed with SHA-256 by RSA or P-256")]
+    Signature,
+}
+
+impl Unsupported {
+    /// Schemes that are offered so that the server shows such a certificate, instead of an alert
+    /// that names no cause: P-521, then RSASSA-PSS keys with SHA-256, SHA-384 and SHA-512.
+    const SCHEMES: [SignatureScheme; 4] = [
+        SignatureScheme::ECDSA_NISTP521_SHA512,
+        SignatureScheme::Unknown(0x0809),
+        SignatureScheme::Unknown(0x080a),
+        SignatureScheme::Unknown(0x080b),
+    ];
+
+    /// Returns the schemes of a provider, then these.
+    fn with(mut schemes: Vec<SignatureScheme>) -> Vec<SignatureScheme> {
+        schemes.extend(Self::SCHEMES);
+        schemes
+    }
+
+    /// Returns what is special about a certificate by the object identifiers in it: secp521r1 and
+    /// id-RSASSA-PSS.
+    fn find(certificate: &[u8]) -> Self {
+        let has = |id: &[u8]| certificate.windows(id.len()).any(|part| part == id);
+        if has(b"\x06\x05\x2b\x81\x04\x00\x23") {
+            Self::P521
+        } else if has(b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0a") {
+            Self::RsaPss
+        } else {
+            Self::Signature
+        }
+    }
+
+    /// Names the cause, where it is one of these.
+    fn explain(error: rustls::Error, certificate: &[u8]) -> rustls::Error {
+        let cause = match &error {
+            rustls::Error::InvalidCertificate(CertificateError::Other(other))
+                if other.0.to_string() == "UnsupportedCertVersion" =>
+            {
+                Self::Version1
+            }
+            rustls::Error::InvalidCertificate(
+                CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+                | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. },
+            )
+            | rustls::Error::PeerMisbehaved(
+                PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme,
+            ) => Self::find(certificate),
+            _ => return error,
+        };
+        rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(cause))))
+    }
 }
 
 /// Checks chain and name as OpenSSL does.
@@ -267,7 +334,7 @@ impl ServerCertVerifier for Chain {
                 }
                 Ok(ServerCertVerified::assertion())
             }
-            verdict => verdict,
+            verdict => verdict.map_err(|error| Unsupported::explain(error, end_entity)),
         }
     }
 
@@ -279,6 +346,7 @@ impl ServerCertVerifier for Chain {
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         self.inner
             .verify_tls12_signature(message, certificate, signature)
+            .map_err(|error| Unsupported::explain(error, certificate))
     }
 
     fn verify_tls13_signature(
@@ -289,10 +357,11 @@ impl ServerCertVerifier for Chain {
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         self.inner
             .verify_tls13_signature(message, certificate, signature)
+            .map_err(|error| Unsupported::explain(error, certificate))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
+        Unsupported::with(self.inner.supported_verify_schemes())
     }
 }
 
@@ -336,9 +405,8 @@ impl ServerCertVerifier for Unverified {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
+        let algorithms = self.provider.signature_verification_algorithms;
+        Unsupported::with(algorithms.supported_schemes())
     }
 }
 

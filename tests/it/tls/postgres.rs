@@ -200,6 +200,46 @@ fn each_certificate_is_taken_where_libpq_takes_it() {
     }
 }
 
+/// OpenSSL accepts these, the TLS library does not: where nothing is verified they do, and never is
+/// the connection in clear because of them.
+#[test]
+fn a_certificate_of_another_kind_is_named() {
+    let fixtures = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/it/fixtures/certificates"
+    );
+    let file = |name: &str| Path::new(fixtures).join(format!("{name}.pem"));
+    let cases = [
+        ("v1", "X.509 version 1"),
+        ("p521", "P-521"),
+        ("pss", "RSASSA-PSS"),
+        ("by521", "signed in an unsupported way"),
+    ];
+    let ours = Authority::new();
+    let mut cluster = server(&ours, 2001, 2100);
+    for (name, _) in cases {
+        // Certificate and key are one file.
+        cluster = cluster.file(file(name));
+    }
+    let cluster = cluster.start();
+    let port = cluster.port();
+    for (name, expected) in cases {
+        let pem = format!("{name}.pem");
+        set(&cluster, &[("ssl_cert_file", &pem), ("ssl_key_file", &pem)]);
+        for mode in ["sslmode=prefer", "sslmode=require"] {
+            assert!(encrypted(port, NAME, mode), "{name} {mode}");
+        }
+        for mode in ["require", "verify-ca", "verify-full"] {
+            let failure = refused(port, NAME, &with_roots(mode, &file("authorities")));
+            assert_eq!(failure.reason, Reason::Certificate, "{}", failure.story());
+            for words in [expected, "re-issue it"] {
+                assert!(failure.message.contains(words), "{}", failure.message);
+            }
+            assert!(!failure.story().contains("Other"), "{}", failure.story());
+        }
+    }
+}
+
 #[test]
 fn a_server_without_tls_is_refused_when_it_is_demanded() {
     let ours = Authority::new();
