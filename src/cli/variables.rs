@@ -187,12 +187,6 @@ pub const VARIABLES: &[Variable] = &[
         .option("concurrency", "N", CYCLE)
         .default("2"),
     variable(
-        "DATAPASS_LOOKBACK",
-        "How far before the watermark a cycle looks again, at least 1m",
-    )
-    .option("lookback", "AGE", CYCLE)
-    .default("1h"),
-    variable(
         "DATAPASS_TIMEOUT",
         "Deadline of one cycle, as an age such as 90s or 15m",
     )

@@ -24,7 +24,8 @@ use crate::exit::Exit;
 use crate::net::http::{self, Http, HttpSettings};
 use crate::output::columns;
 use crate::output::escape::escape;
-use crate::output::stdout::{document, log_failure, print};
+use crate::output::log;
+use crate::output::stdout::{described, document, print};
 use crate::process::deadline::Deadline;
 use crate::process::supervise::supervise;
 use crate::report::metrics;
@@ -126,7 +127,9 @@ impl Findings {
     }
 
     fn fail(&self, name: &'static str, failure: Failure) {
-        self.add(Verdict::Fail, name, failure.story());
+        for problem in failure.problems() {
+            self.add(Verdict::Fail, name, problem);
+        }
         let mut state = self.lock();
         let decides = state.failure.as_ref().is_none_or(|first| {
             first.kind() == Kind::Transient && failure.kind() == Kind::Permanent
@@ -247,16 +250,9 @@ fn conclude(state: &mut State, settings: &[(&'static str, String)]) -> Exit {
         Format::Json => {
             let settings = settings.iter();
             let settings: BTreeMap<_, _> = settings.map(|(name, value)| (name, value)).collect();
-            let outcome = failure.map_or("success", |failure| failure.kind().as_str());
-            let value = match failure {
-                None => json!({"outcome": outcome, "settings": settings, "checks": state.checks}),
-                Some(failure) => json!({
-                    "outcome": outcome,
-                    "reason": failure.reason.as_str(),
-                    "settings": settings,
-                    "checks": state.checks,
-                }),
-            };
+            let mut value = failure.map_or_else(|| json!({"outcome": "success"}), described);
+            value["settings"] = json!(settings);
+            value["checks"] = json!(state.checks);
             document(&value)
         }
     };
@@ -265,7 +261,7 @@ fn conclude(state: &mut State, settings: &[(&'static str, String)]) -> Exit {
         return Exit::Success;
     };
     let message = format!("Check failed: {}", state.failed().join(", "));
-    log_failure(&Failure::new(failure.stage, failure.reason, message));
+    log::failure(&Failure::new(failure.stage, failure.reason, message));
     failure.kind().into()
 }
 

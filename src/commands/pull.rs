@@ -3,17 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use log::{debug, warn};
+use log::{debug, info, warn};
 
 use crate::cli::PullArgs;
-use crate::config::{Format, PullConfig, Reports, Settings};
+use crate::config::{Format, PullConfig, Reports, Settings, effective};
 use crate::cycle;
 use crate::cycle::outcome::{Outcome, SharedOutcome};
 use crate::db::transaction::{Access, Store};
-use crate::error::{Failure, Result};
+use crate::error::{Failure, Result, Stage};
 use crate::exit::Exit;
 use crate::output::progress;
-use crate::output::stdout::{log_failure, print};
+use crate::output::stdout::print;
 use crate::process::deadline::Deadline;
 use crate::process::supervise::{after_run, supervise};
 use crate::report::{metrics, sentry};
@@ -33,6 +33,10 @@ pub fn run(settings: Settings, args: &PullArgs) -> Exit {
         Ok(config) => Arc::new(config),
         Err(failure) => return not_started(failure, &reports, args, format),
     };
+    let effective = effective::describe(&config, &reports).into_iter();
+    let effective = effective.map(|(name, value)| format!("{name} {value}"));
+    let effective: Vec<String> = effective.collect();
+    info!(stage = Stage::Prepare.as_str(); "Settings: {}", effective.join("; "));
     let outcome = SharedOutcome::start(Run::start(Summary {
         dry_run: config.dry_run,
         since: config.since,
@@ -128,7 +132,7 @@ fn conclude(
         );
     }
     if let Some(failure) = &failure {
-        log_failure(failure);
+        crate::output::log::failure(failure);
     }
     if let Some(format) = format
         && let Err(error) = print(&format!("{}\n", outcome.run.summary.line(format)))

@@ -10,7 +10,8 @@ use crate::config::{Format, Settings};
 use crate::db::transaction::{Access, Columns, Store, Tx, TxError};
 use crate::error::{Failure, Reason, Result, Stage};
 use crate::output::columns;
-use crate::output::escape::{self, escape};
+use crate::output::escape::escape;
+use crate::output::stdout::document;
 use crate::process::supervise::in_time;
 use crate::state::watermark;
 use crate::types::DemandeId;
@@ -35,9 +36,10 @@ pub fn run(settings: Settings, action: cli::Rejected) -> Result<String> {
                 let reason = it.argument("--reason", not_blank(&reason));
                 Some((it.database()?, id?, reason?))
             })?;
-            in_time(move |deadline| {
+            let accepted = in_time(move |deadline| {
                 accept(&mut Store::new(&database.url, deadline, 0), &id, &reason)
-            })
+            })?;
+            Ok(accepted.shown(format))
         }
     }
 }
@@ -110,12 +112,11 @@ pub fn read(tx: &mut Tx<'_>) -> Result<Vec<Rejection>, TxError> {
     rejections.collect()
 }
 
-/// Lists the rejections, the id first. The text fits 80 columns, but for an id that is longer: it is
-/// never broken, so that it can be copied.
+/// Lists the rejections, the id first.
 fn list(store: &mut Store, format: Format) -> Result<String> {
     let rejections = store.transaction(Stage::Prepare, Access::ReadOnly, read)?;
     if format == Format::Json {
-        return Ok(format!("{}\n", escape::json(&json!(rejections))));
+        return Ok(document(&json!(rejections)));
     }
     let mut text = String::new();
     for it in &rejections {
@@ -144,6 +145,29 @@ fn list(store: &mut Store, format: Format) -> Result<String> {
     Ok(text)
 }
 
+/// An acceptance: the one that was given, or an earlier one that stays.
+struct Accepted {
+    reference: String,
+    earlier: Option<(DateTime<Utc>, String)>,
+}
+
+impl Accepted {
+    fn shown(&self, format: Format) -> String {
+        let reference = escape(&self.reference);
+        match (format, &self.earlier) {
+            (Format::Json, earlier) => document(&json!({
+                "ref": self.reference,
+                "changed": earlier.is_none(),
+            })),
+            (Format::Text, None) => format!("Accepted {reference}\n"),
+            (Format::Text, Some((at, reason))) => {
+                let (day, reason) = (at.format("%F"), escape(reason));
+                format!("{reference} is accepted since {day} already: {reason}\n")
+            }
+        }
+    }
+}
+
 /// A row that an id may mean.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Found {
@@ -158,7 +182,7 @@ struct Found {
 ///
 /// Takes the watermark's lock first, so that a cycle that records the same entry meanwhile cannot
 /// undo the decision.
-fn accept(store: &mut Store, id: &str, reason: &str) -> Result<String> {
+fn accept(store: &mut Store, id: &str, reason: &str) -> Result<Accepted> {
     let number = id.parse::<DemandeId>().ok().map(|it| it.to_string());
     store.transaction(Stage::Prepare, Access::ReadWrite, |tx| {
         watermark::lock(tx, tx.access())?;
@@ -178,20 +202,17 @@ fn accept(store: &mut Store, id: &str, reason: &str) -> Result<String> {
         });
         let found = found.collect::<Result<Vec<Found>, TxError>>()?;
         let meant = meant(id, number.as_deref(), found)?;
-        let reference = escape(&meant.reference);
-        if let Some((at, reason)) = &meant.accepted {
-            let day = at.format("%F");
-            let reason = escape(reason);
-            return Ok(format!(
-                "{reference} is accepted since {day} already: {reason}\n"
-            ));
+        if meant.accepted.is_none() {
+            tx.execute(
+                "accept the rejection",
+                ACCEPT_REJECTION,
+                &[(&meant.reference, Type::TEXT), (&reason, Type::TEXT)],
+            )?;
         }
-        tx.execute(
-            "accept the rejection",
-            ACCEPT_REJECTION,
-            &[(&meant.reference, Type::TEXT), (&reason, Type::TEXT)],
-        )?;
-        Ok(format!("Accepted {reference}\n"))
+        Ok(Accepted {
+            reference: meant.reference,
+            earlier: meant.accepted,
+        })
     })
 }
 

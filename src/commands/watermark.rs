@@ -3,20 +3,23 @@
 use std::io::{self, BufRead, IsTerminal, Write};
 
 use chrono::{DateTime, Utc};
+use serde_json::json;
 
 use crate::cli;
-use crate::config::{DatabaseConfig, Settings};
+use crate::config::{DatabaseConfig, Format, Settings};
 use crate::db::transaction::{Access, Store};
 use crate::error::{Failure, Reason, Result, Stage};
+use crate::output::stdout::document;
 use crate::process::deadline::Deadline;
 use crate::process::supervise::{in_time, supervise};
 use crate::state::runs::{self, Run};
 use crate::state::summary::Summary;
 use crate::state::watermark::{Watermark, lock, put, read};
-use crate::types::time::shown;
+use crate::types::time::{rfc3339, shown};
 
 /// Moves the watermark by hand; asks for confirmation first unless `--yes` is given.
 pub fn run(settings: Settings, action: cli::Watermark) -> Result<String> {
+    let format = settings.format();
     let (database, asked_for, yes) = settings.load(|it| match action {
         cli::Watermark::Set { time, yes } => {
             let (time, definition_id) = (it.time("TIME", &time), it.definition_id());
@@ -25,8 +28,21 @@ pub fn run(settings: Settings, action: cli::Watermark) -> Result<String> {
         }
         cli::Watermark::Reset { yes } => Some((it.database()?, Move::reset(), yes)),
     })?;
-    move_watermark(database, asked_for, yes)
+    let (before, after) = move_watermark(database, asked_for, yes)?;
+    Ok(match format {
+        Format::Json => document(&json!({
+            "watermark_before": before.map(rfc3339),
+            "watermark": after.map(rfc3339),
+        })),
+        Format::Text => {
+            let (before, after) = (shown(before), shown(after));
+            format!("The watermark was {before}, and is {after} now\n")
+        }
+    })
 }
+
+/// The watermark before and after.
+type Times = (Option<DateTime<Utc>>, Option<DateTime<Utc>>);
 
 /// A move by hand, as it was requested.
 #[derive(Debug, Clone)]
@@ -93,8 +109,8 @@ impl Move {
 
     /// Moves the watermark and records that as a run, in one transaction. The watermark that was
     /// `asked` about must be unchanged: a confirmation of something else is none.
-    pub fn make(&self, store: &mut Store, asked: Option<&Watermark>) -> Result<String> {
-        let before = store.transaction(Stage::Advance, Access::ReadWrite, |tx| {
+    pub fn make(&self, store: &mut Store, asked: Option<&Watermark>) -> Result<Times> {
+        store.transaction(Stage::Advance, Access::ReadWrite, |tx| {
             let locked = lock(tx, tx.access())?;
             self.may_leave(&locked)?;
             if asked.is_some_and(|asked| *asked != locked) {
@@ -110,13 +126,8 @@ impl Move {
                 ..Summary::default()
             });
             runs::record(tx, self.kind, &run, None)?;
-            Ok(locked)
-        })?;
-        Ok(format!(
-            "The watermark was {}, and is {} now\n",
-            shown(before.time),
-            shown(self.target.time)
-        ))
+            Ok((locked.time, self.target.time))
+        })
     }
 }
 
@@ -150,7 +161,7 @@ fn refused(message: &str) -> Failure {
 ///
 /// The operator's time to answer is not limited, and neither a transaction nor a connection is open
 /// meanwhile.
-fn move_watermark(database: DatabaseConfig, asked_for: Move, yes: bool) -> Result<String> {
+fn move_watermark(database: DatabaseConfig, asked_for: Move, yes: bool) -> Result<Times> {
     let mut asked = None;
     if !yes {
         require_terminal()?;

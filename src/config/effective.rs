@@ -16,6 +16,16 @@ pub fn describe(config: &PullConfig, reports: &Reports) -> Vec<(&'static str, St
     ];
     settings.extend(listing.map(|url| ("listing", endpoint(&url, &upstream.http))));
     settings.push(("definition", upstream.definition_id.clone()));
+    let (rows, concurrency) = (config.page_size, config.concurrency);
+    settings.push((
+        "pages",
+        format!("{rows} rows each, {concurrency} concurrent"),
+    ));
+    let (timeout, retries) = (config.timeout.as_secs(), config.max_retries);
+    settings.push((
+        "limits",
+        format!("{timeout} s, {retries} retries per request"),
+    ));
     settings.push(("database", database(&config.database.url)));
     settings.push(("jobs", jobs(&config.job)));
     if let Some(path) = &reports.metrics_file {
@@ -43,9 +53,9 @@ fn database(url: &DatabaseUrl) -> String {
     let servers: Vec<String> = url.servers.iter().map(ToString::to_string).collect();
     let mut parts = vec![servers.join(", ")];
     let name = url.config.get_dbname();
-    parts.extend(name.map(|name| format!("database {name}")));
+    parts.extend(name.map(|name| format!("database {}", plain(name))));
     let role = url.config.get_user();
-    parts.extend(role.map(|role| format!("role {role}")));
+    parts.extend(role.map(|role| format!("role {}", plain(role))));
     let mode = match url.tls {
         TlsMode::Disable => "disable",
         TlsMode::Prefer => "prefer",
@@ -55,6 +65,15 @@ fn database(url: &DatabaseUrl) -> String {
     };
     parts.push(format!("sslmode {mode}"));
     parts.join(", ")
+}
+
+/// Returns a name, unless it has special characters: then it may be a misplaced password.
+fn plain(name: &str) -> &str {
+    let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
+    match name.chars().all(is_plain) {
+        true => name,
+        false => "…",
+    }
 }
 
 fn jobs(config: &JobConfig) -> String {

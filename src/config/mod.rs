@@ -42,8 +42,6 @@ pub struct PullConfig {
     pub page_size: u32,
     /// `DATAPASS_CONCURRENCY`: concurrent page requests, 1 to 4.
     pub concurrency: usize,
-    /// `DATAPASS_LOOKBACK`: how far before the watermark a cycle looks again, at least one minute.
-    pub lookback: Duration,
     /// `DATAPASS_TIMEOUT`: the deadline of one cycle.
     pub timeout: Duration,
     /// `DATAPASS_MAX_RETRIES`: retries per request and per connection to PostgreSQL.

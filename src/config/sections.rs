@@ -35,7 +35,6 @@ impl Settings {
         let job = self.job();
         let page_size = self.number("DATAPASS_PAGE_SIZE", 1, 1_000);
         let concurrency = self.number("DATAPASS_CONCURRENCY", 1, 4);
-        let lookback = self.age("DATAPASS_LOOKBACK", Duration::from_secs(60), "1m");
         let timeout = self.timeout();
         let max_retries = self.number("DATAPASS_MAX_RETRIES", 0, 100);
         let retry_for = self.retry_for();
@@ -47,7 +46,6 @@ impl Settings {
             dry_run: args.dry_run,
             page_size: page_size?,
             concurrency: usize::try_from(concurrency?).ok()?,
-            lookback: lookback?,
             timeout: timeout?,
             max_retries: max_retries?,
             retry_for,
@@ -172,10 +170,9 @@ impl Settings {
         let mut retry_for = None;
         let scheduler = match scheduler {
             cli::Scheduler::Crontab { retry_for: text } => {
-                retry_for = text.filter(|text| !text.is_empty()).and_then(|text| {
-                    let age = values::age(&text, Duration::from_secs(1), "1s");
-                    self.argument("--retry-for", age)
-                });
+                retry_for = text
+                    .filter(|text| !text.is_empty())
+                    .and_then(|text| self.argument("--retry-for", values::age(&text)));
                 Some(Scheduler::Crontab)
             }
             cli::Scheduler::Systemd => Some(Scheduler::Systemd),
@@ -218,15 +215,15 @@ impl Settings {
     }
 
     fn timeout(&mut self) -> Option<Duration> {
-        self.age("DATAPASS_TIMEOUT", Duration::from_secs(1), "1s")
+        self.age("DATAPASS_TIMEOUT")
     }
 
     fn retry_for(&mut self) -> Option<Duration> {
-        self.age("DATAPASS_RETRY_FOR", Duration::from_secs(1), "1s")
+        self.age("DATAPASS_RETRY_FOR")
     }
 
-    fn age(&mut self, name: &'static str, min: Duration, min_text: &str) -> Option<Duration> {
-        self.text(name, |text| values::age(text, min, min_text))
+    fn age(&mut self, name: &'static str) -> Option<Duration> {
+        self.text(name, values::age)
     }
 
     fn number(&mut self, name: &'static str, min: u32, max: u32) -> Option<u32> {

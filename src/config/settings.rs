@@ -129,9 +129,10 @@ impl Settings {
 
     /// Logs the warnings; returns the value when nothing is wrong, else the failure.
     pub fn finish<T>(self, value: Option<T>) -> Result<T> {
+        let stage = Stage::Prepare.as_str();
         let (result, warnings) = self.finished(value);
         for warning in warnings {
-            log::warn!(stage = Stage::Prepare.as_str(); "{warning}");
+            log::warn!(stage; "{warning}");
         }
         result
     }
@@ -160,7 +161,10 @@ impl Settings {
         };
         let mut texts: Vec<String> = problems.into_iter().map(|problem| problem.text).collect();
         if is_bare {
-            texts.push("Copy .env.template, fill it in and name it with --env-file".to_owned());
+            texts.push(
+                "No settings at all: copy .env.template, fill it in and name it with --env-file"
+                    .to_owned(),
+            );
         }
         let title = "Missing or invalid settings";
         Failure::of_problems(Stage::Prepare, reason, title, texts)

@@ -136,7 +136,6 @@ fn a_bare_cycle_has_every_default() {
         (config.page_size, config.concurrency, config.max_retries),
         (1_000, 2, 5)
     );
-    assert_eq!(config.lookback, Duration::from_secs(3_600));
     assert_eq!(config.timeout, Duration::from_secs(900));
     let shown = format!("{config:?}");
     assert!(
@@ -151,19 +150,19 @@ fn the_option_wins_over_the_variable_over_the_file() {
     let path = directory.path().join("env");
     std::fs::write(
         &path,
-        "DATAPASS_PAGE_SIZE=3\nDATAPASS_TIMEOUT=3m\nDATAPASS_LOOKBACK=3h\n",
+        "DATAPASS_PAGE_SIZE=3\nDATAPASS_TIMEOUT=3m\nDATAPASS_RETRY_FOR=3h\n",
     )
     .unwrap();
     let variables = [
         ("DATAPASS_PAGE_SIZE", "2"),
         ("DATAPASS_TIMEOUT", "2m"),
-        ("DATAPASS_LOOKBACK", ""),
+        ("DATAPASS_RETRY_FOR", ""),
     ];
     let args = format!("--page-size 1 --timeout= --env-file {}", path.display());
     let (config, ..) = pull(&args, &variables);
     assert_eq!(config.page_size, 1);
     assert_eq!(config.timeout, Duration::from_secs(120));
-    assert_eq!(config.lookback, Duration::from_secs(10_800));
+    assert_eq!(config.retry_for, Some(Duration::from_secs(10_800)));
 }
 
 #[test]
@@ -228,13 +227,12 @@ fn every_variable_is_read_and_yields_to_its_option() {
     assert_eq!(monitor.timeout, config.timeout);
 
     let (config, reports, format) = pull(
-        "--since 36h --dry-run -q --format json --page-size 7 --concurrency 1 --lookback 1m \
+        "--since 36h --dry-run -q --format json --page-size 7 --concurrency 1 \
          --timeout 1s --max-retries 100 --retry-for 3h --enqueue none --metrics-file m",
         &[
             ("DATAPASS_FORMAT", CANARY),
             ("DATAPASS_PAGE_SIZE", CANARY),
             ("DATAPASS_CONCURRENCY", CANARY),
-            ("DATAPASS_LOOKBACK", CANARY),
             ("DATAPASS_TIMEOUT", CANARY),
             ("DATAPASS_MAX_RETRIES", CANARY),
             ("DATAPASS_RETRY_FOR", CANARY),
@@ -252,7 +250,6 @@ fn every_variable_is_read_and_yields_to_its_option() {
         (config.page_size, config.concurrency, config.max_retries),
         (7, 1, 100)
     );
-    assert_eq!(config.lookback, Duration::from_secs(60));
     assert_eq!(config.timeout, Duration::from_secs(1));
     assert_eq!(config.retry_for, Some(Duration::from_secs(10_800)));
     assert_eq!(config.job.enqueue, Enqueue::None);
@@ -275,7 +272,7 @@ fn nothing_set_names_all_that_is_required_in_order() {
          (expected: the secret of the OAuth client); \
          DATABASE_URL is not set, neither is DATABASE_URL_FILE (expected: the URL of \
          PostgreSQL, such as postgres://USER:PASSWORD@HOST/DATABASE); \
-         Copy .env.template, fill it in and name it with --env-file"
+         No settings at all: copy .env.template, fill it in and name it with --env-file"
     );
     let (_, some) = problem("", &[], &[("DATAPASS_CLIENT_ID", "client")]);
     assert!(!some.contains(".env.template"), "{some}");
@@ -345,8 +342,8 @@ fn only_bad_options_are_a_usage_error() {
         ),
         ("--max-retries -1", "--max-retries must be"),
         (
-            "--lookback 59s",
-            "--lookback must be a whole number with s, m, h or d, at least 1m",
+            "--retry-for 0m",
+            "--retry-for must be a whole number with s, m, h or d, at least 1s",
         ),
         (
             "--timeout 0s",

@@ -47,10 +47,10 @@ fn duration(text: &str) -> Option<Duration> {
     Some(Duration::from_secs(seconds)).filter(|age| *age <= MAX_AGE)
 }
 
-/// Parses an age of at least `min`, which is told as `min_text`.
-pub(super) fn age(text: &str, min: Duration, min_text: &str) -> Result<Duration, String> {
-    duration(text).filter(|age| *age >= min).ok_or_else(|| {
-        format!("must be a whole number with s, m, h or d, at least {min_text}, at most 36500d")
+/// Parses an age of at least a second.
+pub(super) fn age(text: &str) -> Result<Duration, String> {
+    duration(text).filter(|age| !age.is_zero()).ok_or_else(|| {
+        "must be a whole number with s, m, h or d, at least 1s, at most 36500d".to_owned()
     })
 }
 
@@ -221,8 +221,8 @@ mod tests {
 
     #[test]
     fn ages_are_whole_numbers_with_a_unit() {
-        let minute = Duration::from_secs(60);
         for (text, seconds) in [
+            ("1s", 1),
             ("60s", 60),
             ("1m", 60),
             ("90m", 5_400),
@@ -231,16 +231,12 @@ mod tests {
             ("007d", 604_800),
             ("36500d", 3_153_600_000),
         ] {
-            assert_eq!(
-                age(text, minute, "1m"),
-                Ok(Duration::from_secs(seconds)),
-                "{text}"
-            );
+            assert_eq!(age(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
         for text in [
             "",
             "s",
-            "59s",
+            "0s",
             "0d",
             "60",
             "1.5h",
@@ -259,8 +255,8 @@ mod tests {
             "1é",
             "1日",
         ] {
-            let problem = age(text, minute, "1m").unwrap_err();
-            assert!(problem.contains("at least 1m"), "{text}");
+            let problem = age(text).unwrap_err();
+            assert!(problem.contains("at least 1s"), "{text}");
         }
     }
 

@@ -1,18 +1,20 @@
-//! The log: one event a line on standard error, in text or JSON.
+//! The log: one event per line on standard error, as text or JSON; plain sentences on a terminal.
 //!
-//! Our own crate's level is set by `-v` or `RUST_LOG`; every other crate is held at warnings,
-//! because libraries print requests and rows below that. Messages may hold remote text, so that
-//! nothing in them can end a line, forge one, or drive a terminal.
+//! Our own crate's level is set by `-v` or `RUST_LOG`; every other crate stays at warnings, because
+//! libraries log requests and rows below that. Messages may hold remote text, so that nothing in
+//! them can end a line, forge one, or control a terminal.
 
-use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal};
+use std::sync::OnceLock;
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use env_logger::Target;
-use log::kv::{self, Key, Value, VisitSource, VisitValue};
-use log::{LevelFilter, Record};
+use env_filter::{Builder, Filter};
+use log::kv::{self, Key, Value as KeyValue, VisitSource, VisitValue};
+use log::{Level, LevelFilter, Log, Metadata, Record, error, warn};
+use serde_json::{Map, Value, json};
 
 use crate::config::{Format, LogConfig};
+use crate::error::{Failure, Stage};
 use crate::output::escape::{self, escape, is_unsafe};
 use crate::output::progress;
 use crate::process::run_id;
@@ -20,79 +22,88 @@ use crate::process::run_id;
 /// The target of our own events; those of our modules begin with it.
 const OWN_TARGET: &str = "datapass_pull";
 
-/// Sets up the log of the process; a second call does nothing.
-///
-/// A closed standard error loses lines and nothing else.
+/// What a line looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Style {
+    /// A sentence for an operator who watches.
+    Terminal,
+    /// Time, level, message and fields.
+    Text,
+    /// A JSON object.
+    Json,
+}
+
+static STYLE: OnceLock<Style> = OnceLock::new();
+
+struct Logger {
+    filter: Filter,
+    style: Style,
+}
+
+/// Sets up the log of the process, to be called once.
 pub fn init(config: &LogConfig) {
-    let mut builder = env_logger::Builder::new();
-    for (target, level) in levels(config) {
-        builder.filter(target.as_deref(), level);
-    }
-    let format = config.format;
-    builder.format(move |out, record| out.write_all(line(format, record, Utc::now()).as_bytes()));
-    builder.target(Target::Pipe(Box::new(StandardError)));
+    let style = match config.format {
+        Format::Json => Style::Json,
+        Format::Text if io::stderr().is_terminal() => Style::Terminal,
+        Format::Text => Style::Text,
+    };
+    let _ = STYLE.set(style);
+    let (filter, is_understood) = filter(config);
+    log::set_max_level(filter.filter());
     // It fails only when a log is there already.
-    let _ = builder.try_init();
-}
-
-/// Takes whole events, and writes each at once.
-struct StandardError;
-
-impl io::Write for StandardError {
-    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        progress::write_log(event).map(|()| event.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+    let _ = log::set_boxed_logger(Box::new(Logger { filter, style }));
+    if !is_understood {
+        warn!(stage = Stage::Prepare.as_str(); "RUST_LOG is not understood and has no effect");
     }
 }
 
-/// Returns the level of each target, the one of all others under `None`.
-///
-/// `RUST_LOG` is a list of `LEVEL`, `TARGET=LEVEL` and `TARGET`, as `env_logger` reads it; a bare
-/// level is that of our own crate. What is not understood is passed over.
-fn levels(config: &LogConfig) -> Vec<(Option<String>, LevelFilter)> {
-    let own = Some(OWN_TARGET.to_owned());
-    let mut levels = vec![(None, LevelFilter::Warn), (own.clone(), LevelFilter::Warn)];
-    let directives = config.rust_log.as_deref().unwrap_or_default();
-    // A filter on messages may follow a slash; it is not supported, and must not become a target.
-    let directives = directives.split('/').next().unwrap_or_default();
-    for directive in directives
-        .split(',')
-        .map(str::trim)
-        .filter(|text| !text.is_empty())
-    {
-        let (target, level) = match directive.split_once('=') {
-            Some((target, level)) => match level.trim().parse() {
-                Ok(level) => (Some(target.trim().to_owned()), level),
-                Err(_) => continue,
-            },
-            None => match directive.parse() {
-                Ok(level) => (own.clone(), level),
-                Err(_) => (Some(directive.to_owned()), LevelFilter::Trace),
-            },
-        };
-        let is_own = target.as_deref().is_some_and(is_own);
-        let level = if is_own {
-            level
-        } else {
-            level.min(LevelFilter::Warn)
-        };
-        levels.push((target, level));
+/// Logs a failure. In a log it is one line, the last of standard error; on a terminal one line per
+/// problem.
+pub fn failure(failure: &Failure) {
+    let (stage, reason) = (failure.stage.as_str(), failure.reason.as_str());
+    let lines = match STYLE.get() {
+        Some(Style::Terminal) => failure.problems(),
+        _ => vec![failure.story()],
+    };
+    for line in lines {
+        error!(stage = stage, reason = reason; "{line}");
     }
-    let verbose = match config.verbosity {
-        0 => return levels,
+}
+
+/// Returns the filter of levels, and whether `RUST_LOG` is understood.
+fn filter(config: &LogConfig) -> (Filter, bool) {
+    let mut builder = Builder::new();
+    builder.filter_level(LevelFilter::Warn);
+    let own = match config.verbosity {
+        0 => {
+            let directives = config.rust_log.as_deref().unwrap_or_default();
+            let is_understood = builder.try_parse(directives).is_ok();
+            return (builder.build(), is_understood);
+        }
         1 => LevelFilter::Info,
         2 => LevelFilter::Debug,
         _ => LevelFilter::Trace,
     };
-    levels.retain(|(target, _)| !target.as_deref().is_some_and(is_own));
-    levels.push((own, verbose));
-    levels
+    (builder.filter_module(OWN_TARGET, own).build(), true)
 }
 
-/// Tells whether a target is our crate or one of its modules.
+impl Log for Logger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        let is_allowed = is_own(metadata.target()) || metadata.level() <= Level::Warn;
+        is_allowed && self.filter.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.enabled(record.metadata()) {
+            // A closed standard error loses lines and nothing else.
+            let _ = progress::write_log(line(self.style, record, Utc::now()).as_bytes());
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// Whether a target is our crate or one of its modules.
 fn is_own(target: &str) -> bool {
     target
         .strip_prefix(OWN_TARGET)
@@ -100,124 +111,120 @@ fn is_own(target: &str) -> bool {
 }
 
 /// Formats one event, with the line end.
-fn line(format: Format, record: &Record<'_>, now: DateTime<Utc>) -> String {
+fn line(style: Style, record: &Record<'_>, now: DateTime<Utc>) -> String {
     let time = now.to_rfc3339_opts(SecondsFormat::Millis, true);
     let message = record.args().to_string();
-    let mut fields = Fields(Vec::new());
-    // A visitor that never fails and values in memory: there is no error to tell.
+    let level = record.level().as_str();
+    let mut fields = Fields(Map::new());
+    // The visitor never fails.
     let _ = record.key_values().visit(&mut fields);
     if !is_own(record.target()) {
-        fields
-            .0
-            .push(("target".to_owned(), Field::Text(record.target().to_owned())));
+        fields.0.insert("target".to_owned(), record.target().into());
     }
-    match format {
-        Format::Text => text_line(&time, record, &message, fields),
-        Format::Json => json_line(&time, record, &message, fields),
-    }
-}
-
-fn text_line(time: &str, record: &Record<'_>, message: &str, fields: Fields) -> String {
-    let mut line = format!(
-        "{time} {} datapass-pull: {}",
-        record.level(),
-        escape(message)
-    );
-    for (key, field) in fields.0 {
-        let value = match field {
-            Field::Text(text) if is_bare(&text) => text,
-            Field::Text(text) => json_text(&text),
-            Field::Literal(literal) => literal,
-        };
-        // Writing to a String does not fail.
-        let _ = write!(line, " {}={value}", escape(&key));
-    }
+    let mut line = match style {
+        Style::Json => {
+            let mut event = Fields(Map::new());
+            event.insert("time", time.into());
+            event.insert("level", level.into());
+            event.insert("message", message.into());
+            event.insert("run_id", json!(run_id::current()));
+            for (key, value) in fields.0 {
+                event.insert(&key, value);
+            }
+            escape::json(&Value::Object(event.0))
+        }
+        Style::Terminal => {
+            let target = fields
+                .0
+                .get("target")
+                .map(|target| format!("{}: ", bare(target)));
+            let level = match level {
+                "WARN" => "warning".to_owned(),
+                level => level.to_lowercase(),
+            };
+            format!(
+                "{level}: {}{}",
+                target.unwrap_or_default(),
+                escape(&message)
+            )
+        }
+        Style::Text => {
+            let fields = fields.0.iter();
+            let fields = fields.map(|(key, value)| format!(" {}={}", escape(key), bare(value)));
+            let fields: String = fields.collect();
+            format!("{time} {level} datapass-pull: {}{fields}", escape(&message))
+        }
+    };
     line.push('\n');
     line
 }
 
-fn json_line(time: &str, record: &Record<'_>, message: &str, fields: Fields) -> String {
-    let mut line = format!(
-        r#"{{"time":"{time}","level":"{}","message":{},"run_id":"{}""#,
-        record.level(),
-        json_text(message),
-        run_id::current()
-    );
-    let mut seen = vec![
-        "time".to_owned(),
-        "level".into(),
-        "message".into(),
-        "run_id".into(),
-    ];
-    for (key, field) in fields.0 {
-        if seen.contains(&key) {
-            continue;
-        }
-        let value = match field {
-            Field::Text(text) => json_text(&text),
-            Field::Literal(literal) => literal,
-        };
-        let _ = write!(line, ",{}:{value}", json_text(&key));
-        seen.push(key);
+/// Returns a value without quotes where it needs none.
+fn bare(value: &Value) -> String {
+    let needs_quotes = |c: char| c.is_whitespace() || matches!(c, '"' | '=' | '\\') || is_unsafe(c);
+    match value {
+        Value::String(text) if !text.is_empty() && !text.contains(needs_quotes) => text.clone(),
+        value => escape::json(value),
     }
-    line.push_str("}\n");
-    line
 }
 
-/// The key-values of an event.
-struct Fields(Vec<(String, Field)>);
+/// The key-values of an event; of two with one name the first counts.
+struct Fields(Map<String, Value>);
 
-enum Field {
-    /// Needs quotes in JSON.
-    Text(String),
-    /// A number, `true`, `false` or `null`, the same in both forms.
-    Literal(String),
+impl Fields {
+    fn insert(&mut self, key: &str, value: Value) {
+        self.0.entry(key).or_insert(value);
+    }
 }
 
 impl<'kvs> VisitSource<'kvs> for Fields {
-    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
-        let mut field = None;
-        value.visit(FieldOf(&mut field))?;
-        self.0.extend(field.map(|field| (key.to_string(), field)));
+    fn visit_pair(&mut self, key: Key<'kvs>, value: KeyValue<'kvs>) -> Result<(), kv::Error> {
+        let mut field = Field(Value::Null);
+        value.visit(&mut field)?;
+        // An absent option has no field.
+        if !field.0.is_null() {
+            self.insert(key.as_str(), field.0);
+        }
         Ok(())
     }
 }
 
-/// Finds the form of a value; one that is absent, as an option may be, has none.
-struct FieldOf<'a>(&'a mut Option<Field>);
+struct Field(Value);
 
-impl<'v> VisitValue<'v> for FieldOf<'_> {
-    fn visit_any(&mut self, value: Value<'_>) -> Result<(), kv::Error> {
-        let text = value.to_string();
-        let finite = value.to_f64().is_some_and(f64::is_finite);
-        let is_number = value.to_u64().is_some() || value.to_i64().is_some() || finite;
-        *self.0 = Some(if value.to_bool().is_some() || is_number {
-            Field::Literal(text)
-        } else {
-            Field::Text(text)
-        });
+impl VisitValue<'_> for &mut Field {
+    fn visit_any(&mut self, value: KeyValue<'_>) -> Result<(), kv::Error> {
+        self.0 = value.to_string().into();
         Ok(())
     }
 
     fn visit_null(&mut self) -> Result<(), kv::Error> {
         Ok(())
     }
-}
 
-fn json_text(text: &str) -> String {
-    escape::json(&text.into())
-}
+    fn visit_u64(&mut self, value: u64) -> Result<(), kv::Error> {
+        self.0 = value.into();
+        Ok(())
+    }
 
-/// Tells whether a value needs no quotes in the text form.
-fn is_bare(text: &str) -> bool {
-    let needs_quotes = |c: char| c.is_whitespace() || matches!(c, '"' | '=' | '\\') || is_unsafe(c);
-    !text.is_empty() && !text.contains(needs_quotes)
+    fn visit_i64(&mut self, value: i64) -> Result<(), kv::Error> {
+        self.0 = value.into();
+        Ok(())
+    }
+
+    fn visit_f64(&mut self, value: f64) -> Result<(), kv::Error> {
+        self.0 = value.into();
+        Ok(())
+    }
+
+    fn visit_bool(&mut self, value: bool) -> Result<(), kv::Error> {
+        self.0 = value.into();
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use chrono::TimeZone;
-    use log::Level;
     use log::kv::ToValue;
 
     use super::*;
@@ -230,19 +237,15 @@ mod tests {
         }
     }
 
-    /// The level that a target ends up with, by the filter that is really used.
+    /// The level that a target ends up with.
     fn level(config: &LogConfig, target: &str) -> LevelFilter {
-        let mut builder = env_logger::Builder::new();
-        for (target, level) in levels(config) {
-            builder.filter(target.as_deref(), level);
-        }
-        let logger = builder.build();
+        let logger = Logger {
+            filter: filter(config).0,
+            style: Style::Text,
+        };
         let enabled = |level: &Level| {
-            let metadata = log::Metadata::builder()
-                .level(*level)
-                .target(target)
-                .build();
-            log::Log::enabled(&logger, &metadata)
+            let metadata = Metadata::builder().level(*level).target(target).build();
+            logger.enabled(&metadata)
         };
         Level::iter()
             .filter(enabled)
@@ -260,32 +263,24 @@ mod tests {
             (3, "", Trace, Trace, Warn),
             (255, "", Trace, Trace, Warn),
             (0, "debug", Debug, Debug, Warn),
-            (0, "off", Off, Off, Warn),
+            (0, "off", Off, Off, Off),
             (0, "DEBUG", Debug, Debug, Warn),
             (0, "datapass_pull=info", Info, Info, Warn),
             (0, "datapass_pull", Trace, Trace, Warn),
             (0, "datapass_pull::cycle::list=trace", Warn, Trace, Warn),
             (
                 0,
-                " error , datapass_pull::cycle::list = trace ",
+                "error,datapass_pull::cycle::list=trace",
                 Error,
                 Trace,
-                Warn,
-            ),
-            (0, "hyper=trace,debug", Debug, Debug, Warn),
-            (0, "hyper", Warn, Warn, Warn),
-            (0, "hyper=error", Warn, Warn, Error),
-            (0, "trace,hyper::proto=trace", Trace, Trace, Warn),
-            (0, "nonsense=loud,debug/regex,trace", Debug, Debug, Warn),
-            (0, "=trace", Warn, Warn, Warn),
-            (0, ",,", Warn, Warn, Warn),
-            (
-                1,
-                "trace,datapass_pull::cycle::list=trace,hyper=error",
-                Info,
-                Info,
                 Error,
             ),
+            (0, "hyper=trace,debug", Debug, Debug, Warn),
+            (0, "hyper=error", Warn, Warn, Error),
+            (0, "trace,hyper::proto=trace", Trace, Trace, Warn),
+            (0, "debug/text", Debug, Debug, Warn),
+            (0, "nonsense=loud,debug", Warn, Warn, Warn),
+            (1, "trace,hyper=error", Info, Info, Warn),
         ];
         for (verbosity, rust_log, own, list, hyper) in cases {
             let config = config(verbosity, rust_log);
@@ -311,30 +306,26 @@ mod tests {
         }
     }
 
-    fn logged(format: Format, target: &str, message: &str, pairs: &[(&str, Value<'_>)]) -> String {
+    fn logged(style: Style, target: &str, message: &str, pairs: &[(&str, KeyValue<'_>)]) -> String {
         let now = Utc.with_ymd_and_hms(2026, 5, 18, 10, 0, 0).unwrap();
         let source = &pairs;
         let mut builder = Record::builder();
         builder.level(Level::Warn).target(target).key_values(source);
-        line(
-            format,
-            &builder.args(format_args!("{message}")).build(),
-            now,
-        )
+        line(style, &builder.args(format_args!("{message}")).build(), now)
     }
 
     #[test]
     fn a_text_line_has_time_level_message_and_fields() {
         let pairs = [
-            ("stage", Value::from("list")),
-            ("page", Value::from(3_u64)),
-            ("last", Value::from(true)),
-            ("why", Value::from("no \"luck\"")),
-            ("none", Value::from("")),
+            ("stage", KeyValue::from("list")),
+            ("page", KeyValue::from(3_u64)),
+            ("last", KeyValue::from(true)),
+            ("why", KeyValue::from("no \"luck\"")),
+            ("none", KeyValue::from("")),
         ];
         assert_eq!(
             logged(
-                Format::Text,
+                Style::Text,
                 "datapass_pull::cycle::list",
                 "Page read",
                 &pairs
@@ -343,7 +334,15 @@ mod tests {
              why=\"no \\\"luck\\\"\" none=\"\"\n"
         );
         assert_eq!(
-            logged(Format::Text, "hyper", "Odd", &[]),
+            logged(Style::Terminal, "datapass_pull", "Page read", &pairs),
+            "warning: Page read\n"
+        );
+        assert_eq!(
+            logged(Style::Terminal, "hyper", "Odd", &[]),
+            "warning: hyper: Odd\n"
+        );
+        assert_eq!(
+            logged(Style::Text, "hyper", "Odd", &[]),
             "2026-05-18T10:00:00.000Z WARN datapass-pull: Odd target=hyper\n"
         );
     }
@@ -351,24 +350,23 @@ mod tests {
     #[test]
     fn a_json_line_has_the_fields_at_its_top() {
         let pairs = [
-            ("stage", Value::from("list")),
-            ("page", Value::from(3_u64)),
-            ("offset", Value::from(-1_i64)),
-            ("ratio", Value::from(0.5)),
-            ("nan", Value::from(f64::NAN)),
-            ("last", Value::from(true)),
-            ("level", Value::from("forged")),
-            ("stage", Value::from("forged")),
-            ("run_id", Value::from("forged")),
+            ("stage", KeyValue::from("list")),
+            ("page", KeyValue::from(3_u64)),
+            ("offset", KeyValue::from(-1_i64)),
+            ("ratio", KeyValue::from(0.5)),
+            ("last", KeyValue::from(true)),
+            ("level", KeyValue::from("forged")),
+            ("stage", KeyValue::from("forged")),
+            ("run_id", KeyValue::from("forged")),
             ("absent", None::<u64>.to_value()),
             ("present", Some(3_u64).to_value()),
         ];
-        let line = logged(Format::Json, "datapass_pull", "Page read", &pairs);
+        let line = logged(Style::Json, "datapass_pull", "Page read", &pairs);
         let json: serde_json::Value = serde_json::from_str(&line).unwrap();
         let expected = serde_json::json!({
             "time": "2026-05-18T10:00:00.000Z", "level": "WARN", "message": "Page read",
             "run_id": run_id::current(), "stage": "list", "page": 3, "offset": -1, "ratio": 0.5,
-            "nan": "NaN", "last": true, "present": 3,
+            "last": true, "present": 3,
         });
         assert_eq!(json, expected);
         assert!(
@@ -381,14 +379,17 @@ mod tests {
     fn remote_text_cannot_forge_a_line() {
         let evil =
             "a\n2026 ERROR\r\u{1b}[31m\u{7f}\u{9b}\u{202e}\u{2066}\u{2028}\u{200b}\u{e0041}é\u{0}b";
-        let pairs = [("k\ne=y", Value::from(evil)), ("ok", Value::from("é"))];
-        for format in [Format::Text, Format::Json] {
-            let line = logged(format, "datapass_pull", evil, &pairs);
+        let pairs = [
+            ("k\ne=y", KeyValue::from(evil)),
+            ("ok", KeyValue::from("é")),
+        ];
+        for style in [Style::Terminal, Style::Text, Style::Json] {
+            let line = logged(style, "datapass_pull", evil, &pairs);
             let body = line.strip_suffix('\n').unwrap();
             assert!(!body.contains(is_unsafe), "{line:?}");
             assert!(body.contains('é'), "{line:?}");
         }
-        let line = logged(Format::Json, "datapass_pull", evil, &pairs);
+        let line = logged(Style::Json, "datapass_pull", evil, &pairs);
         let json: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(json["message"], evil);
         assert_eq!(json["k\ne=y"], evil);

@@ -3,13 +3,12 @@
 use std::io::{self, Write};
 
 use anstream::AutoStream;
-use log::error;
 use serde_json::{Value, json};
 
 use crate::config::Format;
 use crate::error::{Failure, Reason, Result, Stage};
 use crate::exit::Exit;
-use crate::output::escape;
+use crate::output::{escape, log};
 
 /// Writes to standard output, styles only on a terminal that wants them. A reader that went away is
 /// not a failure.
@@ -46,7 +45,7 @@ pub fn answer(format: Format, answer: Result<String>) -> Exit {
             failure
         }
     };
-    log_failure(&failure);
+    log::failure(&failure);
     failure.kind().into()
 }
 
@@ -58,9 +57,4 @@ pub fn described(failure: &Failure) -> Value {
         "stage": failure.stage.as_str(),
         "message": failure.story(),
     })
-}
-
-/// Logs a failure: the last line of standard error says in one sentence what happened.
-pub fn log_failure(failure: &Failure) {
-    error!(stage = failure.stage.as_str(), reason = failure.reason.as_str(); "{}", failure.story());
 }

@@ -178,10 +178,7 @@ fn each_fault_is_one_line() {
         .unwrap();
     let faults: &[Fault3<'_>] = &[
         (
-            &|_, run| {
-                run.env("DATAPASS_PAGE_SIZE", "0")
-                    .env("DATAPASS_API_BASE_URL", "")
-            },
+            &|_, run| run.env("DATAPASS_PAGE_SIZE", "0"),
             "FAIL settings",
             &[
                 "connect",
@@ -476,4 +473,14 @@ fn a_terminal_has_colours_unless_it_wants_none() {
         .fault(On::tokens(..), Fault::Status(503, &[]));
     scene.check().output().assert_code(2);
     assert_eq!(scene.upstream.requests_of(Endpoint::Token).len(), 1);
+}
+
+#[test]
+fn each_invalid_setting_is_a_line() {
+    let run = Run::new(["check", "--page-size", "0"]).any_stderr();
+    let stdout = run.output().assert_code(1).stdout.clone();
+    let failed = |line: &&str| line.starts_with("FAIL settings: ");
+    assert_eq!(stdout.lines().filter(failed).count(), 7, "{stdout}");
+    let expected = "FAIL settings: --page-size must be a whole number from 1 to 1000\n";
+    assert!(stdout.contains(expected), "{stdout}");
 }

@@ -137,3 +137,71 @@ fn a_cycle_that_cannot_start_tells_it_in_json_too() {
         (&"prepare".into(), &"WARN".into())
     );
 }
+
+#[test]
+fn on_a_terminal_each_problem_is_a_sentence_of_its_own() {
+    let status = Run::new(["status", "--enqueue", "x"]).env("DATAPASS_JOB_CLASS", "x");
+    let (code, screen) = status.on_terminal().end();
+    assert_eq!(code, 1, "{screen}");
+    let lines: Vec<&str> = screen.lines().collect();
+    let expected = [
+        "DATABASE_URL is not set",
+        "--enqueue must be",
+        "DATAPASS_JOB_CLASS must be",
+    ];
+    assert_eq!(lines.len(), expected.len(), "{screen}");
+    for (line, expected) in lines.iter().zip(expected) {
+        assert!(line.starts_with(&format!("error: {expected}")), "{screen}");
+    }
+    let run = Run::new::<&str>([]).env("DATAPASS_TYPO", "1");
+    let (code, screen) = run.clone().on_terminal().end();
+    assert_eq!(code, 1, "{screen}");
+    let lines: Vec<&str> = screen.lines().collect();
+    assert_eq!(
+        lines[0],
+        "warning: Unknown variable DATAPASS_TYPO: it has no effect"
+    );
+    let problems = &lines[1..lines.len() - 1];
+    assert_eq!(problems.len(), 6, "{screen}");
+    assert!(
+        problems.iter().all(|line| line.starts_with("error: ")),
+        "{screen}"
+    );
+    assert!(problems[5].contains("--env-file"), "{screen}");
+
+    let outcome = run.any_stderr().output();
+    outcome.permanent("configuration");
+    let last = outcome.stderr.lines().last().unwrap();
+    assert!(
+        last.contains(" ERROR datapass-pull: Missing or invalid settings: "),
+        "{last}"
+    );
+    assert!(
+        last.ends_with(" stage=prepare reason=configuration"),
+        "{last}"
+    );
+}
+
+#[test]
+fn a_refused_command_line_is_explained_on_a_terminal_and_one_line_in_a_log() {
+    let run = || Run::new(["status", "--since", "7d"]);
+    let (code, screen) = run().on_terminal().end();
+    assert_eq!(code, 1, "{screen}");
+    assert!(
+        screen.starts_with("error: unexpected argument '--since'"),
+        "{screen}"
+    );
+    assert!(screen.contains("Usage: datapass-pull status"), "{screen}");
+    let outcome = run().output();
+    let stderr = &outcome.assert_code(1).stderr;
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    let expected = "The command line is not understood: unexpected argument '--since' found";
+    assert!(stderr.contains(expected), "{stderr}");
+    assert!(stderr.contains("reason=usage"), "{stderr}");
+    let outcome = Run::new(["--log-format", "json", "--oops"])
+        .any_stderr()
+        .output();
+    outcome.permanent("usage");
+    let event: Value = serde_json::from_str(outcome.stderr.trim_end()).unwrap();
+    assert_eq!(event["reason"], "usage");
+}

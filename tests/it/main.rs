@@ -34,6 +34,7 @@ mod handled;
 
 mod harness;
 mod harness_selftest;
+mod json;
 mod leaks;
 mod log;
 mod metrics;
