@@ -16,7 +16,7 @@ use crate::cli::PullArgs;
 use crate::config::{Format, JobConfig, PullConfig, Reports, Settings, effective};
 use crate::cycle::authenticate::Session;
 use crate::cycle::enqueue;
-use crate::cycle::list::{self, Ask, Right, Source};
+use crate::cycle::list::{self, Ask, Source, definitions};
 use crate::db::schema::{self, Finding};
 use crate::db::transaction::{Access, Store};
 use crate::error::{Failure, Kind, Reason, Result, Stage};
@@ -278,7 +278,7 @@ fn check_upstream(config: &PullConfig, deadline: &Deadline, findings: &Findings)
         findings.skip(&SECTIONS[2..5], "needs a token");
         return;
     };
-    check_listing(&Arc::new(session), findings);
+    check_listing(&Arc::new(session), &upstream.definition_id, findings);
 }
 
 /// Connects to each host once.
@@ -303,7 +303,7 @@ fn check_hosts(
     is_connected
 }
 
-fn check_listing(session: &Arc<Session>, findings: &Findings) {
+fn check_listing(session: &Arc<Session>, definition_id: &str, findings: &Findings) {
     let ask = Ask {
         number: 1,
         offset: 0,
@@ -316,17 +316,20 @@ fn check_listing(session: &Arc<Session>, findings: &Findings) {
         None => findings.skip(&["clock"], "needs a response of the listing"),
         Some(page) => check_clock(list::clock_offset(page.meta), findings),
     }
-    match list::right(session) {
-        Ok(Right::Granted) => findings.add(Verdict::Ok, "definition", "visible to the account"),
-        Ok(Right::Absent) => findings.fail("definition", list::no_definition()),
-        Err(error) => findings.add(
-            Verdict::Warn,
-            "definition",
-            format!(
-                "Cannot find out whether the account sees it: {}",
-                error.failure.story()
-            ),
-        ),
+    check_definition(session, definition_id, findings);
+}
+
+fn check_definition(session: &Session, definition_id: &str, findings: &Findings) {
+    match definitions::visible(session) {
+        Ok(visible) if visible.iter().any(|id| id == definition_id) => {
+            findings.add(Verdict::Ok, "definition", "visible to the account");
+        }
+        Ok(visible) => findings.fail("definition", definitions::no_access(&visible)),
+        Err(error) => {
+            let cause = error.failure.story();
+            let detail = format!("Cannot find out whether the account sees it: {cause}");
+            findings.add(Verdict::Warn, "definition", detail);
+        }
     }
 }
 

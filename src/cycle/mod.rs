@@ -22,7 +22,7 @@ use log::{info, warn};
 use self::authenticate::Session;
 use self::enqueue::Queue;
 use self::filter::{Known, Scope, Sorted};
-use self::list::{Listing, Progress, Right};
+use self::list::{Listing, Progress, definitions};
 use self::outcome::{Outcome, SharedOutcome};
 use crate::config::PullConfig;
 use crate::db::transaction::{Access, Store, Tx, TxError};
@@ -129,16 +129,16 @@ fn list(
     )?;
     let is_ours = |element: &Element| element.entry.as_ref().is_some_and(|it| it.of_definition);
     if !listing.elements.iter().any(is_ours) {
-        require_access(session)?;
+        require_access(session, &config.upstream.definition_id)?;
     }
     Ok(listing)
 }
 
 /// An empty answer is not yet success: an account without access sees an empty listing too.
-fn require_access(session: &Session) -> Result<()> {
-    match list::right(session) {
-        Ok(Right::Granted) => Ok(()),
-        Ok(Right::Absent) => Err(list::no_definition()),
+fn require_access(session: &Session, definition_id: &str) -> Result<()> {
+    match definitions::visible(session) {
+        Ok(visible) if visible.iter().any(|id| id == definition_id) => Ok(()),
+        Ok(visible) => Err(definitions::no_access(&visible)),
         Err(error) => {
             // A deadline or a signal still ends the cycle.
             if matches!(error.failure.reason, Reason::Deadline | Reason::Interrupted) {

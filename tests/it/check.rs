@@ -220,7 +220,9 @@ fn each_fault_is_one_line() {
         ),
         (
             &|scene, run| {
-                scene.upstream.with(|upstream| upstream.definitions.clear());
+                scene.upstream.with(|upstream| {
+                    upstream.definitions.retain(|id, _| id == "api_particulier");
+                });
                 run
             },
             "FAIL definition",
@@ -289,6 +291,12 @@ fn each_fault_is_one_line() {
             matches!(failed[..], [it] if it.starts_with(line)),
             "{context}"
         );
+        if *line == "FAIL definition" {
+            assert!(
+                stdout.contains("ask DataPass for access; it sees api_particulier\n"),
+                "{context}"
+            );
+        }
         assert_eq!(names(stdout, "skip"), *skipped, "{context}");
         assert_eq!(names(stdout, "warn"), [""; 0], "{context}");
         let tally = stdout.lines().last().unwrap();

@@ -5,6 +5,7 @@
 //! definition.
 
 pub mod decode;
+pub mod definitions;
 pub mod paging;
 
 use std::collections::{HashMap, VecDeque, hash_map};
@@ -17,8 +18,8 @@ use log::{debug, info, warn};
 
 use crate::cycle::authenticate::{Resource, Session};
 use crate::error::{Failure, Reason, Result, Stage};
-use crate::net::body::{BodyError, MAX_BODY_BYTES, read_json};
-use crate::net::http::{HttpError, Meta};
+use crate::net::body::{BodyError, MAX_BODY_BYTES};
+use crate::net::http::Meta;
 use crate::types::entry::{Element, Key};
 use decode::DecodeError;
 use paging::{Paging, Unproved};
@@ -273,46 +274,6 @@ impl Source for Session {
             "Page at offset {offset}: {} rows", page.elements.len());
         Ok(page)
     }
-}
-
-/// What `/definitions` says about the account.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Right {
-    /// The definition is among those it may see.
-    Granted,
-    /// It is not.
-    Absent,
-}
-
-/// Asks whether the account may see the definition at all: an account without the right gets an
-/// empty listing, which looks like "nothing to do".
-pub fn right(session: &Session) -> Result<Right, HttpError> {
-    #[derive(serde::Deserialize)]
-    struct Definition {
-        id: String,
-    }
-    let upstream = session.upstream();
-    let resource = Resource {
-        name: "definitions",
-        ..Resource::default()
-    };
-    let definitions: Vec<Definition> = session.get(&resource, &mut |body, _| {
-        read_json(body, "the definitions are no array of objects with an id")
-    })?;
-    let known = definitions
-        .iter()
-        .any(|definition| definition.id == upstream.definition_id);
-    Ok(if known { Right::Granted } else { Right::Absent })
-}
-
-/// Returns the failure of an account that may not see the definition.
-pub fn no_definition() -> Failure {
-    Failure::new(
-        Stage::List,
-        Reason::NoDefinition,
-        "The account may not see the definition; check DATAPASS_DEFINITION_ID, and ask DataPass \
-         for the right on it",
-    )
 }
 
 /// Returns how far this machine's clock is ahead of the server's, cut to seconds.

@@ -96,7 +96,7 @@ fn what_postgresql_says_of_a_row() {
     database.exec(
         "create function say() returns trigger language plpgsql as $$ begin
              raise warning 'canari %', new; raise notice 'canari'; raise log 'canari';
-             return null;
+             return new;
          end $$;
          create trigger say before insert on datapass_pull_runs
              for each row execute function say()",
