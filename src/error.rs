@@ -143,8 +143,6 @@ reasons! {
     DefinitionChanged = "definition_changed", Permanent;
     /// Jobs cannot be enqueued in `good_jobs`.
     EnqueueRefused = "enqueue_refused", Permanent;
-    /// `check` found at least one thing that would make a cycle fail.
-    CheckFailed = "check_failed", Permanent;
     /// SIGTERM, SIGINT or SIGHUP.
     Interrupted = "interrupted", Transient;
     /// An internal error of this program.

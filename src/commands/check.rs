@@ -164,6 +164,22 @@ impl Findings {
         }
     }
 
+    /// Adds what was found of a table; returns whether a cycle could use it.
+    fn add_all(&self, name: &'static str, found: Vec<Finding>, detail: String) -> bool {
+        let is_problem = |finding: &Finding| matches!(finding, Finding::Problem(_));
+        let is_usable = !found.iter().any(is_problem);
+        if is_usable {
+            self.add(Verdict::Ok, name, detail);
+        }
+        for finding in found {
+            match finding {
+                Finding::Problem(failure) => self.fail(name, failure),
+                Finding::Warning(text) => self.add(Verdict::Warn, name, text),
+            }
+        }
+        is_usable
+    }
+
     /// Adds what a cycle would only warn about.
     fn expect(&self, name: &'static str, result: Result<()>, detail: &str) {
         match result {
@@ -376,20 +392,9 @@ fn check_tables(store: &Store, findings: &Findings) -> bool {
             return false;
         }
     };
-    let is_problem = |finding: &Finding| matches!(finding, Finding::Problem(_));
-    let are_fit = !found.iter().any(is_problem);
-    if are_fit {
-        let place = schema.place();
-        let detail = format!("{place}: columns, unique indexes and privileges are sufficient");
-        findings.add(Verdict::Ok, "tables", detail);
-    }
-    for finding in found {
-        match finding {
-            Finding::Problem(failure) => findings.fail("tables", failure),
-            Finding::Warning(text) => findings.add(Verdict::Warn, "tables", text),
-        }
-    }
-    are_fit
+    let place = schema.place();
+    let detail = format!("{place}: columns, unique indexes and privileges are sufficient");
+    findings.add_all("tables", found, detail)
 }
 
 fn check_watermark(store: &Store, definition_id: &str, has_tables: bool, findings: &Findings) {
@@ -426,10 +431,18 @@ fn check_jobs(store: &Store, config: &JobConfig, verbosity: u8, findings: &Findi
     let chosen = store.transaction(Stage::Prepare, Access::ReadOnly, |tx| {
         let queue = enqueue::choose(tx, config)?;
         let job = enqueue::preview(tx, config, &queue, 1)?;
-        Ok((queue, job))
+        let guards = match &job {
+            Some(_) => schema::examine_jobs(tx.inner())?,
+            None => Vec::new(),
+        };
+        Ok((queue, job, guards))
     });
-    let chosen = findings.take("jobs", chosen, |(queue, _)| queue.describe());
-    if let Some((_, Some(job))) = chosen
+    let (queue, job, guards) = match chosen {
+        Ok(chosen) => chosen,
+        Err(failure) => return findings.fail("jobs", failure),
+    };
+    findings.add_all("jobs", guards, queue.describe());
+    if let Some(job) = job
         && verbosity > 0
     {
         findings.add(

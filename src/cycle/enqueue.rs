@@ -100,6 +100,15 @@ fn rows(discrete: bool) -> String {
     )
 }
 
+/// Inserts those rows.
+fn insert(table: &str, discrete: bool) -> String {
+    format!(
+        "insert into {table} ({}) {}",
+        filled(discrete).join(", "),
+        rows(discrete)
+    )
+}
+
 /// A column of `good_jobs`.
 struct Column {
     name: String,
@@ -217,15 +226,10 @@ pub fn enqueue(
     if ids.is_empty() {
         return Ok(0);
     }
-    let insert = format!(
-        "insert into {table} ({}) {}",
-        filled(*discrete).join(", "),
-        rows(*discrete)
-    );
     let argument = global_id(config);
     let enqueued = tx.execute(
         "enqueue the jobs",
-        &insert,
+        &insert(table, *discrete),
         &params(config, &ids, &argument),
     )?;
     if enqueued != ids.len() as u64 {
@@ -243,21 +247,24 @@ pub fn enqueue(
     Ok(enqueued)
 }
 
-/// Returns the row that the record of this id would get, as the same statement makes it, for
-/// comparison; none where rows get no job.
+/// Lets the server plan the insert; returns the row that the record of this id would get, as the
+/// same statement makes it, for comparison; none where rows get no job.
 pub fn preview(
     tx: &mut Tx<'_>,
     config: &JobConfig,
     queue: &Queue,
     id: i64,
 ) -> Result<Option<Value>, TxError> {
-    let Queue::GoodJob { discrete, .. } = queue else {
+    let Queue::GoodJob { table, discrete } = queue else {
         return Ok(None);
     };
-    let select = format!("select to_json(job) from ({}) as job", rows(*discrete));
     let (id, argument) = ([id], global_id(config));
     let ids = id.as_slice();
-    let rows = tx.rows("make a job", &select, &params(config, &ids, &argument))?;
+    let params = params(config, &ids, &argument);
+    let explain = format!("explain {}", insert(table, *discrete));
+    tx.rows("plan to enqueue a job", &explain, &params)?;
+    let select = format!("select to_json(job) from ({}) as job", rows(*discrete));
+    let rows = tx.rows("make a job", &select, &params)?;
     rows.first().map(|row| row.column(0)).transpose()
 }
 

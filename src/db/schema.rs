@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::db::sqlstate;
 use crate::db::tables::{
-    Column, HANDLED, Kind, OLD_ID, REJECTIONS, REQUESTS, RUNS, TABLES, Table, WATERMARKS,
+    Column, GOOD_JOBS, HANDLED, Kind, OLD_ID, REJECTIONS, REQUESTS, RUNS, TABLES, Table, WATERMARKS,
 };
 use crate::error::{Failure, Kind as FailureKind, Reason, Stage};
 
@@ -175,7 +175,11 @@ impl FoundColumn {
 
 /// Reads from the catalog what our tables look like and what the role may do with them.
 pub fn inspect(client: &mut impl GenericClient) -> Result<Schema, Failure> {
-    let names: Vec<&str> = TABLES.iter().map(|table| table.name).collect();
+    read(client, &TABLES)
+}
+
+fn read(client: &mut impl GenericClient, tables: &[&Table]) -> Result<Schema, Failure> {
+    let names: Vec<&str> = tables.iter().map(|table| table.name).collect();
     client
         .query_typed_one(CATALOG, &[(&names, Type::TEXT_ARRAY)])
         .and_then(|row| row.try_get::<_, Json<Schema>>(0))
@@ -184,8 +188,6 @@ pub fn inspect(client: &mut impl GenericClient) -> Result<Schema, Failure> {
 }
 
 /// Returns what the tables look like, and what of it would make a cycle fail.
-///
-/// The job table is examined where jobs are enqueued, since a cycle can do without it.
 pub fn examine(transaction: &mut Transaction<'_>) -> Result<(Schema, Vec<Finding>), Failure> {
     let schema = inspect(transaction)?;
     let mut findings = server_findings(&schema);
@@ -194,6 +196,17 @@ pub fn examine(transaction: &mut Transaction<'_>) -> Result<(Schema, Vec<Finding
         findings.extend(table_findings(&schema, table, &refusals));
     }
     Ok((schema, findings))
+}
+
+/// Returns what could keep jobs out of GoodJob's table, whose columns are checked elsewhere.
+pub fn examine_jobs(transaction: &mut Transaction<'_>) -> Result<Vec<Finding>, Failure> {
+    let schema = read(transaction, &[&GOOD_JOBS])?;
+    let Some(found) = schema.table(&GOOD_JOBS) else {
+        return Ok(Vec::new());
+    };
+    let mut findings = guard_findings(&GOOD_JOBS, found);
+    findings.extend(row_security(&schema.role, &GOOD_JOBS, found).map(problem));
+    Ok(findings)
 }
 
 /// Plans the statements of a cycle that are about a table; returns what the server refuses.
@@ -250,7 +263,8 @@ fn table_findings(schema: &Schema, table: &Table, refusals: &[postgres::Error]) 
     let name = table.name;
     let Some(found) = schema.table(table) else {
         let missing = format!("Table {name} is missing: run `datapass-pull migrate`");
-        return vec![problem(missing)];
+        let failure = Failure::new(Stage::Prepare, Reason::TablesMissing, missing);
+        return vec![Finding::Problem(failure)];
     };
     if !['r', 'p', 'v'].contains(&found.kind) {
         return vec![problem(format!(
@@ -466,13 +480,18 @@ fn guard_findings(table: &Table, found: &FoundTable) -> Vec<Finding> {
             ))),
         });
     }
-    let identifies = |column: &Option<String>| match column.as_deref() {
+    // Values of a key differ from row to row; so do nulls.
+    let is_null = |column: &str| {
+        table.columns.iter().all(|ours| ours.name != column)
+            && found.column(column).is_some_and(|it| !it.has_default)
+    };
+    let never_collides = |column: &Option<String>| match column.as_deref() {
         Some("id" | "datapass_demande_id" | "run_id" | OLD_ID) => true,
-        column => column == Some(table.unique),
+        column => column == Some(table.unique) || column.is_some_and(is_null),
     };
     for index in &found.unique_indexes {
         let index_name = &index.name;
-        if index.columns.iter().any(identifies) {
+        if index.columns.iter().any(never_collides) {
             continue;
         }
         findings.push(if index.columns.contains(&None) {
@@ -509,7 +528,11 @@ fn row_security(role: &str, table: &Table, found: &FoundTable) -> Option<String>
 }
 
 fn problem(message: impl Into<String>) -> Finding {
-    Finding::Problem(Failure::new(Stage::Prepare, Reason::CheckFailed, message))
+    Finding::Problem(Failure::new(
+        Stage::Prepare,
+        Reason::DatabaseRefused,
+        message,
+    ))
 }
 
 #[cfg(test)]

@@ -231,8 +231,13 @@ pub(crate) const RUNS: Table = Table {
 /// All of them, in the order in which they are made.
 pub(crate) const TABLES: [&Table; 5] = [&REQUESTS, &HANDLED, &WATERMARKS, &REJECTIONS, &RUNS];
 
-/// The job table of GoodJob, which is not ours.
-pub(crate) const GOOD_JOBS: &str = "good_jobs";
+/// The job table of GoodJob, which is not ours: its columns are checked where jobs are enqueued.
+pub(crate) const GOOD_JOBS: Table = Table {
+    name: "good_jobs",
+    columns: &[],
+    unique: "id",
+    privileges: &["INSERT"],
+};
 
 /// Returns the table that a statement of a cycle writes to.
 pub(crate) fn written_by(sql: &str) -> Option<&'static str> {
@@ -241,7 +246,10 @@ pub(crate) fn written_by(sql: &str) -> Option<&'static str> {
         let (_, rest) = sql.split_once(verb)?;
         rest.split([' ', '\n', '(']).next()
     })?;
-    let mut names = TABLES.iter().map(|table| table.name).chain([GOOD_JOBS]);
+    let mut names = TABLES
+        .iter()
+        .map(|table| table.name)
+        .chain([GOOD_JOBS.name]);
     names.find(|name| written.trim_matches('"').ends_with(name))
 }
 

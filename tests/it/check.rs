@@ -247,7 +247,7 @@ fn each_fault_is_one_line() {
             "FAIL tables",
             &[],
             1,
-            "check_failed",
+            "database_refused",
         ),
         (
             &|scene, run| {
@@ -257,7 +257,7 @@ fn each_fault_is_one_line() {
             "FAIL tables",
             &["watermark"],
             1,
-            "check_failed",
+            "tables_missing",
         ),
         (
             &|scene, run| {
@@ -409,7 +409,7 @@ fn three_faults_at_once_are_three_lines_and_a_permanent_one_decides() {
     let json = faulty().args(["--format", "json"]).output();
     let json: Value = serde_json::from_str(&json.assert_code(1).stdout).unwrap();
     assert_eq!(json["outcome"], "permanent");
-    assert_eq!(json["reason"], "check_failed");
+    assert_eq!(json["reason"], "database_refused");
     let checks = json["checks"].as_array().unwrap();
     assert_eq!(checks.len(), 13);
     let mut verdicts = BTreeMap::new();
