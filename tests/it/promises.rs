@@ -111,7 +111,10 @@ fn every_fault_of_an_entry_is_named_without_its_value() {
         ),
         (
             "manual_code_insee_communes",
-            validated(12, 12).data("manual_code_insee_communes", "canari"),
+            validated(12, 12)
+                .without("entity_type")
+                .without("code_insee_entity")
+                .data("manual_code_insee_communes", "canari"),
         ),
         (
             "premiere_date_transmission",

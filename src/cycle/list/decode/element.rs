@@ -1,25 +1,25 @@
-//! One element of a page: how to tell it apart, and what a row is made of or why it cannot be.
+//! One element of a page: what identifies it, and what a row is made of or why there is none.
 
 use std::borrow::Cow;
 
 use chrono::NaiveDate;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::members::{Members, Pick};
 use crate::types::entry::{Element, Entry, Fault, Key, Rejected, Valid, ValidatedAt};
 use crate::types::time::{parse_date, parse_instant};
 use crate::types::{
-    AuthorizationId, CommuneCode, DemandeId, Entity, EntityType, Invalid, Perimeter,
-    ScholarshipLevel, Siret,
+    AuthorizationId, DemandeId, Entity, EntityType, Invalid, Perimeter, ScholarshipLevel, Siret,
 };
 
-/// The members of a demande that matter, not yet judged.
-pub(super) struct Demande<'a>(Members<'a, 8>);
+/// The members of a demande that matter, not yet validated.
+pub(super) struct Demande<'a>(Members<'a, 9>);
 
 impl<'de> Deserialize<'de> for Demande<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        const NAMES: [&str; 8] = [
+        const NAMES: [&str; 9] = [
             "id",
             "public_id",
             "definition_id",
@@ -28,31 +28,35 @@ impl<'de> Deserialize<'de> for Demande<'de> {
             "last_validated_at",
             "organisation",
             "data",
+            "habilitations",
         ];
         Pick(&NAMES).deserialize(deserializer).map(Self)
     }
 }
 
-/// Returns the key of a demande.
-fn key_of(id: Option<DemandeId>, public_id: Option<&RawValue>, text: &str) -> Key {
+/// Returns the key of a demande; `stable` is what identifies one without an id: its `created_at`,
+/// which never changes, so that a changed text is not another demande.
+fn key_of(id: Option<DemandeId>, public_id: Option<&RawValue>, stable: &str) -> Key {
     if let Some(id) = id {
         return Key::Id(id);
     }
     let looks_like_a_number = |it: &AuthorizationId| it.as_str().parse::<DemandeId>().is_ok();
     match required(written(public_id), str::parse) {
         Ok(public_id) if !looks_like_a_number(&public_id) => Key::Public(public_id),
-        _ => digest(text),
+        _ => digest(stable),
     }
 }
 
 fn digest(text: &str) -> Key {
     let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
     let mut half = [0; 16];
-    half.copy_from_slice(&digest.as_ref()[..16]);
+    half.iter_mut()
+        .zip(digest.as_ref())
+        .for_each(|(to, from)| *to = *from);
     Key::Digest(half)
 }
 
-/// Judges an element: its members, unless it cannot be read as an object, and its text.
+/// Validates an element: its members, unless it cannot be read as an object, and its text.
 pub(super) fn read(demande: Option<Demande<'_>>, text: &str, wanted: &str) -> Element {
     let Some(Demande(members)) = demande else {
         return unreadable(text);
@@ -66,11 +70,13 @@ pub(super) fn read(demande: Option<Demande<'_>>, text: &str, wanted: &str) -> El
         last_validated_at,
         organisation,
         data,
+        habilitations,
     ] = members;
     let mut faults = Faults(Vec::new());
     let demande_id = faults.keep("id", read_id(id));
-    let key = key_of(demande_id, public_id, text);
     let created_at = faults.keep("created_at", required(written(created_at), parse_instant));
+    let stable = created_at.map(|time| time.to_rfc3339());
+    let key = key_of(demande_id, public_id, stable.as_deref().unwrap_or(text));
     let definition = faults.keep("definition_id", required(filled(definition_id), is(wanted)));
     let validated = optional(written(last_validated_at), parse_instant);
     let last_validated_at = match validated {
@@ -92,6 +98,12 @@ pub(super) fn read(demande: Option<Demande<'_>>, text: &str, wanted: &str) -> El
     let state = required(written(state), is("validated"));
     if faults.keep("state", state) == Some(false) {
         faults.note("state", "not validated");
+    }
+    if !faults
+        .keep("habilitations", is_approved(habilitations, wanted))
+        .unwrap_or(true)
+    {
+        faults.note("habilitations", "none active");
     }
     let siret = faults.siret(organisation);
     let data = faults.data(data);
@@ -195,8 +207,8 @@ impl Faults {
         Some((level?, perimeter?, date?))
     }
 
-    /// Reads the perimeter. A code without its type says nothing, and is left alone when communes
-    /// were typed by hand.
+    /// Reads the perimeter. DataPass validates communes typed by hand only where there is no entity:
+    /// beside one they are kept where they are valid. A code without its type is ignored.
     fn perimeter(
         &mut self,
         entity_type: Option<&RawValue>,
@@ -205,21 +217,24 @@ impl Faults {
     ) -> Option<Perimeter> {
         const TYPE: &str = "data.entity_type";
         const CODE: &str = "data.code_insee_entity";
-        let communes = self.keep("data.manual_code_insee_communes", read_communes(communes));
+        const COMMUNES: &str = "data.manual_code_insee_communes";
         let kind: Option<EntityType> =
             self.keep(TYPE, optional(filled(entity_type), str::parse))?;
-        let entity = match kind {
-            Some(kind) => {
-                let entity = required(filled(code), |code| Entity::new(kind, code));
-                Some(self.keep(CODE, entity)?)
-            }
-            None => None,
+        let codes = read_codes(communes);
+        let Some(kind) = kind else {
+            let communes = codes.and_then(|codes| codes.iter().map(|code| code.parse()).collect());
+            let communes = self.keep(COMMUNES, communes)?;
+            return self.keep(TYPE, Perimeter::new(None, communes));
         };
-        self.keep(TYPE, Perimeter::new(entity, communes?))
+        let entity = required(filled(code), |code| Entity::new(kind, code));
+        let entity = self.keep(CODE, entity)?;
+        let codes = codes.unwrap_or_default();
+        let valid = codes.iter().filter_map(|code| code.parse().ok()).collect();
+        self.keep(TYPE, Perimeter::new(Some(entity), valid))
     }
 }
 
-/// A member that should be a text; `None` when it is absent or null.
+/// A member that should be a string; `None` when it is absent or null.
 type Written<'a> = Result<Option<Cow<'a, str>>, Invalid>;
 
 fn written(raw: Option<&RawValue>) -> Written<'_> {
@@ -228,7 +243,7 @@ fn written(raw: Option<&RawValue>) -> Written<'_> {
     };
     match raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"')) {
         Some(plain) if !plain.contains('\\') => Ok(Some(plain.into())),
-        // Fails on an escape of half a surrogate pair, which is no Unicode text.
+        // Fails on an escape of half a surrogate pair, which is not Unicode.
         _ => match serde_json::from_str::<String>(raw) {
             Ok(text) => Ok(Some(text.into())),
             Err(_) => Err(Invalid("not a text")),
@@ -236,7 +251,7 @@ fn written(raw: Option<&RawValue>) -> Written<'_> {
     }
 }
 
-/// Reads a member that should be a text; `None` when it is absent, null or blank.
+/// Reads a member that should be a string; `None` when it is absent, null or blank.
 fn filled(raw: Option<&RawValue>) -> Written<'_> {
     written(raw).map(|text| text.filter(|text| !text.trim().is_empty()))
 }
@@ -255,7 +270,7 @@ fn optional<T>(
     text?.map(|text| read(&text)).transpose()
 }
 
-/// Compares a text with a wanted one.
+/// Compares a string with a wanted one.
 fn is(wanted: &str) -> impl FnOnce(&str) -> Result<bool, Invalid> {
     move |text| Ok(text == wanted)
 }
@@ -281,23 +296,51 @@ fn read_members<'a, const N: usize>(
     }
 }
 
-/// Reads the communes typed by hand: a list, or a list written as JSON in a text. Blank items,
-/// which forms send along, are left out.
-fn read_communes(raw: Option<&RawValue>) -> Result<Vec<CommuneCode>, Invalid> {
+/// Returns whether a demande is approved: a reopening that was cancelled after a revocation leaves it
+/// `validated` with habilitations of which none is active.
+///
+/// One without a readable `definition_id` counts as of the definition, and one without a readable
+/// `state` as active.
+fn is_approved(raw: Option<&RawValue>, wanted: &str) -> Result<bool, Invalid> {
+    let Some(raw) = raw.map(RawValue::get).filter(|raw| *raw != "null") else {
+        return Ok(true);
+    };
+    let all: Vec<&RawValue> = serde_json::from_str(raw).map_err(|_| Invalid("not a list"))?;
+    let is = |raw, wanted: &str| {
+        written(raw)
+            .ok()
+            .flatten()
+            .is_none_or(|text| text == wanted)
+    };
+    let members = |raw| {
+        Pick(&["definition_id", "state"])
+            .read(raw)
+            .unwrap_or_default()
+    };
+    let mut of_definition = all
+        .into_iter()
+        .map(members)
+        .filter(|[definition_id, _]| is(*definition_id, wanted))
+        .peekable();
+    Ok(of_definition.peek().is_none() || of_definition.any(|[_, state]| is(state, "active")))
+}
+
+/// Reads the codes typed by hand: a list, or a list written as JSON in a string. Blank items, which
+/// forms send along, are left out, and what is not a string is no valid code.
+fn read_codes(raw: Option<&RawValue>) -> Result<Vec<String>, Invalid> {
     let list = match raw {
         Some(raw) if raw.get().starts_with('[') => Some(Cow::Borrowed(raw.get())),
         raw => filled(raw)?,
     };
-    let Some(list) = list else {
-        return Ok(Vec::new());
-    };
-    let codes: Option<Vec<Option<String>>> =
-        serde_json::from_str(&list).map_err(|_| Invalid("not a list of texts"))?;
-    codes
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter(|code| !code.trim().is_empty())
-        .map(|code| code.parse())
-        .collect()
+    let list = list.as_deref().unwrap_or("null");
+    let items: Option<Vec<Value>> =
+        serde_json::from_str(list).map_err(|_| Invalid("not a list of codes"))?;
+    let items = items.unwrap_or_default().into_iter();
+    let codes = items.filter_map(|item| match item {
+        Value::Null => None,
+        Value::String(code) => Some(code),
+        // Whatever it is, it is not a code.
+        _ => Some("not a string".to_owned()),
+    });
+    Ok(codes.filter(|code| !code.trim().is_empty()).collect())
 }

@@ -74,7 +74,7 @@ fn decode_from(
     sink: &mut dyn FnMut(Element),
 ) -> Result<(), DecodeError> {
     let mut page = Page {
-        place: Place::Start,
+        place: Place::Mark,
         element_count: 0,
         wanted,
         sink,
@@ -96,6 +96,8 @@ fn decode_from(
 /// Where in the body the parser is: what may come next.
 #[derive(Clone, Copy)]
 enum Place {
+    /// A byte-order mark, or what comes without one.
+    Mark,
     /// The opening bracket.
     Start,
     /// The first element, or the closing bracket.
@@ -123,11 +125,15 @@ impl Page<'_> {
     fn take(&mut self, text: &str) -> Result<usize, DecodeError> {
         let mut rest = text;
         loop {
+            if let Place::Mark = self.place {
+                rest = rest.strip_prefix('\u{feff}').unwrap_or(rest);
+            }
             rest = rest.trim_start_matches([' ', '\t', '\r', '\n']);
             let Some(next) = rest.bytes().next() else {
                 break;
             };
             let (taken, place) = match (self.place, next) {
+                (Place::Mark, _) => (0, Place::Start),
                 (Place::Start, b'[') => (1, Place::First),
                 (Place::Between, b',') => (1, Place::Next),
                 (Place::First | Place::Between, b']') => (1, Place::End),

@@ -155,6 +155,11 @@ fn what_is_kept_may_hold_anything_that_is_json_and_is_a_fault() {
         for value in [&deep, &deep_object, &many, &digits] {
             let shown = &value[..12];
             let entry = only(&demande(name, Some(value))).entry.unwrap();
+            if name == "habilitations" && value.starts_with('[') {
+                // What is not an object may be an active habilitation.
+                assert!(entry.body.is_ok(), "{shown}");
+                continue;
+            }
             let faults = entry.body.unwrap_err().faults;
             assert!(
                 faults.iter().any(|fault| !fault.rule.is_empty()),

@@ -12,7 +12,7 @@ use crate::types::entry::{Fault, Key};
 const WANTED: &str = "proactivite_pour_les_etudiants_boursiers_dyn";
 
 /// What `{}` in a template of [`demande`] stands for when nothing is to be changed.
-const FIELDS: [(&str, &str); 8] = [
+const FIELDS: [(&str, &str); 9] = [
     ("id", "5"),
     ("public_id", r#""2b0c1d1e""#),
     (
@@ -30,6 +30,10 @@ const FIELDS: [(&str, &str); 8] = [
         "data",
         r#"{"echelon_bourse":"0Bis","entity_type":"region","code_insee_entity":"84","premiere_date_transmission":"2026-09-01"}"#,
     ),
+    (
+        "habilitations",
+        r#"[{"id":9,"state":"active","definition_id":"proactivite_pour_les_etudiants_boursiers_dyn"}]"#,
+    ),
 ];
 
 /// Returns the text of a valid demande in which one member has another text, or is left out.
@@ -39,7 +43,7 @@ fn demande(name: &str, value: Option<&str>) -> String {
         .map(|(field, good)| (field, if *field == name { value } else { Some(*good) }))
         .filter_map(|(field, value)| value.map(|value| format!("{field:?}:{value}")))
         .collect();
-    format!("{{{},\"habilitations\":[{{\"id\":9}}]}}", members.join(","))
+    format!("{{{}}}", members.join(","))
 }
 
 fn decode_all(body: impl Read) -> Result<Vec<Element>, DecodeError> {
@@ -240,6 +244,46 @@ fn the_level_is_niveau_bourse_min_unless_blank() {
     );
 }
 
+/// A reopened demande whose habilitation was revoked is `validated` and not approved.
+#[test]
+fn of_the_habilitations_of_the_definition_one_must_be_active() {
+    let faults = |text: Option<&str>| {
+        let body = only(&demande("habilitations", text)).entry.unwrap().body;
+        body.map_or_else(|it| it.faults[0].to_string(), |_| String::new())
+    };
+    let of = |definition: &str, state: &str| {
+        let definition = definition.replace("ours", WANTED);
+        format!(r#"{{"definition_id":"{definition}","state":"{state}"}}"#)
+    };
+    let (ours, revoked) = (of("ours", "active"), of("ours", "revoked"));
+    let (obsolete, other) = (of("ours", "obsolete"), of("other", "revoked"));
+    let without_definition = r#"{"state":"revoked"}"#;
+    for good in [
+        None,
+        Some("null".to_owned()),
+        Some("[]".to_owned()),
+        Some(format!("[{ours}]")),
+        Some(format!("[{revoked},{ours},{obsolete}]")),
+        Some(format!("[{other}]")),
+        Some(format!(r#"[{{"definition_id":"{WANTED}"}}]"#)),
+        Some(format!(r#"[{revoked},{{"definition_id":5,"state":7}}]"#)),
+        Some(format!("[{revoked},null]")),
+    ] {
+        assert_eq!(faults(good.as_deref()), "", "{good:?}");
+    }
+    for bad in [
+        format!("[{revoked}]"),
+        format!("[{other},{obsolete},{revoked}]"),
+        format!("[{without_definition}]"),
+        format!("[{other},{without_definition}]"),
+    ] {
+        assert_eq!(faults(Some(&bad)), "habilitations: none active", "{bad}");
+    }
+    for bad in ["5", "{}", "\"active\""] {
+        assert_eq!(faults(Some(bad)), "habilitations: not a list", "{bad}");
+    }
+}
+
 #[test]
 fn the_perimeter_is_an_entity_or_communes_or_both() {
     let perimeter = |data: &str| {
@@ -289,6 +333,7 @@ fn the_perimeter_is_an_entity_or_communes_or_both() {
             "{none}"
         );
     }
+    let alone = r#""manual_code_insee_communes""#;
     for bad in [
         "5",
         "{}",
@@ -299,14 +344,26 @@ fn the_perimeter_is_an_entity_or_communes_or_both() {
         r#""[\"69123\"""#,
         r#"["\ud800"]"#,
     ] {
-        let fault = perimeter(&format!("{both}:{bad}"));
+        let fault = perimeter(&format!("{alone}:{bad}"));
         let expected = "data.manual_code_insee_communes: not a ";
         assert!(fault.starts_with(expected), "{bad}: {fault}");
+        // Beside an entity they reject nothing.
+        assert_eq!(
+            perimeter(&format!("{both}:{bad}")),
+            "departement 2A ",
+            "{bad}"
+        );
     }
-    assert_eq!(
-        perimeter(&format!(r#"{both}:["6912"]"#)),
-        "data.manual_code_insee_communes: not a commune code"
-    );
+    for (codes, kept) in [
+        (r#"["6912"]"#, ""),
+        (r#"["6912","69123",5,null,"","2A004"]"#, "69123 2A004"),
+        (r#""[\"75056\",\"x\"]""#, "75056"),
+    ] {
+        let fault = "data.manual_code_insee_communes: not a commune code";
+        assert_eq!(perimeter(&format!("{alone}:{codes}")), fault, "{codes}");
+        let both = perimeter(&format!("{both}:{codes}"));
+        assert_eq!(both, format!("departement 2A {kept}"), "{codes}");
+    }
     assert_eq!(
         perimeter(r#""manual_code_insee_communes":["2A004"]"#),
         "none 2A004"
@@ -398,6 +455,14 @@ fn the_key_is_the_id_else_the_public_id_else_a_digest() {
         "44136fa355b3678a1146ad16f7e8649e"
     );
     assert_eq!(only("{}").key, only("{}").key);
+    // One without an id is identified by when it was created, so that its text may change.
+    let created = |time: &str, more: &str| only(&format!(r#"{{"created_at":"{time}"{more}}}"#)).key;
+    let now = "2025-06-19T19:36:36.298+02:00";
+    assert_eq!(created(now, ""), created(now, r#","a":1"#));
+    assert_ne!(
+        created(now, ""),
+        created("2025-06-19T19:36:36.299+02:00", "")
+    );
     assert_ne!(only("{}").key, only("{\"a\":1}").key);
     // What cannot be stored as a text is no key either.
     let nul = only(r#"{"public_id":"a\u0000"}"#);
@@ -423,7 +488,7 @@ fn verdict(body: &[u8]) -> String {
 
 #[test]
 fn bodies_that_are_no_list() {
-    for body in ["[]", " [ ] ", "\r\n\t[]\n"] {
+    for body in ["[]", " [ ] ", "\r\n\t[]\n", "\u{feff}[]", "\u{feff} []"] {
         assert_eq!(verdict(body.as_bytes()), "0");
     }
     for body in [
@@ -469,7 +534,9 @@ fn bodies_that_are_no_list() {
         "[{\"a\":1,}]",
         "[{a:1}]",
         "[{\"a\":[}]}]",
-        "\u{feff}[]",
+        "\u{feff}\u{feff}[]",
+        " \u{feff}[]",
+        "\u{feff}",
         "[NaN]",
         "\"a",
         "-",

@@ -62,8 +62,10 @@ fn naive(raw: &RawValue) -> Option<Said> {
             && text.chars().count() <= 200
             && !text.chars().any(char::is_control)
     });
+    let created = instant("created_at").map(|time| time.to_rfc3339());
+    let stable = created.as_deref().unwrap_or(raw.get());
     let digest = || {
-        let digest = ring::digest::digest(&ring::digest::SHA256, raw.get().as_bytes());
+        let digest = ring::digest::digest(&ring::digest::SHA256, stable.as_bytes());
         digest.as_ref()[..16]
             .iter()
             .map(|byte| format!("{byte:02x}"))
@@ -107,6 +109,20 @@ fn naive(raw: &RawValue) -> Option<Said> {
         validated.is_null() || instant("last_validated_at").is_some(),
     );
     check("state", value["state"] == "validated");
+    let habilitations = &value["habilitations"];
+    let none = Vec::new();
+    let mut of_definition = habilitations.as_array().unwrap_or(&none).iter();
+    let of_definition = of_definition
+        .by_ref()
+        .filter(|it| it["definition_id"].as_str().is_none_or(|id| id == WANTED));
+    let active: Vec<bool> = of_definition
+        .map(|it| it["state"].as_str().is_none_or(|state| state == "active"))
+        .collect();
+    let is_list = habilitations.is_null() || habilitations.is_array();
+    check(
+        "habilitations",
+        is_list && (active.is_empty() || active.contains(&true)),
+    );
     let siret = value["organisation"]["siret"].as_str().unwrap_or_default();
     if value["organisation"].is_object() {
         check("siret", siret.parse::<crate::types::Siret>().is_ok());
@@ -133,15 +149,22 @@ fn naive(raw: &RawValue) -> Option<Said> {
             Value::Array(list) => Some(list.clone()),
             _ => None,
         };
-        let communes: Option<Vec<CommuneCode>> = communes.and_then(|list| {
-            list.iter()
-                .filter(|code| !blank(code))
-                .map(|code| code.as_str().and_then(|code| code.parse().ok()))
-                .collect()
-        });
-        check("data.manual_code_insee_communes", communes.is_some());
+        let read = |code: &Value| code.as_str().and_then(|code| code.parse().ok());
+        let is_alone = blank(&data["entity_type"]);
+        let communes: Option<Vec<CommuneCode>> = if is_alone {
+            communes.and_then(|list| list.iter().filter(|code| !blank(code)).map(read).collect())
+        } else {
+            Some(
+                communes
+                    .unwrap_or_default()
+                    .iter()
+                    .filter_map(read)
+                    .collect(),
+            )
+        };
         let mut entity = None;
-        if blank(&data["entity_type"]) {
+        if is_alone {
+            check("data.manual_code_insee_communes", communes.is_some());
             check(
                 "data.entity_type",
                 communes.as_ref().is_none_or(|list| !list.is_empty()),
