@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
 
 use chrono::Utc;
 
@@ -14,10 +15,16 @@ use crate::output;
 use crate::output::stdout::{answer, print};
 use crate::process::deadline::Deadline;
 use crate::process::panics;
-use crate::process::supervise::supervise;
+use crate::process::supervise::{self, supervise};
 
 /// Runs the program with its arguments, the program's name first, and its environment.
-pub fn run(args: &[OsString], variables: impl Iterator<Item = (OsString, OsString)>) -> Exit {
+pub fn run(args: Vec<OsString>, variables: impl Iterator<Item = (OsString, OsString)>) -> ExitCode {
+    // They need not be `Send`: collected here, in the main thread.
+    let variables: Vec<_> = variables.collect();
+    supervise::run_process(move || program(&args, variables.into_iter())).into()
+}
+
+fn program(args: &[OsString], variables: impl Iterator<Item = (OsString, OsString)>) -> Exit {
     panics::install_hook();
     // It fails only when there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();

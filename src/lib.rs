@@ -14,7 +14,7 @@
 //! - `state` has one file per table and the summary; `output` is what a terminal or a log receives.
 //! - `config` validates the settings.
 //! - `db` connects to PostgreSQL and runs transactions; `net` is the HTTP client and TLS.
-//! - `process` has the deadline, signals and panics; [`exit`] the exit codes.
+//! - `process` has the deadline, signals and panics; `exit` the exit codes.
 //! - [`types`], [`cli`] and [`error`] are at the ground.
 
 pub mod app;
@@ -24,10 +24,10 @@ pub mod config;
 pub mod cycle;
 pub mod db;
 pub mod error;
-pub mod exit;
+mod exit;
 pub mod net;
-pub mod output;
-pub mod process;
-pub mod report;
+mod output;
+mod process;
+mod report;
 pub mod state;
 pub mod types;

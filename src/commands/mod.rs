@@ -1,9 +1,9 @@
 //! One file per command; each asks the settings for what it needs.
 
-pub mod check;
+pub(crate) mod check;
 pub mod migrate;
-pub mod pull;
-pub mod rejected;
+pub(crate) mod pull;
+pub(crate) mod rejected;
 pub mod schedule;
-pub mod status;
-pub mod watermark;
+pub(crate) mod status;
+pub(crate) mod watermark;

@@ -1,7 +1,7 @@
 //! Validated settings: flag over environment over `--env-file`, every problem named at once.
 
 mod addresses;
-pub mod effective;
+pub(crate) mod effective;
 mod env_file;
 mod environment;
 mod proxies;

@@ -5,12 +5,12 @@
 //! after. No lock is held and no transaction is open while DataPass is asked.
 
 pub mod advance;
-pub mod authenticate;
-pub mod create;
-pub mod enqueue;
+pub(crate) mod authenticate;
+pub(crate) mod create;
+pub(crate) mod enqueue;
 pub mod filter;
 pub mod list;
-pub mod outcome;
+pub(crate) mod outcome;
 mod reject;
 mod remarks;
 

@@ -5,7 +5,7 @@
 
 pub mod connect;
 pub mod schema;
-pub mod sqlstate;
-pub mod tables;
-pub mod transaction;
+pub(crate) mod sqlstate;
+pub(crate) mod tables;
+pub(crate) mod transaction;
 pub mod url;

@@ -48,11 +48,6 @@ impl Columns for Row {
     }
 }
 
-/// Returns the time in a column, as [`Columns::time`] does; none for another type, too.
-pub fn instant(row: &Row, column: usize) -> Option<DateTime<Utc>> {
-    row.time(column).ok().flatten()
-}
-
 struct Instant(Option<DateTime<Utc>>);
 
 impl FromSql<'_> for Instant {
@@ -124,6 +119,7 @@ pub struct Store {
 
 /// What a transaction is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::enum_variant_names, reason = "SQL's own words")]
 pub enum Access {
     /// It reads, and PostgreSQL itself refuses any change.
     ReadOnly,

@@ -1,7 +1,7 @@
 //! The HTTP client, its proxies and retries, and TLS for it and for PostgreSQL.
 
 pub mod body;
-pub mod http;
-pub mod proxies;
-pub mod retry;
-pub mod tls;
+pub(crate) mod http;
+pub(crate) mod proxies;
+pub(crate) mod retry;
+pub(crate) mod tls;

@@ -1,7 +1,7 @@
 //! What a terminal or a log receives.
 
-pub mod columns;
-pub mod escape;
-pub mod log;
-pub mod progress;
-pub mod stdout;
+pub(crate) mod columns;
+pub(crate) mod escape;
+pub(crate) mod log;
+pub(crate) mod progress;
+pub(crate) mod stdout;

@@ -1,7 +1,7 @@
 //! The deadline of a run, signals and panics.
 
-pub mod deadline;
-pub mod panics;
-pub mod run_id;
+pub(crate) mod deadline;
+pub(crate) mod panics;
+pub(crate) mod run_id;
 mod signals;
-pub mod supervise;
+pub(crate) mod supervise;

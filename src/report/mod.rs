@@ -1,4 +1,4 @@
 //! Who is notified of how a cycle ended, beside its output.
 
-pub mod metrics;
-pub mod sentry;
+pub(crate) mod metrics;
+pub(crate) mod sentry;

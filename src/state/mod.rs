@@ -2,6 +2,6 @@
 
 pub mod handled;
 pub mod rejections;
-pub mod runs;
-pub mod summary;
-pub mod watermark;
+pub(crate) mod runs;
+pub(crate) mod summary;
+pub(crate) mod watermark;

@@ -3,10 +3,10 @@
 //! Every type has a private field, is made by parsing, and is printed back as the same text. A
 //! refused value is reported by its rule alone ([`Invalid`]), since the value may be personal data.
 
-pub mod cron;
+pub(crate) mod cron;
 pub mod entry;
 mod perimeter;
-pub mod time;
+pub(crate) mod time;
 
 use std::fmt;
 use std::str::FromStr;

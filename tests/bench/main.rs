@@ -45,8 +45,7 @@
     clippy::disallowed_methods,
     clippy::unwrap_used,
     clippy::expect_used,
-    clippy::print_stdout,
-    unreachable_pub
+    clippy::print_stdout
 )]
 
 mod demandes;

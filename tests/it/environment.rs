@@ -88,14 +88,16 @@ fn an_invalid_argument_is_a_usage_error() {
         (&["rejected", "accept", " ", "--reason=x"], "ID is blank"),
         (&["watermark", "set", "2999-01-01"], "TIME is in the future"),
         (&["watermark", "set", "hunter2"], "TIME is no time"),
-        (&["check", "--page-size", "x"], "--page-size must be"),
+        (&["pull", "--page-size", "x"], "--page-size must be"),
     ] {
         let run = Run::new(args.iter().copied()).database(&database);
         let stderr = run.any_stderr().output().assert_code(1).stderr.clone();
         assert!(stderr.contains(expected), "{stderr}");
-        if args[0] != "check" {
-            assert!(stderr.contains("reason=usage"), "{stderr}");
-        }
+        let reason = match args[0] {
+            "pull" => "reason=configuration",
+            _ => "reason=usage",
+        };
+        assert!(stderr.contains(reason), "{stderr}");
         assert!(!stderr.contains("hunter2"), "{stderr}");
     }
 }

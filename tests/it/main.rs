@@ -3,12 +3,7 @@
 //! One module a theme; `harness` is what they share.
 
 // A test may panic, and names nothing that is public outside of this binary.
-#![allow(
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    unreachable_pub
-)]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, clippy::expect_used)]
 
 mod addresses;
 mod ahead;

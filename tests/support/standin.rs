@@ -21,7 +21,7 @@ use std::io::BufRead;
 use serde_json::json;
 
 // The demo needs a part of it only.
-#[allow(dead_code, unused_imports, unreachable_pub)]
+#[allow(dead_code, unused_imports)]
 #[path = "../it/harness/datapass/mod.rs"]
 mod datapass;
 
