@@ -3,25 +3,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use log::{debug, info, warn};
+use log::{info, warn};
 
 use crate::cli::PullArgs;
 use crate::config::{Format, PullConfig, Reports, Settings, effective};
 use crate::cycle;
 use crate::cycle::outcome::{Outcome, SharedOutcome};
-use crate::db::transaction::{Access, Store};
+use crate::cycle::settle::settle;
 use crate::error::{Failure, Result, Stage};
 use crate::exit::Exit;
 use crate::output::progress;
 use crate::output::stdout::print;
 use crate::process::deadline::Deadline;
-use crate::process::supervise::{after_run, supervise};
+use crate::process::supervise::supervise;
 use crate::report::{metrics, sentry};
-use crate::state::runs::{self, Run};
+use crate::state::runs::Run;
 use crate::state::summary::Summary;
 
-/// How long the run row of a failed cycle may take.
-const FAILED_RUN_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the reports of a cycle may take after its deadline, on outputs that nobody reads.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -55,14 +53,8 @@ pub fn run(settings: Settings, args: &PullArgs) -> Exit {
         })
     };
     drop(progress);
-    let outcome = outcome.lock().clone();
-    let failure = ended.err();
-    if let Some(failure) = &failure
-        && outcome.reached_database
-        && !config.dry_run
-    {
-        record_failure(&config, &outcome, failure);
-    }
+    let ended = ended.or_else(|failure| settle(&config, &deadline, &outcome, failure));
+    let (outcome, failure) = (outcome.lock().clone(), ended.err());
     let format = (failure.is_some() || !args.quiet).then_some(format);
     conclude(outcome, failure, format, &reports)
 }
@@ -81,24 +73,6 @@ fn load(mut settings: Settings, args: PullArgs) -> (Reports, Result<PullConfig>)
         Ok((reports, settings.finish(config)))
     });
     loaded.unwrap_or_else(|failure| (Reports::default(), Err(failure)))
-}
-
-/// Records the run of a failed cycle, if that is possible at once: as a best effort, which must not
-/// change how the cycle ended.
-fn record_failure(config: &Arc<PullConfig>, outcome: &Outcome, failure: &Failure) {
-    let (config, outcome) = (Arc::clone(config), outcome.clone());
-    let failure = Failure::new(failure.stage, failure.reason, "");
-    let recorded = after_run(FAILED_RUN_TIMEOUT, move |deadline| {
-        let store = Store::new(&config.database.url, deadline, 0);
-        store.transaction(failure.stage, Access::ReadWrite, |tx| {
-            runs::record(tx, "cycle", &outcome.run, Some(&failure))
-        })
-    });
-    match recorded {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => debug!("The failed run is not recorded: {}", error.story()),
-        Err(why) => debug!("The failed run is not recorded: {why}"),
-    }
 }
 
 /// Ends a cycle that could not start.

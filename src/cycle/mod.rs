@@ -13,6 +13,7 @@ pub mod list;
 pub(crate) mod outcome;
 mod reject;
 mod remarks;
+pub mod settle;
 
 use std::sync::Arc;
 
@@ -65,8 +66,14 @@ pub fn run(config: &PullConfig, deadline: &Deadline, outcome: &SharedOutcome) ->
         Access::ReadWrite
     };
     let done = store.transaction(Stage::Create, access, |tx| {
-        let outcome = outcome.lock().clone();
-        commit(tx, config, &before, &mut entries, clock, outcome)
+        let shared = outcome;
+        let outcome = Outcome {
+            committing: None,
+            ..shared.lock().clone()
+        };
+        let done = commit(tx, config, &before, &mut entries, clock, outcome)?;
+        shared.lock().committing = Some(Box::new(done.clone()));
+        Ok(done)
     })?;
     remarks::log(&done);
     *outcome.lock() = done;

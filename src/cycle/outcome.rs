@@ -15,6 +15,8 @@ pub struct Outcome {
     pub run: Run,
     /// Whether the database was reached, so that a failure leaves a run row.
     pub reached_database: bool,
+    /// What this will be when the COMMIT that was sent, or is about to be, is done.
+    pub committing: Option<Box<Outcome>>,
     /// What an operator should be notified of.
     pub findings: Findings,
     /// The cycles before this one; absent when the database was not reached.
@@ -103,6 +105,7 @@ impl SharedOutcome {
         Self(Arc::new(Mutex::new(Outcome {
             run,
             reached_database: false,
+            committing: None,
             findings: Findings::default(),
             history: None,
         })))

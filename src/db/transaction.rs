@@ -169,23 +169,37 @@ impl<'a> Tx<'a> {
         self.access
     }
 
+    /// Runs `body` in a savepoint, and undoes what it changed.
+    pub fn undo<T>(
+        &mut self,
+        body: impl FnOnce(&mut Tx<'_>) -> Result<T, TxError>,
+    ) -> Result<T, TxError> {
+        let sql = TxError::of("set a savepoint", "");
+        let mut nested = Tx {
+            inner: self.inner.transaction().map_err(&sql)?,
+            deadline: self.deadline,
+            stage: self.stage,
+            access: self.access,
+        };
+        let outcome = body(&mut nested);
+        nested.inner.rollback().map_err(sql)?;
+        outcome
+    }
+
     /// Returns whether the database can store a text: its encoding may lack a character.
     pub fn can_store(&mut self, text: &str) -> Result<bool, TxError> {
-        let sql = TxError::of("convert a text to the server's encoding", "");
-        let mut savepoint = self.inner.transaction().map_err(&sql)?;
-        let converted = savepoint.query_typed("select $1::text", &[(&text, Type::TEXT)]);
-        savepoint.rollback().map_err(&sql)?;
+        let what = "convert a text to the server's encoding";
+        let converted = self.undo(|tx| tx.rows(what, "select $1::text", &[(&text, Type::TEXT)]));
         match converted {
-            Ok(_) => Ok(true),
             // untranslatable_character, character_not_in_repertoire
-            Err(error)
+            Err(TxError::Sql { error, .. })
                 if error
                     .code()
                     .is_some_and(|it| ["22P05", "22021"].contains(&it.code())) =>
             {
                 Ok(false)
             }
-            Err(error) => Err(sql(error)),
+            converted => converted.map(|_| true),
         }
     }
 

@@ -352,3 +352,49 @@ fn a_value_that_the_table_refuses_is_located() {
     }
     assert_eq!(cycle(&upstream, &database).output().success().created, 1);
 }
+
+#[test]
+fn a_commit_whose_answer_is_lost_is_looked_up() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    upstream.add(Demande::cnous(1));
+    let proxy = Proxy::start(&database);
+    let cycle = || cycle(&upstream, &database).env("DATABASE_URL", proxy.url(&database));
+    let clear = || {
+        proxy.reset();
+        database.exec(
+            "truncate proactivite_requests, datapass_pull_handled, datapass_pull_runs;
+             update datapass_pull_watermarks set last_validated_at = null",
+        );
+    };
+    cycle().output().success();
+    let last = proxy.reset().iter().rposition(|text| text == "COMMIT");
+    let last = last.unwrap();
+
+    clear();
+    let hold = proxy.hold(Place::After(last));
+    let running = cycle()
+        .stderr("The answer to COMMIT did not come, and everything is written")
+        .spawn();
+    hold.reached().cut();
+    let summary = running.wait().success();
+    assert_eq!((summary.created, summary.existing), (1, 0));
+    let runs = database.runs();
+    assert_eq!(runs.len(), 1);
+    assert_eq!(
+        (&runs[0]["outcome"], &runs[0]["created"]),
+        (&"success".into(), &1.into())
+    );
+
+    clear();
+    let hold = proxy.hold(Place::Before(last));
+    let running = cycle().spawn();
+    hold.reached().cut();
+    running.wait().transient("database_unavailable");
+    let runs = database.runs();
+    assert_eq!(runs.len(), 1);
+    assert_eq!(
+        (&runs[0]["outcome"], &runs[0]["created"]),
+        (&"transient".into(), &0.into())
+    );
+    assert_eq!(database.count("proactivite_requests"), 0);
+}

@@ -1,0 +1,81 @@
+//! The end of a cycle that failed: its run row, unless its COMMIT was done and only the answer is
+//! missing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use log::{debug, warn};
+use postgres::types::Type;
+
+use super::outcome::{Outcome, SharedOutcome};
+use super::remarks;
+use crate::config::PullConfig;
+use crate::db::transaction::{Access, Columns, Store, Tx, TxError};
+use crate::error::{Failure, Result};
+use crate::process::deadline::Deadline;
+use crate::process::supervise::after_run;
+use crate::state::{runs, watermark};
+
+const IS_COMMITTED: &str = include_str!("../../sql/is_committed.sql");
+
+/// How long the run row of a failed cycle may take.
+const FAILED_RUN_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the answer of a COMMIT is looked for: PostgreSQL may restart meanwhile.
+const COMMITTED_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Records the failure of a cycle, as a best effort that does not change how it ended; but a cycle
+/// whose COMMIT was done is a success. Nothing is recorded where that remains unknown, so that no run
+/// has two rows.
+pub fn settle(
+    config: &Arc<PullConfig>,
+    deadline: &Deadline,
+    shared: &SharedOutcome,
+    failure: Failure,
+) -> Result<()> {
+    let outcome = shared.lock().clone();
+    if config.dry_run || !outcome.reached_database {
+        return Err(failure);
+    }
+    let limit = match outcome.committing {
+        Some(_) => deadline.left().min(COMMITTED_TIMEOUT),
+        None => Duration::ZERO,
+    };
+    let (config, run) = (Arc::clone(config), outcome.clone());
+    let cause = Failure::new(failure.stage, failure.reason, "");
+    let settled = after_run(limit.max(FAILED_RUN_TIMEOUT), move |deadline| {
+        let store = Store::new(&config.database.url, deadline, config.max_retries);
+        store.transaction(cause.stage, Access::ReadWrite, |tx| {
+            let is_committed = run.committing.is_some() && is_committed(tx, &run)?;
+            if !is_committed {
+                runs::record(tx, "cycle", &run.run, Some(&cause))?;
+            }
+            Ok(is_committed)
+        })
+    });
+    match (settled, outcome.committing) {
+        (Ok(Ok(true)), Some(done)) => {
+            warn!(stage = failure.stage.as_str();
+                "The answer to COMMIT did not come, and everything is written: {}", failure.story());
+            remarks::log(&done);
+            *shared.lock() = *done;
+            Ok(())
+        }
+        (settled, _) => {
+            match settled {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => debug!("The failed run is not recorded: {}", error.story()),
+                Err(why) => debug!("The failed run is not recorded: {why}"),
+            }
+            Err(failure)
+        }
+    }
+}
+
+/// Returns whether the transaction of a run was committed, once it cannot be any more.
+fn is_committed(tx: &mut Tx<'_>, outcome: &Outcome) -> Result<bool, TxError> {
+    // That transaction holds the watermark's lock until it ends.
+    tx.undo(|tx| watermark::lock(tx, Access::ReadWrite).map(drop))?;
+    let run_id = outcome.run.summary.run_id;
+    let found = tx.rows("look for the run", IS_COMMITTED, &[(&run_id, Type::UUID)])?;
+    found.first().map_or(Ok(false), |row| row.column(0))
+}
