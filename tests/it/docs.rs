@@ -1,6 +1,7 @@
-//! The documents say what the binary does.
+//! The documents agree with the binary.
 
 mod manual;
+pub(crate) mod runbook;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -9,42 +10,64 @@ use std::path::Path;
 use std::process::Command;
 
 use datapass_pull::cli::variables::VARIABLES;
-use datapass_pull::error::Reason;
+use datapass_pull::error::{Kind, Reason};
 
-use crate::harness::{DataPass, Database, Demande};
+use crate::harness::{DataPass, Database, Demande, Summary};
 
 fn document(name: &str) -> String {
     fs::read_to_string(format!("{}/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
 #[test]
-fn every_reason_has_its_row_and_no_other_word_has_one() {
-    let readme = document("README.md");
-    let section = readme.split("### What each reason means").nth(1).unwrap();
-    let section = section.split("\n##").next().unwrap();
-    let rows: BTreeSet<&str> = section
-        .lines()
-        .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
-        .collect();
-    let reasons: BTreeSet<&str> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
-    assert_eq!(rows, reasons);
-}
-
-#[test]
-fn the_readme_names_every_variable() {
-    let readme = document("README.md");
-    for variable in VARIABLES {
-        assert!(readme.contains(variable.name), "{}", variable.name);
+fn the_runbook_explains_every_reason_and_no_other() {
+    for (title, kind) in [
+        ("Permanent", Kind::Permanent),
+        ("Transient", Kind::Transient),
+    ] {
+        let items = runbook::section(title).lines();
+        let items: Vec<&str> = items.filter_map(|it| it.strip_prefix(".It Sy ")).collect();
+        let reasons = Reason::ALL.iter().filter(|reason| reason.kind() == kind);
+        let reasons: BTreeSet<&str> = reasons.map(|reason| reason.as_str()).collect();
+        assert_eq!(items.len(), reasons.len(), "{title}");
+        assert_eq!(BTreeSet::from_iter(items), reasons, "{title}");
     }
 }
 
 #[test]
-fn the_binary_takes_every_command_of_the_readme() {
+fn the_readme_names_what_a_first_cycle_needs_and_every_command() {
     let readme = document("README.md");
-    let commands = readme.lines();
+    for variable in VARIABLES.iter().filter(|variable| variable.required) {
+        assert!(readme.contains(variable.name), "{}", variable.name);
+    }
+    let commands = datapass_pull::cli::command();
+    let commands = commands.get_subcommands().map(|command| command.get_name());
+    for command in commands.filter(|name| *name != "help") {
+        let is_named = |line: &str| line.starts_with("| `") && line.contains(command);
+        assert!(readme.lines().any(is_named), "{command}");
+    }
+    for module in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src")).unwrap() {
+        let module = module.unwrap();
+        let name = module.file_name().into_string().unwrap() + "/";
+        let is_folder = module.file_type().unwrap().is_dir();
+        assert!(!is_folder || readme.contains(&name), "{name}");
+    }
+}
+
+#[test]
+fn the_readme_shows_the_summary_of_a_first_cycle() {
+    let readme = document("README.md");
+    let line = readme.lines().find(|line| line.starts_with("outcome="));
+    let shown = Summary::from_text(line.unwrap()).unwrap();
+    assert_eq!((shown.matched, shown.created, shown.enqueued), (7, 7, 7));
+}
+
+#[test]
+fn the_binary_takes_every_documented_command() {
+    let documents = document("README.md") + runbook::RUNBOOK;
+    let commands = documents.lines();
     let commands = commands.filter_map(|line| line.strip_prefix("$ datapass-pull "));
     let commands: Vec<&str> = commands.collect();
-    assert!(commands.len() > 5, "{commands:?}");
+    assert!(commands.len() > 12, "{commands:?}");
     for command in commands {
         let script = format!("printf '%s\\0' datapass-pull {command}");
         let words = Command::new("sh")
@@ -69,8 +92,8 @@ fn the_manual_says_what_the_binary_says() {
     assert!(document(name) == wanted, "{hint}");
 }
 
-/// What stands for the programs of others that the manual's examples call.
-const OTHERS: &str = r#"
+/// Functions in place of the other programs that the manual's examples call.
+const OTHER_PROGRAMS: &str = r#"
 crontab() { [ "$1" = -l ] || cat > "$HOME/crontab"; }
 kubectl() { cat > "$HOME/kubectl"; }
 "#;
@@ -100,7 +123,7 @@ fn the_examples_of_the_manual_work() {
         .filter_map(|line| line.strip_prefix(".Dl $ "));
     let examples: Vec<&str> = examples.collect();
     assert!(examples.len() >= 10, "{examples:?}");
-    let script = format!("set -eu\n{OTHERS}{}\n", examples.join("\n"));
+    let script = format!("set -eu\n{OTHER_PROGRAMS}{}\n", examples.join("\n"));
     let script = script.replace("/etc/datapass-pull.env", env_file.to_str().unwrap());
     let binary = Path::new(env!("CARGO_BIN_EXE_datapass-pull"));
     let path = format!("{}:/usr/bin:/bin", binary.parent().unwrap().display());
@@ -113,8 +136,8 @@ fn the_examples_of_the_manual_work() {
         .env("HOME", folder.path())
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
     let printed = String::from_utf8_lossy(&output.stdout);
     assert_eq!(printed.matches("outcome=success").count(), 3, "{printed}");
     assert!(
@@ -127,15 +150,14 @@ fn the_examples_of_the_manual_work() {
 }
 
 #[test]
-fn the_manual_is_clean() {
-    let manual = format!("{}/man/datapass-pull.1", env!("CARGO_MANIFEST_DIR"));
-    let lint = Command::new("mandoc")
-        .args(["-T", "lint", "-W", "warning", &manual])
-        .output();
-    let lint = lint.expect("mandoc is needed: apt-get install mandoc");
-    assert!(
-        lint.status.success(),
-        "{}",
-        String::from_utf8_lossy(&lint.stdout)
-    );
+fn the_manuals_are_clean() {
+    for name in ["datapass-pull.1", "datapass-pull-operations.7"] {
+        let manual = format!("{}/man/{name}", env!("CARGO_MANIFEST_DIR"));
+        let lint = Command::new("mandoc")
+            .args(["-T", "lint", "-W", "warning", &manual])
+            .output();
+        let lint = lint.expect("mandoc is needed: apt-get install mandoc");
+        let problems = String::from_utf8_lossy(&lint.stdout);
+        assert!(lint.status.success(), "{problems}");
+    }
 }

@@ -4,6 +4,7 @@ use ::postgres::fallible_iterator::FallibleIterator;
 use chrono::{NaiveDateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 
+use crate::docs::runbook::blocks;
 use crate::harness::*;
 
 const VERSIONS: [(&str, &str); 2] = [("3.99", GOOD_JOBS_3_99), ("4", GOOD_JOBS_4)];
@@ -393,14 +394,6 @@ fn without_a_job_table_rows_wait_and_each_cycle_that_made_some_warns() {
     );
 }
 
-/// The statement of the README that enqueues the rows that wait.
-fn documented_statement() -> String {
-    let readme = include_str!("../../README.md");
-    let section = readme.split("### Rows without a job").nth(1).unwrap();
-    let block = section.split("```sql\n").nth(1).unwrap();
-    block.split("```").next().unwrap().to_owned()
-}
-
 #[test]
 fn the_documented_statement_enqueues_the_rows_that_wait_once() {
     for (version, table) in VERSIONS {
@@ -418,7 +411,7 @@ fn the_documented_statement_enqueues_the_rows_that_wait_once() {
 
         let mut worker = database.client();
         worker.batch_execute("listen good_job").unwrap();
-        let statement = documented_statement();
+        let statement = blocks("Rows without a job").remove(0);
         let mut client = database.client();
         client
             .batch_execute("set timezone = 'Europe/Paris'")

@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::docs::runbook::blocks;
 use crate::harness::*;
 
 /// What a failed cycle tells anew; all the rest is of the last success.
@@ -251,10 +252,8 @@ fn a_file_that_cannot_be_written_is_a_warning() {
 }
 
 #[test]
-fn the_rules_of_the_readme_are_about_what_is_written() {
-    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
-    let rules = readme.split("```yaml\n").nth(1).unwrap();
-    let rules = rules.split("```").next().unwrap();
+fn the_documented_rules_are_about_what_is_written() {
+    let rules = blocks("Prometheus").remove(0);
     let is_name = |word: &&str| word.starts_with("datapass_pull_");
     let words = rules.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     let named: Vec<&str> = words.filter(is_name).collect();

@@ -1,4 +1,4 @@
-//! The operator's guide of the README: its commands, run as they stand there.
+//! The runbook: its commands and statements, run as they are shown.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,28 +6,18 @@ use std::process::Command;
 use chrono::TimeDelta;
 use serde_json::json;
 
+use crate::docs::runbook::{blocks, section};
 use crate::harness::*;
 
-const README: &str = include_str!("../../README.md");
-
-/// Returns the first block of a language in a section of the README.
-fn block(section: &str, language: &str) -> String {
-    let section = README.split(&format!("### {section}\n")).nth(1).unwrap();
-    let section = section.split("\n## ").next().unwrap();
-    let section = section.split("\n### ").next().unwrap();
-    let block = section.split(&format!("```{language}\n")).nth(1).unwrap();
-    block.split("```").next().unwrap().to_owned()
+/// Returns the arguments of the last command of a section's first block.
+fn command_of(title: &str) -> Vec<&'static str> {
+    let block = section(title).split(".Ed\n").next().unwrap();
+    let command = block.rsplit("$ datapass-pull ").next().unwrap();
+    command.trim_end().split(' ').collect()
 }
 
-/// Returns the arguments of the command that stands behind a word of the README.
-fn command_of(word: &str) -> Vec<&'static str> {
-    let behind = README.split(&format!("**{word}**")).nth(1).unwrap();
-    let command = behind.split("`datapass-pull ").nth(1).unwrap();
-    command.split('`').next().unwrap().split(' ').collect()
-}
-
-/// Runs a console block as a person would type it, and returns what it printed.
-fn typed(block: &str, run: &[(&str, &str)]) -> String {
+/// Runs a block of commands in a shell, and returns what they printed.
+fn run_commands(block: &str, run: &[(&str, &str)]) -> String {
     let script: String = block
         .lines()
         .map(|line| format!("{}\n", line.strip_prefix("$ ").expect(line)))
@@ -88,7 +78,7 @@ fn skipping_the_backlog_a_backfill_and_starting_over() {
     database.exec("delete from proactivite_requests where datapass_demande_id = 2");
     let plain = cycle(&upstream, &database, &[]);
     assert_eq!((plain.created, plain.existing, plain.deleted), (0, 2, 1));
-    let backfill = cycle(&upstream, &database, &command_of("Backfill"));
+    let backfill = cycle(&upstream, &database, &command_of("Replay"));
     assert_eq!((backfill.created, backfill.enqueued), (1, 1));
     assert_eq!((backfill.existing, backfill.deleted), (1, 0));
     assert_eq!(backfill.watermark, skipped.watermark);
@@ -127,12 +117,17 @@ fn a_second_definition_has_a_schema_of_its_own() {
     ];
     let upstream_env = upstream_env(&upstream);
     env.extend(upstream_env.iter().map(|(name, value)| (*name, &**value)));
-    let block_of = |language| block("A second definition", language);
-    let documented = block_of("console").replace("postgres://pull@db/relais", &database.url());
-    let told = typed(&format!("{documented}$ datapass-pull"), &env);
-    let summary = Summary::from_text(told.lines().last().unwrap()).unwrap();
+    let [commands, view] = &blocks("A second definition")[..] else {
+        panic!("two blocks are documented")
+    };
+    let documented = commands.replace("postgres://pull@db/relais", &database.url());
+    let printed = run_commands(&format!("{documented}$ datapass-pull"), &env);
+    let summary = Summary::from_text(printed.lines().last().unwrap()).unwrap();
     assert_eq!((summary.created, summary.enqueued), (1, 0));
-    assert!(told.contains("ok   tables: in schema other: "), "{told}");
+    assert!(
+        printed.contains("ok   tables: in schema other: "),
+        "{printed}"
+    );
     assert_eq!(
         database.snapshot(),
         first,
@@ -143,7 +138,7 @@ fn a_second_definition_has_a_schema_of_its_own() {
     assert_eq!(rows[0]["datapass_demande_id"], 2);
 
     // The same GoodJob, by a view and a class of its own.
-    database.exec(&block_of("sql"));
+    database.exec(view);
     upstream.add(validated(3).definition("other_definition"));
     let url = with_search_path(&database.url(), "other");
     let other = || {
@@ -191,13 +186,13 @@ fn after_a_restore_nothing_is_lost_and_no_job_runs_twice() {
     let url = restored.url();
     let mut env: Vec<(&str, &str)> = vec![("DATABASE_URL", &url)];
     env.extend(upstream_env.iter().map(|(name, value)| (*name, &**value)));
-    let told = typed(&block("Restoring the database", "console"), &env);
-    let summaries: Vec<Summary> = told
+    let printed = run_commands(&blocks("Restoring a backup")[0], &env);
+    let summaries: Vec<Summary> = printed
         .lines()
         .map(|it| Summary::from_text(it).unwrap())
         .collect();
     let [would, done] = &summaries[..] else {
-        panic!("{told}")
+        panic!("{printed}")
     };
     assert_eq!((would.created, would.enqueued, would.dry_run), (2, 2, true));
     assert_eq!((done.created, done.enqueued, done.dry_run), (2, 0, false));
@@ -205,7 +200,7 @@ fn after_a_restore_nothing_is_lost_and_no_job_runs_twice() {
         "update proactivite_requests set status = 'processed' where datapass_demande_id in (1, 2);
          delete from good_jobs;",
     );
-    restored.exec(&block("Rows without a job", "sql"));
+    restored.exec(&blocks("Rows without a job")[0]);
     let third = &restored.requests()[2];
     assert_eq!(third.datapass_demande_id, Some(3));
     let jobs = restored.jobs();
@@ -247,4 +242,73 @@ fn after_a_restore_of_the_rows_alone_since_creates_them_again() {
         (2, 2, 0)
     );
     assert_eq!(database.count("good_jobs"), 3);
+}
+
+#[test]
+fn one_entry_is_created_again_without_its_handled_entry() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    database.exec(GOOD_JOBS_4);
+    upstream.add(Demande::cnous(1).validated(at("2026-05-02T10:00:00Z")));
+    assert_eq!(cycle(&upstream, &database, &[]).enqueued, 1);
+    let public_id = &database.requests()[0].datapass_authorization_id;
+    let statement = blocks("Replay")[1].replace("PUBLIC-ID", public_id);
+    database.exec("delete from proactivite_requests");
+    database.exec(&statement);
+    let again = cycle(&upstream, &database, &[]);
+    assert_eq!((again.created, again.enqueued, again.late), (1, 1, 0));
+
+    database.exec("delete from proactivite_requests");
+    database.exec(&statement);
+    let set = ["watermark", "set", "2026-05-10", "--yes"];
+    run(&upstream, &database, &set).assert_success();
+    let skipped = cycle(&upstream, &database, &[]);
+    assert_eq!((skipped.created, skipped.skipped), (0, 1));
+    assert_eq!(
+        cycle(&upstream, &database, &command_of("Replay")).created,
+        1
+    );
+}
+
+#[test]
+fn the_query_for_an_exporter_shows_the_state() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    let query = blocks("SQL").remove(0).replace(';', "");
+    let read = || {
+        let mut rows = database.json_rows(&format!("({query})"), "definition");
+        assert_eq!(rows.len(), 1);
+        rows.remove(0)
+    };
+    let before = read();
+    assert_eq!(before["definition"], "none");
+    assert_eq!(before["last_run_timestamp_seconds"], json!(null));
+    assert_eq!(before["last_failed_permanently"], 0);
+
+    let time = at("2026-05-02T10:00:00Z");
+    upstream.add(Demande::cnous(1).validated(time));
+    upstream.add(Demande::cnous(2).validated(time).siret("1"));
+    cycle(&upstream, &database, &[]);
+    database.exec("delete from proactivite_requests");
+    let success = read();
+    assert_eq!(
+        success["definition"],
+        "proactivite_pour_les_etudiants_boursiers_dyn"
+    );
+    assert_eq!(
+        success["watermark_timestamp_seconds"].as_f64(),
+        Some(time.timestamp() as f64)
+    );
+    assert_eq!(
+        (&success["rejected"], &success["deleted"]),
+        (&json!(1), &json!(1))
+    );
+    assert_eq!(success["last_failed_permanently"], 0);
+
+    upstream.fault(On::tokens(..), Fault::Status(403, &[]));
+    run(&upstream, &database, &[]).permanent("token_refused");
+    let failed = read();
+    assert_eq!(failed["last_failed_permanently"], 1);
+    let success_time = "last_success_timestamp_seconds";
+    assert_eq!(failed[success_time], success[success_time]);
+    let run_time = |state: &serde_json::Value| state["last_run_timestamp_seconds"].as_f64();
+    assert!(run_time(&failed) > run_time(&success));
 }

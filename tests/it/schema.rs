@@ -4,6 +4,7 @@ use datapass_pull::commands::migrate;
 use datapass_pull::error::Reason;
 use postgres::{Client, NoTls};
 
+use super::docs::runbook::blocks;
 use super::harness::{DataPass, Database, Demande, Fault, GOOD_JOBS_4, On, Run, validated};
 use super::migrate::problems;
 
@@ -44,10 +45,8 @@ fn missing_privileges_are_reported_as_grants() {
 }
 
 #[test]
-fn the_least_grants_of_the_readme_are_enough() {
-    let readme = include_str!("../../README.md");
-    let grants = readme.split("### Least grants").nth(1).unwrap();
-    let grants = grants.split("```").nth(1).unwrap();
+fn the_documented_least_grants_are_enough() {
+    let grants = blocks("Least grants").remove(0);
     let (upstream, database) = (DataPass::start(), Database::migrated());
     database.exec(GOOD_JOBS_4);
     database.exec(
@@ -55,11 +54,7 @@ fn the_least_grants_of_the_readme_are_enough() {
          values ('success', now() - interval '401 days')",
     );
     let role = database.role(None);
-    database.exec(
-        &grants
-            .replace("sql\n", "")
-            .replace(" TO pull", &format!(" TO {role}")),
-    );
+    database.exec(&grants.replace(" TO pull", &format!(" TO {role}")));
     let url = database.url_as(&role, "");
     upstream.add(Demande::cnous(1));
     upstream.add(Demande::cnous(2).siret("no siret"));
