@@ -1,6 +1,6 @@
-select started_at::timestamptz, outcome, reason, stage, created::bigint, rejected::bigint,
-       late::bigint, skipped::bigint, deleted::bigint, duration_ms::bigint
+-- In the order in which they were recorded: a client's clock decides nothing.
+select run_id::text, kind, started_at::timestamptz, outcome, reason, stage, created::bigint,
+       late::bigint, rejected::bigint, skipped::bigint, deleted::bigint, duration_ms::bigint
   from datapass_pull_runs
- where kind = 'cycle'
  order by id desc
  limit 10

@@ -85,7 +85,7 @@ pub enum Command {
     Status,
     /// Create or upgrade the tables; repeatable
     Migrate(MigrateArgs),
-    /// List the rejected entries, or accept one
+    /// List the rejected entries, accept one, or reopen it
     Rejected {
         /// What to do with them.
         #[command(subcommand)]
@@ -194,6 +194,11 @@ pub enum Rejected {
         /// Why it is accepted; kept in the table
         #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
         reason: String,
+    },
+    /// Withdraw the acceptance of an entry: it is rejected again, and retried by every cycle
+    Reopen {
+        /// The entry: 5, D5 or the public id
+        id: String,
     },
 }
 

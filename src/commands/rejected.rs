@@ -1,47 +1,59 @@
-//! `rejected list` and `rejected accept`: what failed validation, and a person's decision about it.
+//! `rejected`: lists the entries that failed validation, accepts one, or reopens it.
 
-use chrono::{DateTime, Utc};
-use postgres::types::Type;
-use serde::Serialize;
-use serde_json::json;
+use serde_json::Value;
 
 use crate::cli;
 use crate::config::{Format, Settings};
-use crate::db::transaction::{Access, Columns, Store, Tx, TxError};
+use crate::db::transaction::{Access, Store};
 use crate::error::{Failure, Reason, Result, Stage};
 use crate::output::columns;
 use crate::output::escape::escape;
 use crate::output::stdout::document;
 use crate::process::supervise::in_time;
+use crate::state::rejections::{self, Rejection};
 use crate::state::watermark;
 use crate::types::DemandeId;
-use crate::types::time::rfc3339;
+use crate::types::time::shown;
 
-const LIST_REJECTIONS: &str = include_str!("../../sql/list_rejections.sql");
-const FIND_REJECTION: &str = include_str!("../../sql/find_rejection.sql");
-const ACCEPT_REJECTION: &str = include_str!("../../sql/accept_rejection.sql");
+/// What an operator decides about an entry.
+#[derive(Debug)]
+enum Decision {
+    /// It makes no row, for this reason.
+    Accept(String),
+    /// It is rejected again.
+    Reopen,
+}
 
-/// Lists the rejections, or accepts one.
+/// Lists the rejections, or decides about one.
+///
+/// As JSON, the list is an array of entries, and a decision is the entry as it is then.
 pub fn run(settings: Settings, action: cli::Rejected) -> Result<String> {
     let format = settings.format();
-    match action {
+    let (id, reason) = match action {
         cli::Rejected::List => {
             let database = settings.load(Settings::database)?;
-            in_time(move |deadline| list(&mut Store::new(&database.url, deadline, 0), format))
+            return in_time(move |deadline| list(&Store::new(&database.url, deadline, 0), format));
         }
-        cli::Rejected::Accept { id, reason } => {
-            let (database, id, reason) = settings.load(move |it| {
-                // Whatever a public id is like, blanks included, it can be named.
-                let id = it.argument("ID", not_blank(&id).map(|_| id.clone()));
-                let reason = it.argument("--reason", not_blank(&reason));
-                Some((it.database()?, id?, reason?))
-            })?;
-            let accepted = in_time(move |deadline| {
-                accept(&mut Store::new(&database.url, deadline, 0), &id, &reason)
-            })?;
-            Ok(accepted.shown(format))
-        }
-    }
+        cli::Rejected::Accept { id, reason } => (id, Some(reason)),
+        cli::Rejected::Reopen { id } => (id, None),
+    };
+    let (database, id, decision) = settings.load(move |it| {
+        // Whatever a public id is like, blanks included, it can be named.
+        let id = it.argument("ID", not_blank(&id).map(|_| id.clone()));
+        let decision = match reason {
+            Some(reason) => it
+                .argument("--reason", not_blank(&reason))
+                .map(Decision::Accept),
+            None => Some(Decision::Reopen),
+        };
+        Some((it.database()?, id?, decision?))
+    })?;
+    let (entry, sentence) =
+        in_time(move |deadline| decide(&Store::new(&database.url, deadline, 0), &id, &decision))?;
+    Ok(match format {
+        Format::Json => document(&entry.document()),
+        Format::Text => sentence,
+    })
 }
 
 fn not_blank(text: &str) -> Result<String, String> {
@@ -51,201 +63,125 @@ fn not_blank(text: &str) -> Result<String, String> {
     }
 }
 
-/// A rejection that is not closed.
-#[derive(Debug, Serialize)]
-pub struct Rejection {
-    /// `D5`, a public id or a digest.
-    #[serde(rename = "ref")]
-    pub reference: String,
-    /// The demande's number.
-    pub demande_id: Option<i64>,
-    /// Its public id.
-    pub datapass_authorization_id: Option<String>,
-    /// Field and rule of each fault.
-    pub reasons: Vec<String>,
-    /// The validation time that it holds the watermark at.
-    #[serde(serialize_with = "optional_time")]
-    pub last_validated_at: Option<DateTime<Utc>>,
-    /// When a cycle first rejected it.
-    #[serde(serialize_with = "time")]
-    pub first_seen_at: DateTime<Utc>,
-    /// When a cycle last did.
-    #[serde(serialize_with = "time")]
-    pub last_seen_at: DateTime<Utc>,
-    /// How many cycles did.
-    pub times_seen: i64,
-    /// When a person accepted it.
-    #[serde(serialize_with = "optional_time")]
-    pub accepted_at: Option<DateTime<Utc>>,
-    /// Why, in the person's words.
-    pub accepted_reason: Option<String>,
-}
-
-fn time<S: serde::Serializer>(time: &DateTime<Utc>, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str(&rfc3339(*time))
-}
-
-fn optional_time<S: serde::Serializer>(
-    time: &Option<DateTime<Utc>>,
-    to: S,
-) -> Result<S::Ok, S::Error> {
-    time.map(rfc3339).serialize(to)
-}
-
-/// Reads the rejections that are open or accepted, oldest validation first.
-pub fn read(tx: &mut Tx<'_>) -> Result<Vec<Rejection>, TxError> {
-    let rows = tx.rows("read the rejections", LIST_REJECTIONS, &[])?;
-    let rejections = rows.iter().map(|row| {
-        Ok(Rejection {
-            reference: row.column(0)?,
-            demande_id: row.column(1)?,
-            datapass_authorization_id: row.column(2)?,
-            reasons: row.column(3)?,
-            last_validated_at: row.time(4)?,
-            first_seen_at: row.column(5)?,
-            last_seen_at: row.column(6)?,
-            times_seen: row.column(7)?,
-            accepted_at: row.time(8)?,
-            accepted_reason: row.column(9)?,
-        })
-    });
-    rejections.collect()
-}
-
-/// Lists the rejections, the id first.
-fn list(store: &mut Store, format: Format) -> Result<String> {
-    let rejections = store.transaction(Stage::Prepare, Access::ReadOnly, read)?;
+/// Lists the rejections, the id first. The text fits 80 columns, but for an id that is longer: it is
+/// never broken, so that it can be copied.
+fn list(store: &Store, format: Format) -> Result<String> {
+    let rejections = store.transaction(Stage::Prepare, Access::ReadOnly, rejections::list)?;
     if format == Format::Json {
-        return Ok(document(&json!(rejections)));
+        let documents = rejections.iter().map(Rejection::document).collect();
+        return Ok(document(&Value::Array(documents)));
     }
-    let mut text = String::new();
-    for it in &rejections {
-        let state = match (&it.accepted_at, &it.accepted_reason) {
-            (None, _) => "open".to_owned(),
-            (Some(at), reason) => format!(
-                "accepted {}: {}",
-                at.format("%F"),
-                reason.as_deref().unwrap_or("no reason")
-            ),
-        };
-        let times = match it.times_seen {
-            1 => "once".to_owned(),
-            times => format!("{times} times"),
-        };
-        let seen = format!(
-            "seen {times}, first {}, last {} (UTC); {state}",
-            it.first_seen_at.format("%F %R"),
-            it.last_seen_at.format("%F %R"),
-        );
-        text.push_str(&escape(&it.reference));
-        text.push('\n');
-        text.push_str(&columns::entry("    ", &it.reasons.join(", ")));
-        text.push_str(&columns::entry("    ", &seen));
+    if rejections.is_empty() {
+        return Ok("No entry is rejected\n".to_owned());
     }
-    Ok(text)
+    Ok(rejections.iter().map(text).collect())
 }
 
-/// An acceptance: the one that was given, or an earlier one that stays.
-struct Accepted {
-    reference: String,
-    earlier: Option<(DateTime<Utc>, String)>,
-}
-
-impl Accepted {
-    fn shown(&self, format: Format) -> String {
-        let reference = escape(&self.reference);
-        match (format, &self.earlier) {
-            (Format::Json, earlier) => document(&json!({
-                "ref": self.reference,
-                "changed": earlier.is_none(),
-            })),
-            (Format::Text, None) => format!("Accepted {reference}\n"),
-            (Format::Text, Some((at, reason))) => {
-                let (day, reason) = (at.format("%F"), escape(reason));
-                format!("{reference} is accepted since {day} already: {reason}\n")
-            }
-        }
+fn text(it: &Rejection) -> String {
+    let state = match (it.accepted_at, &it.accepted_reason) {
+        (None, _) => "open".to_owned(),
+        (Some(at), reason) => format!(
+            "accepted {}: {}",
+            at.format("%F"),
+            reason.as_deref().unwrap_or("no reason")
+        ),
+    };
+    let public_id = it.public_id.as_deref().map_or("none".into(), escape);
+    let mut text = format!("{}\n    public id   {public_id}\n", escape(&it.reference));
+    for (label, value) in [
+        ("validated", shown(it.last_validated_at)),
+        ("reasons", it.reasons.join(", ")),
+        ("state", state),
+        ("first seen", shown(it.first_seen_at)),
+        ("times seen", it.times_seen.to_string()),
+    ] {
+        text.push_str(&columns::entry(&format!("    {label:<12}"), &value));
     }
+    text
 }
 
-/// A row that an id may mean.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Found {
-    reference: String,
-    closed: bool,
-    /// When it was accepted, and why.
-    accepted: Option<(DateTime<Utc>, String)>,
-}
-
-/// Accepts a rejected entry as it is, for the validation that it has now. The first acceptance of
-/// that validation stays: a second one changes nothing, and says so.
+/// Decides about an entry; returns it, and what happened as a sentence. An acceptance is for the
+/// validation that the entry has now, and the first one stays.
 ///
 /// Takes the watermark's lock first, so that a cycle that records the same entry meanwhile cannot
 /// undo the decision.
-fn accept(store: &mut Store, id: &str, reason: &str) -> Result<Accepted> {
+fn decide(store: &Store, id: &str, decision: &Decision) -> Result<(Rejection, String)> {
     let number = id.parse::<DemandeId>().ok().map(|it| it.to_string());
     store.transaction(Stage::Prepare, Access::ReadWrite, |tx| {
         watermark::lock(tx, tx.access())?;
-        let rows = tx.rows(
-            "find the rejection",
-            FIND_REJECTION,
-            &[(&number, Type::TEXT), (&id, Type::TEXT)],
-        )?;
-        let found = rows.iter().map(|row| {
-            let accepted_at: Option<DateTime<Utc>> = row.time(2)?;
-            let reason: Option<String> = row.column(3)?;
-            Ok(Found {
-                reference: row.column(0)?,
-                closed: row.column(1)?,
-                accepted: accepted_at.map(|at| (at, reason.unwrap_or_default())),
-            })
-        });
-        let found = found.collect::<Result<Vec<Found>, TxError>>()?;
-        let meant = meant(id, number.as_deref(), found)?;
-        if meant.accepted.is_none() {
-            tx.execute(
-                "accept the rejection",
-                ACCEPT_REJECTION,
-                &[(&meant.reference, Type::TEXT), (&reason, Type::TEXT)],
-            )?;
-        }
-        Ok(Accepted {
-            reference: meant.reference,
-            earlier: meant.accepted,
+        let found = rejections::find(tx, number.as_deref(), id)?;
+        let entry = resolve(id, number.as_deref(), decision, found)?;
+        let reference = escape(&entry.reference).into_owned();
+        Ok(match (decision, entry.accepted_at) {
+            (Decision::Accept(_), Some(at)) => {
+                let reason = entry.accepted_reason.as_deref().unwrap_or("no reason");
+                let (day, reason) = (at.format("%F"), escape(reason).into_owned());
+                let sentence = format!("{reference} is accepted since {day} already: {reason}\n");
+                (entry, sentence)
+            }
+            (Decision::Accept(reason), None) => (
+                rejections::accept(tx, &entry.reference, reason)?,
+                format!("Accepted {reference}\n"),
+            ),
+            (Decision::Reopen, Some(_)) => (
+                rejections::reopen(tx, &entry.reference)?,
+                format!("Reopened {reference}\n"),
+            ),
+            (Decision::Reopen, None) => {
+                let message = format!("{reference} is not accepted, so it cannot be reopened");
+                return Err(refused(message).into());
+            }
         })
     })
 }
 
-/// Picks the row that an id means, of those that have it as their reference or public id; `number`
+fn refused(message: impl Into<String>) -> Failure {
+    Failure::new(Stage::Prepare, Reason::Usage, message)
+}
+
+/// Picks the entry that an id means, of those that have it as their reference or public id; `number`
 /// is the reference of the demande with that number, when the id can be read as one.
 ///
 /// `D5` means the demande. Bare digits may be a public id as well: when they are another entry's,
 /// neither is guessed.
-fn meant(id: &str, number: Option<&str>, found: Vec<Found>) -> Result<Found> {
-    let (numbered, mut named): (Vec<Found>, Vec<Found>) = found
+fn resolve(
+    id: &str,
+    number: Option<&str>,
+    decision: &Decision,
+    found: Vec<Rejection>,
+) -> Result<Rejection> {
+    let is_over = |it: &Rejection| match decision {
+        Decision::Accept(_) => it.is_closed,
+        // An acceptance outlives the closure.
+        Decision::Reopen => it.is_closed && it.accepted_at.is_none(),
+    };
+    let (numbered, mut named): (Vec<Rejection>, Vec<Rejection>) = found
         .into_iter()
         .partition(|it| Some(&*it.reference) == number);
     if id.starts_with('D') && !numbered.is_empty() {
         named.clear();
     }
     // A public id may be filed under several references in the course of time.
-    if named.iter().any(|it| !it.closed) {
-        named.retain(|it| !it.closed);
+    if !named.iter().all(is_over) {
+        named.retain(|it| !is_over(it));
     }
     let mut candidates = [numbered, named].concat();
-    let refused = |message: &str| Err(Failure::new(Stage::Prepare, Reason::Usage, message));
     if candidates.is_empty() {
-        return refused("No rejected entry has this id; see `datapass-pull rejected list`");
+        return Err(refused(
+            "No rejected entry has this id; see `datapass-pull rejected list`",
+        ));
     }
-    if candidates.iter().all(|it| it.closed) {
-        return refused("This entry is not rejected any more: it passed, or left the listing");
+    if candidates.iter().all(is_over) {
+        return Err(refused(
+            "This entry is not rejected any more: it passed, or left the listing",
+        ));
     }
     if candidates.len() > 1 {
         let names: Vec<&str> = candidates.iter().map(|it| &*it.reference).collect();
         let names = names.join(" or ");
-        return refused(&format!(
-            "This id is that of more than one entry: say {names}"
-        ));
+        return Err(refused(format!(
+            "This id is that of more than one entry: use {names}"
+        )));
     }
     Ok(candidates.remove(0))
 }
@@ -256,39 +192,57 @@ mod tests {
 
     #[test]
     fn an_id_means_one_entry_or_none() {
-        let rows = |words: &str| -> Vec<Found> {
-            let word = |word: &str| Found {
-                reference: word.trim_end_matches('-').to_owned(),
-                closed: word.ends_with('-'),
-                accepted: None,
+        // `-` behind a closed entry, `+` behind one that was accepted before it was closed.
+        let rows = |words: &str| -> Vec<Rejection> {
+            let word = |word: &str| Rejection {
+                reference: word.trim_end_matches(['-', '+']).to_owned(),
+                demande_id: None,
+                public_id: None,
+                reasons: Vec::new(),
+                last_validated_at: None,
+                first_seen_at: None,
+                last_seen_at: None,
+                times_seen: 1,
+                accepted_at: word.ends_with('+').then(chrono::Utc::now),
+                accepted_reason: None,
+                is_closed: word.ends_with(['-', '+']),
             };
             words.split_whitespace().map(word).collect()
         };
-        // The rows found, `-` behind a closed one, and what is meant or told.
-        for (id, number, found, expected) in [
-            ("5", Some("D5"), "D5", "D5"),
-            ("D5", Some("D5"), "D5", "D5"),
-            ("D5", Some("D5"), "D5 D7", "D5"),
-            ("D5", Some("D5"), "D5- D7", "not rejected any more"),
-            ("D5", Some("D5"), "D7", "D7"),
-            ("5", Some("D5"), "D7", "D7"),
-            ("5", Some("D5"), "D5 D7", "say D5 or D7"),
-            ("5", Some("D5"), "D5- D7", "say D5 or D7"),
-            ("5", Some("D5"), "D5 D7-", "say D5 or D7"),
-            ("5", Some("D5"), "D5- D7-", "not rejected any more"),
-            ("x", None, "x", "x"),
-            ("x", None, "D5 x-", "D5"),
-            ("x", None, "D5- x", "x"),
-            ("x", None, "D5 D7", "say D5 or D7"),
-            ("x", None, "D5 D7 x-", "say D5 or D7"),
-            ("x", None, "x- D5-", "not rejected any more"),
-            ("x", None, "", "No rejected entry"),
+        let accept = Decision::Accept("closed school".to_owned());
+        for (decision, id, number, found, expected) in [
+            (&accept, "5", Some("D5"), "D5", "D5"),
+            (&accept, "D5", Some("D5"), "D5", "D5"),
+            (&accept, "D5", Some("D5"), "D5 D7", "D5"),
+            (&accept, "D5", Some("D5"), "D5- D7", "not rejected any more"),
+            (&accept, "D5", Some("D5"), "D7", "D7"),
+            (&accept, "5", Some("D5"), "D7", "D7"),
+            (&accept, "5", Some("D5"), "D5 D7", "use D5 or D7"),
+            (&accept, "5", Some("D5"), "D5- D7", "use D5 or D7"),
+            (&accept, "5", Some("D5"), "D5 D7-", "use D5 or D7"),
+            (&accept, "5", Some("D5"), "D5- D7-", "not rejected any more"),
+            (&accept, "x", None, "x", "x"),
+            (&accept, "x", None, "D5 x-", "D5"),
+            (&accept, "x", None, "D5- x", "x"),
+            (&accept, "x", None, "D5 D7", "use D5 or D7"),
+            (&accept, "x", None, "D5 D7 x-", "use D5 or D7"),
+            (&accept, "x", None, "x- D5-", "not rejected any more"),
+            (&accept, "x", None, "x+", "not rejected any more"),
+            (&accept, "x", None, "", "No rejected entry"),
+            (&Decision::Reopen, "x", None, "x- D5+", "D5"),
+            (
+                &Decision::Reopen,
+                "x",
+                None,
+                "x- D5-",
+                "not rejected any more",
+            ),
         ] {
-            let told = match meant(id, number, rows(found)) {
+            let resolved = match resolve(id, number, decision, rows(found)) {
                 Ok(it) => it.reference,
                 Err(failure) => failure.message,
             };
-            assert!(told.contains(expected), "{id} of {found}: {told}");
+            assert!(resolved.contains(expected), "{id} of {found}: {resolved}");
         }
     }
 }

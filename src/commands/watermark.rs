@@ -28,21 +28,22 @@ pub fn run(settings: Settings, action: cli::Watermark) -> Result<String> {
         }
         cli::Watermark::Reset { yes } => Some((it.database()?, Move::reset(), yes)),
     })?;
-    let (before, after) = move_watermark(database, asked_for, yes)?;
+    let target = asked_for.target.clone();
+    let before = move_watermark(database, asked_for, yes)?.time;
     Ok(match format {
         Format::Json => document(&json!({
+            "definition_id": target.definition_id,
             "watermark_before": before.map(rfc3339),
-            "watermark": after.map(rfc3339),
+            "watermark": target.time.map(rfc3339),
+            "skip_before": target.skip_before.map(rfc3339),
         })),
-        Format::Text => {
-            let (before, after) = (shown(before), shown(after));
-            format!("The watermark was {before}, and is {after} now\n")
-        }
+        Format::Text => format!(
+            "The watermark was {}, and is {} now\n",
+            shown(before),
+            shown(target.time)
+        ),
     })
 }
-
-/// The watermark before and after.
-type Times = (Option<DateTime<Utc>>, Option<DateTime<Utc>>);
 
 /// A move by hand, as it was requested.
 #[derive(Debug, Clone)]
@@ -81,17 +82,11 @@ impl Move {
         }
     }
 
-    /// Returns the question to confirm: where the watermark is, where it goes, what follows.
+    /// Returns the question to confirm: where the watermark is, where it goes, and what is skipped.
     fn question(&self, stored: &Watermark) -> String {
         let consequence = match self.target.time {
-            None => {
-                "Nothing is skipped from then on: every listed entry that was never handled is \
-                 created."
-            }
-            Some(_) => {
-                "What was validated before it and never handled is skipped; what was validated \
-                 later and never handled is created."
-            }
+            Some(_) => "Entries validated before it and never handled will be skipped.",
+            None => "No entry will be skipped: each that was never handled will be created.",
         };
         format!(
             "Move the watermark from {} to {}? {consequence}",
@@ -108,8 +103,8 @@ impl Move {
     }
 
     /// Moves the watermark and records that as a run, in one transaction. The watermark that was
-    /// `asked` about must be unchanged: a confirmation of something else is none.
-    pub fn make(&self, store: &mut Store, asked: Option<&Watermark>) -> Result<Times> {
+    /// `asked` about must be unchanged, since the confirmation was for that one. Returns the one before.
+    pub fn make(&self, store: &mut Store, asked: Option<&Watermark>) -> Result<Watermark> {
         store.transaction(Stage::Advance, Access::ReadWrite, |tx| {
             let locked = lock(tx, tx.access())?;
             self.may_leave(&locked)?;
@@ -126,7 +121,7 @@ impl Move {
                 ..Summary::default()
             });
             runs::record(tx, self.kind, &run, None)?;
-            Ok((locked.time, self.target.time))
+            Ok(locked)
         })
     }
 }
@@ -161,7 +156,7 @@ fn refused(message: &str) -> Failure {
 ///
 /// The operator's time to answer is not limited, and neither a transaction nor a connection is open
 /// meanwhile.
-fn move_watermark(database: DatabaseConfig, asked_for: Move, yes: bool) -> Result<Times> {
+fn move_watermark(database: DatabaseConfig, asked_for: Move, yes: bool) -> Result<Watermark> {
     let mut asked = None;
     if !yes {
         require_terminal()?;

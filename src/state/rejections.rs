@@ -10,10 +10,15 @@ use chrono::{DateTime, Utc};
 use postgres::types::Type;
 use serde_json::{Value, json};
 
-use crate::db::transaction::{Columns, Tx, TxError};
+use crate::db::transaction::{Columns, Param, Tx, TxError, not_written};
 use crate::types::DemandeId;
 use crate::types::entry::{Listed, Rejected};
+use crate::types::time::rfc3339;
 
+const LIST: &str = include_str!("../../sql/list_rejections.sql");
+const FIND: &str = include_str!("../../sql/find_rejections.sql");
+const ACCEPT: &str = include_str!("../../sql/accept_rejection.sql");
+const REOPEN: &str = include_str!("../../sql/reopen_rejection.sql");
 const TRACKED: &str = include_str!("../../sql/tracked_rejections.sql");
 const RECORD: &str = include_str!("../../sql/record_rejections.sql");
 const CLOSE: &str = include_str!("../../sql/close_rejections.sql");
@@ -108,4 +113,121 @@ pub fn close(tx: &mut Tx<'_>, passed: &[(&str, KnownRejection)]) -> Result<(), T
         ],
     )?;
     Ok(())
+}
+
+/// A rejected entry, as an operator sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// `D5`, a public id or a digest.
+    pub reference: String,
+    /// The demande's number.
+    pub demande_id: Option<i64>,
+    /// Its public id.
+    pub public_id: Option<String>,
+    /// Field and rule of each fault.
+    pub reasons: Vec<String>,
+    /// The validation that was rejected last.
+    pub last_validated_at: Option<DateTime<Utc>>,
+    /// When a cycle first rejected it.
+    pub first_seen_at: Option<DateTime<Utc>>,
+    /// When a cycle last did.
+    pub last_seen_at: Option<DateTime<Utc>>,
+    /// How many cycles did.
+    pub times_seen: i64,
+    /// When an operator accepted it.
+    pub accepted_at: Option<DateTime<Utc>>,
+    /// Why.
+    pub accepted_reason: Option<String>,
+    /// Whether it passed or left the listing.
+    pub is_closed: bool,
+}
+
+impl Rejection {
+    /// Returns whether it waits for a correction or a decision.
+    pub fn is_open(&self) -> bool {
+        !self.is_closed && self.accepted_at.is_none()
+    }
+
+    /// Returns the word of its state.
+    pub fn state(&self) -> &'static str {
+        match (self.is_closed, self.accepted_at) {
+            (true, _) => "closed",
+            (false, Some(_)) => "accepted",
+            (false, None) => "open",
+        }
+    }
+
+    /// Returns it as JSON: what the table holds, under the names of its columns, and the state.
+    pub fn document(&self) -> Value {
+        let time = |time: Option<DateTime<Utc>>| time.map(rfc3339);
+        json!({
+            "ref": self.reference,
+            "datapass_authorization_id": self.public_id,
+            "demande_id": self.demande_id,
+            "last_validated_at": time(self.last_validated_at),
+            "state": self.state(),
+            "reasons": self.reasons,
+            "accepted_at": time(self.accepted_at),
+            "accepted_reason": self.accepted_reason,
+            "first_seen_at": time(self.first_seen_at),
+            "last_seen_at": time(self.last_seen_at),
+            "times_seen": self.times_seen,
+        })
+    }
+}
+
+/// Lists the rejections that are open or accepted, oldest validation first.
+pub fn list(tx: &mut Tx<'_>) -> Result<Vec<Rejection>, TxError> {
+    select(tx, LIST, &[])
+}
+
+/// Finds the rejections that have `number` or `id` as their reference, or `id` as their public id;
+/// closed ones too.
+pub fn find(tx: &mut Tx<'_>, number: Option<&str>, id: &str) -> Result<Vec<Rejection>, TxError> {
+    select(tx, FIND, &[(&number, Type::TEXT), (&id, Type::TEXT)])
+}
+
+/// Accepts an entry as it is, for the validation that it has now.
+pub fn accept(tx: &mut Tx<'_>, reference: &str, reason: &str) -> Result<Rejection, TxError> {
+    let params: [Param<'_>; 2] = [(&reference, Type::TEXT), (&reason, Type::TEXT)];
+    tx.execute("accept the rejection", ACCEPT, &params)?;
+    stored(tx, reference, |it| it.accepted_at.is_some())
+}
+
+/// Withdraws the acceptance of an entry.
+pub fn reopen(tx: &mut Tx<'_>, reference: &str) -> Result<Rejection, TxError> {
+    tx.execute("reopen the rejection", REOPEN, &[(&reference, Type::TEXT)])?;
+    stored(tx, reference, |it| it.accepted_at.is_none())
+}
+
+/// Returns the entry after a change that must have been stored: a trigger or a rule may swallow it.
+fn stored(
+    tx: &mut Tx<'_>,
+    reference: &str,
+    is_changed: impl Fn(&Rejection) -> bool,
+) -> Result<Rejection, TxError> {
+    let mut found = find(tx, None, reference)?.into_iter();
+    found
+        .find(|it| it.reference == reference && is_changed(it))
+        .ok_or_else(|| not_written("datapass_pull_rejections").into())
+}
+
+fn select(tx: &mut Tx<'_>, sql: &str, params: &[Param<'_>]) -> Result<Vec<Rejection>, TxError> {
+    let rows = tx.rows("read the rejections", sql, params)?;
+    let rejections = rows.iter().map(|row| {
+        Ok(Rejection {
+            reference: row.column(0)?,
+            demande_id: row.column(1)?,
+            public_id: row.column(2)?,
+            reasons: row.column(3)?,
+            last_validated_at: row.time(4)?,
+            first_seen_at: row.time(5)?,
+            last_seen_at: row.time(6)?,
+            times_seen: row.column(7)?,
+            accepted_at: row.time(8)?,
+            accepted_reason: row.column(9)?,
+            is_closed: row.column(10)?,
+        })
+    });
+    rejections.collect()
 }

@@ -4,15 +4,18 @@ use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use postgres::types::Type;
+use serde_json::{Value, json};
 
 use crate::db::transaction::{Columns, Param, Tx, TxError, not_written};
 use crate::error::Failure;
 use crate::process::run_id;
 use crate::state::summary::Summary;
+use crate::types::time::rfc3339;
 
 const RECORD_RUN: &str = include_str!("../../sql/record_run.sql");
 const PRUNE_RUNS: &str = include_str!("../../sql/prune_runs.sql");
 const HISTORY: &str = include_str!("../../sql/history.sql");
+const RECENT_RUNS: &str = include_str!("../../sql/recent_runs.sql");
 
 /// A run: what its row and its summary say.
 #[derive(Debug, Clone)]
@@ -124,4 +127,75 @@ pub fn record(
         tx.execute("prune the runs", PRUNE_RUNS, &[])?;
     }
     Ok(())
+}
+
+/// One of the last runs, as an operator sees it.
+#[derive(Debug)]
+pub struct RecentRun {
+    /// Its id; none for a run of a version that recorded none.
+    pub run_id: Option<String>,
+    /// `cycle`, or what an operator did.
+    pub kind: String,
+    /// When it began.
+    pub started_at: Option<DateTime<Utc>>,
+    /// `success`, `permanent` or `transient`.
+    pub outcome: Option<String>,
+    /// Why it failed.
+    pub reason: Option<String>,
+    /// The step in which it failed.
+    pub stage: Option<String>,
+    /// Rows inserted.
+    pub created: i64,
+    /// Those of them that should have been known before.
+    pub late: i64,
+    /// Entries that failed validation.
+    pub rejected: i64,
+    /// Entries from before `skip_before` that were never handled.
+    pub skipped: i64,
+    /// Listed entries that are handled and have no row.
+    pub deleted: i64,
+    /// Wall time.
+    pub duration_ms: i64,
+}
+
+impl RecentRun {
+    /// Returns it as JSON, under the names of the table's columns.
+    pub fn document(&self) -> Value {
+        json!({
+            "run_id": self.run_id,
+            "kind": self.kind,
+            "started_at": self.started_at.map(rfc3339),
+            "outcome": self.outcome,
+            "reason": self.reason,
+            "stage": self.stage,
+            "created": self.created,
+            "late": self.late,
+            "rejected": self.rejected,
+            "skipped": self.skipped,
+            "deleted": self.deleted,
+            "duration_ms": self.duration_ms,
+        })
+    }
+}
+
+/// Reads the last runs of any kind, the last one first.
+pub fn recent(tx: &mut Tx<'_>) -> Result<Vec<RecentRun>, TxError> {
+    let rows = tx.rows("read the last runs", RECENT_RUNS, &[])?;
+    let runs = rows.iter().map(|row| {
+        Ok(RecentRun {
+            run_id: row.column(0)?,
+            kind: row.column(1)?,
+            started_at: row.time(2)?,
+            outcome: row.column(3)?,
+            reason: row.column(4)?,
+            stage: row.column(5)?,
+            created: row.column(6)?,
+            late: row.column(7)?,
+            rejected: row.column(8)?,
+            skipped: row.column(9)?,
+            deleted: row.column(10)?,
+            duration_ms: row.column(11)?,
+        })
+    });
+    runs.collect()
 }

@@ -2,7 +2,7 @@
 //!
 //! Whoever changes it, a cycle or an operator, holds its lock until the transaction ends.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use postgres::types::Type;
 
 use crate::db::transaction::{Access, Columns, Tx, TxError, not_written};
@@ -39,6 +39,17 @@ impl Watermark {
              use a schema of its own for the new one, or free the watermark with \
              `datapass-pull watermark reset`",
         ))
+    }
+
+    /// Returns whether the row holds the same; a column may be less precise than a time.
+    fn is_same(&self, other: &Self) -> bool {
+        let is_near = |one: Option<DateTime<Utc>>, other: Option<DateTime<Utc>>| match one {
+            Some(one) => other.is_some_and(|it| (it - one).abs() <= TimeDelta::seconds(1)),
+            None => other.is_none(),
+        };
+        self.definition_id == other.definition_id
+            && is_near(self.time, other.time)
+            && is_near(self.skip_before, other.skip_before)
     }
 }
 
@@ -91,19 +102,21 @@ pub fn advance(
     put(tx, &moved)
 }
 
-/// Writes the row, but for the time of the change, which is now.
-pub fn put(tx: &mut Tx<'_>, watermark: &Watermark) -> Result<(), TxError> {
-    let moved = tx.execute(
+/// Writes the row, but for the time of the change, which is now. A trigger or a rule may swallow the
+/// update, or keep the row as it was.
+pub fn put(tx: &mut Tx<'_>, target: &Watermark) -> Result<(), TxError> {
+    tx.execute(
         "move the watermark",
         MOVE,
         &[
-            (&watermark.definition_id, Type::TEXT),
-            (&watermark.time, Type::TIMESTAMPTZ),
-            (&watermark.skip_before, Type::TIMESTAMPTZ),
+            (&target.definition_id, Type::TEXT),
+            (&target.time, Type::TIMESTAMPTZ),
+            (&target.skip_before, Type::TIMESTAMPTZ),
         ],
     )?;
-    if moved != 1 {
-        return Err(not_written("datapass_pull_watermarks").into());
+    // Not `returning`, which a rule on the table may refuse.
+    if read(tx)?.is_same(target) {
+        return Ok(());
     }
-    Ok(())
+    Err(not_written("datapass_pull_watermarks").into())
 }

@@ -25,16 +25,37 @@ fn a_success_is_one_document() {
     assert_eq!(pull["outcome"], "success");
     let list = document(run(), &["rejected", "list"], 0);
     assert_eq!(list[0]["ref"], "D1");
-    let accept = &["rejected", "accept", "D1", "--reason", "seen"];
-    for changed in [true, false] {
-        let accepted = document(run(), accept, 0);
-        assert_eq!(accepted, json!({"ref": "D1", "changed": changed}));
+    let accept = &["rejected", "accept", "D1", "--reason", "seen"][..];
+    for args in [accept, accept, &["rejected", "reopen", "D1"]] {
+        let is_open = args == ["rejected", "reopen", "D1"];
+        let entry = document(run(), args, 0);
+        assert_eq!(entry["ref"], "D1");
+        assert_eq!(entry["state"], if is_open { "open" } else { "accepted" });
+        let reason = if is_open { Value::Null } else { json!("seen") };
+        assert_eq!(entry["accepted_reason"], reason);
     }
     let time = "2026-05-18T10:00:00.000Z";
     let set = document(run(), &["watermark", "set", time, "--yes"], 0);
-    assert_eq!(set["watermark"], time);
+    let definition_id = "proactivite_pour_les_etudiants_boursiers_dyn";
+    assert_eq!(
+        set,
+        json!({
+            "definition_id": definition_id,
+            "watermark_before": pull["watermark"],
+            "watermark": time,
+            "skip_before": time,
+        })
+    );
     let reset = document(run(), &["watermark", "reset", "--yes"], 0);
-    assert_eq!(reset, json!({"watermark_before": time, "watermark": null}));
+    assert_eq!(
+        reset,
+        json!({
+            "definition_id": null,
+            "watermark_before": time,
+            "watermark": null,
+            "skip_before": null,
+        })
+    );
     assert_eq!(document(run(), &["status"], 0)["watermark"], Value::Null);
     assert_eq!(document(run(), &["migrate"], 0), json!({"changes": []}));
 }
@@ -49,6 +70,7 @@ fn a_failure_is_one_document() {
             &["rejected", "accept", "D1", "--reason", "seen"],
             "tables_missing",
         ),
+        (&["rejected", "reopen", "D1"], "tables_missing"),
         (&["watermark", "reset", "--yes"], "tables_missing"),
         (&["watermark", "reset"], "usage"),
         (&["check"], "configuration"),

@@ -1,4 +1,4 @@
-//! `watermark set` and `reset`: what a person is asked and may answer, and who wins against a cycle.
+//! `watermark set` and `reset`: the confirmation, what is refused, and a cycle under way meanwhile.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -20,9 +20,9 @@ fn cycle(upstream: &DataPass, database: &Database) -> Run {
 fn database() -> Database {
     let database = Database::migrated();
     let set = ["set", "2026-05-18T12:00:00+02:00", "--yes"];
-    let told = command(&database, &set).output();
+    let outcome = command(&database, &set).output();
     let expected = "The watermark was none, and is 2026-05-18T10:00:00.000Z now\n";
-    assert_eq!(told.assert_success().stdout, expected);
+    assert_eq!(outcome.assert_success().stdout, expected);
     database
 }
 
@@ -45,11 +45,11 @@ fn by_hand(database: &Database) -> Vec<Recorded> {
 }
 
 #[test]
-fn a_person_is_asked_and_only_a_yes_moves_it() {
+fn an_operator_is_asked_and_only_a_yes_moves_it() {
     let database = database();
     let before = (database.watermark_row(), database.runs());
     for args in [&["set", "2026-05-18T11:00:00Z"][..], &["reset"]] {
-        for (keys, status, told) in [
+        for (keys, status, message) in [
             ("n\n", 1, "Nothing was changed"),
             ("\n", 1, "Nothing was changed"),
             ("yesterday\n", 1, "Nothing was changed"),
@@ -61,31 +61,30 @@ fn a_person_is_asked_and_only_a_yes_moves_it() {
             terminal.press(keys);
             let (code, screen) = terminal.end();
             assert_eq!(code, status, "{keys:?}: {screen}");
-            assert!(screen.contains(told), "{keys:?}: {screen}");
+            assert!(screen.contains(message), "{keys:?}: {screen}");
             assert_eq!((database.watermark_row(), database.runs()), before);
         }
     }
-    for (keys, args, question, told) in [
+    for (keys, args, question, message) in [
         (
             "y\n",
             &["set", "2026-05-18T11:00:00Z"][..],
-            "Move the watermark from 2026-05-18T10:00:00.000Z to 2026-05-18T11:00:00.000Z? What was \
-             validated before it and never handled is skipped; what was validated later and never \
-             handled is created. [y/N] ",
+            "Move the watermark from 2026-05-18T10:00:00.000Z to 2026-05-18T11:00:00.000Z? Entries \
+             validated before it and never handled will be skipped. [y/N] ",
             "The watermark was 2026-05-18T10:00:00.000Z, and is 2026-05-18T11:00:00.000Z now",
         ),
         (
             "Y\n",
             &["set", "2026-05-01"],
-            "to 2026-05-01T00:00:00.000Z? What was validated before it and never handled is skipped; what \
-             was validated later and never handled is created. [y/N] ",
+            "to 2026-05-01T00:00:00.000Z? Entries validated before it and never handled will be \
+             skipped. [y/N] ",
             "The watermark was 2026-05-18T11:00:00.000Z, and is 2026-05-01T00:00:00.000Z now",
         ),
         (
             "yes\n",
             &["reset"],
-            "from 2026-05-01T00:00:00.000Z to none? Nothing is skipped from then on: every listed \
-             entry that was never handled is created. [y/N] ",
+            "from 2026-05-01T00:00:00.000Z to none? No entry will be skipped: each that was never \
+             handled will be created. [y/N] ",
             "The watermark was 2026-05-01T00:00:00.000Z, and is none now",
         ),
     ] {
@@ -94,7 +93,7 @@ fn a_person_is_asked_and_only_a_yes_moves_it() {
         terminal.press(keys);
         let (code, screen) = terminal.end();
         assert_eq!(code, 0, "{screen}");
-        assert!(screen.contains(told), "{screen}");
+        assert!(screen.contains(message), "{screen}");
     }
     assert_eq!(database.watermark_row().unwrap().definition_id, None);
     let may = at("2026-05-01T00:00:00Z");
@@ -110,12 +109,12 @@ fn a_person_is_asked_and_only_a_yes_moves_it() {
 }
 
 #[test]
-fn nobody_and_nothing_waits_while_a_person_thinks() {
+fn no_session_is_open_during_the_confirmation() {
     let database = database();
     let mut terminal = command(&database, &["reset"]).on_terminal();
     terminal.wait_for("[y/N] ");
     database.await_no_session("application_name like 'datapass-pull%'");
-    // Somebody else moves it, so the yes would answer another question.
+    // Another operator moves it, so the yes would answer another question.
     let set = ["set", "2026-05-18T11:00:00Z", "--yes"];
     command(&database, &set).output().assert_success();
     terminal.press("y\n");
@@ -126,15 +125,15 @@ fn nobody_and_nothing_waits_while_a_person_thinks() {
 }
 
 #[test]
-fn what_cannot_be_asked_or_is_not_ours_is_refused() {
+fn without_a_terminal_or_for_another_definition_it_is_refused() {
     let database = database();
     let before = (database.watermark_row(), database.runs());
     let tomorrow = (Utc::now() + TimeDelta::days(1)).to_rfc3339();
     let set = ["set", "2026-05-18T11:00:00Z"];
     let other = |run: Run| run.env("DATAPASS_DEFINITION_ID", "other");
-    // No terminal: refused before anybody is asked, the database included.
+    // No terminal: refused before the database is contacted.
     let unreachable = |run: Run| run.env("DATABASE_URL", "postgres://127.0.0.1:1/x");
-    for (run, told) in [
+    for (run, message) in [
         (
             command(&database, &["set", &tomorrow, "--yes"]),
             "TIME is in the future",
@@ -155,7 +154,11 @@ fn what_cannot_be_asked_or_is_not_ours_is_refused() {
     ] {
         let outcome = run.output();
         outcome.assert_code(1);
-        assert!(outcome.stderr.contains(told), "{told}: {}", outcome.stderr);
+        assert!(
+            outcome.stderr.contains(message),
+            "{message}: {}",
+            outcome.stderr
+        );
         assert_eq!(outcome.stdout, "");
     }
     let (code, screen) = other(command(&database, &set)).on_terminal().end();
@@ -174,7 +177,7 @@ fn what_cannot_be_asked_or_is_not_ours_is_refused() {
 }
 
 #[test]
-fn a_definition_that_changes_meanwhile_is_judged_under_the_lock() {
+fn the_definition_is_compared_under_the_lock() {
     let database = database();
     let mut client = database.client();
     let mut holder = client.transaction().unwrap();
@@ -226,9 +229,9 @@ fn a_cycle_under_way_follows_a_move_by_hand() {
     }
 }
 
-/// PostgreSQL's `infinity` is no time: it neither ends a run nor hides an entry from it.
+/// PostgreSQL's `infinity` is read as no time: it neither fails a cycle nor hides an entry from it.
 #[test]
-fn infinity_written_by_hand_is_no_time() {
+fn infinity_written_by_hand_is_read_as_no_time() {
     for infinity in ["infinity", "-infinity", "270000-01-01"] {
         let (upstream, database) = (DataPass::start(), Database::migrated());
         upstream.add(validated(1, 10));
@@ -271,6 +274,35 @@ fn check_warns_of_a_watermark_in_the_future() {
     };
     assert!(!check().contains("in the future"));
     database.exec("update datapass_pull_watermarks set last_validated_at = '2090-01-01T00:00Z'");
-    let told = check();
-    assert!(told.contains("watermark: It is in the future"), "{told}");
+    let stdout = check();
+    assert!(
+        stdout.contains("watermark: It is in the future"),
+        "{stdout}"
+    );
+}
+
+#[test]
+fn a_move_that_is_not_stored_is_an_error_and_leaves_nothing() {
+    let database = database();
+    let before = (database.watermark_row(), database.runs());
+    for swallow in [
+        "create function swallow() returns trigger language plpgsql as $$ begin return old; end $$;
+         create trigger swallow before update on datapass_pull_watermarks
+             for each row execute function swallow()",
+        "create or replace function swallow() returns trigger language plpgsql
+             as $$ begin return null; end $$",
+        "drop trigger swallow on datapass_pull_watermarks;
+         create rule swallow as on update to datapass_pull_watermarks do instead nothing",
+    ] {
+        database.exec(swallow);
+        for args in [&["set", "2026-05-01", "--yes"][..], &["reset", "--yes"]] {
+            let run = command(&database, args).args(["--format", "json"]);
+            let outcome = run.output();
+            let stdout = &outcome.assert_code(1).stdout;
+            let document: serde_json::Value = serde_json::from_str(stdout).unwrap();
+            assert_eq!(document["outcome"], "permanent", "{swallow}");
+            assert_eq!(document["reason"], "not_written", "{swallow}");
+            assert_eq!((database.watermark_row(), database.runs()), before);
+        }
+    }
 }
