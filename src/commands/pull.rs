@@ -9,6 +9,7 @@ use crate::cli::PullArgs;
 use crate::config::{Format, PullConfig, Reports, Settings, effective};
 use crate::cycle;
 use crate::cycle::outcome::{Outcome, SharedOutcome};
+use crate::cycle::remarks;
 use crate::cycle::settle::settle;
 use crate::error::{Failure, Result, Stage};
 use crate::exit::Exit;
@@ -55,6 +56,9 @@ pub fn run(settings: Settings, args: &PullArgs) -> Exit {
     drop(progress);
     let ended = ended.or_else(|failure| settle(&config, &deadline, &outcome, failure));
     let (outcome, failure) = (outcome.lock().clone(), ended.err());
+    if failure.is_none() && config.dry_run && !args.quiet {
+        remarks::list_created(&outcome);
+    }
     let format = (failure.is_some() || !args.quiet).then_some(format);
     conclude(outcome, failure, format, &reports)
 }

@@ -51,6 +51,8 @@ enum Class<'a> {
     Created(&'a Valid),
     Rejected(&'a Rejected),
     Accepted(&'a Rejected),
+    /// Handled, without a row, and invalid now: a replay cannot create it again.
+    InvalidDeleted(&'a Rejected),
     /// Outside `--since`, and left to the next plain cycle, which creates or rejects it.
     Postponed,
     /// Outside `--since`, and of no concern to the next plain cycle either.
@@ -80,6 +82,8 @@ pub struct Sorted<'a> {
     pub revalidated: Vec<&'a Listed>,
     /// Those of them that have no row.
     pub revalidated_deleted: Vec<&'a Listed>,
+    /// They are handled and have no row, and a replay cannot create them again.
+    pub invalid_deleted: Vec<(&'a Listed, &'a Rejected)>,
     /// What to record as handled: public id, each once, and validation time.
     pub handled: Vec<(&'a str, Option<DateTime<Utc>>)>,
 }
@@ -113,6 +117,10 @@ impl<'a> Sorted<'a> {
                 Class::Created(body) => sorted.created.push((entry, body)),
                 Class::Rejected(rejected) => sorted.rejected.push((entry, rejected)),
                 Class::Accepted(rejected) => sorted.accepted.push((entry, rejected)),
+                Class::InvalidDeleted(rejected) => {
+                    sorted.existing.push(entry);
+                    sorted.invalid_deleted.push((entry, rejected));
+                }
             }
         }
         sorted.compare(entries, known.entries, &creators);
@@ -190,11 +198,10 @@ impl Scope {
                 _ => Class::Outside,
             };
         }
-        let cannot_return = stored.is_handled && entry.entry.body.is_err();
-        if stored.has_row || cannot_return {
-            Class::Existing
-        } else {
-            by_body(entry, known.rejections)
+        match &entry.entry.body {
+            _ if stored.has_row => Class::Existing,
+            Err(rejected) if stored.is_handled => Class::InvalidDeleted(rejected),
+            _ => by_body(entry, known.rejections),
         }
     }
 

@@ -12,7 +12,7 @@ pub mod filter;
 pub mod list;
 pub(crate) mod outcome;
 mod reject;
-mod remarks;
+pub(crate) mod remarks;
 pub mod settle;
 
 use std::sync::Arc;

@@ -38,6 +38,8 @@ pub struct Findings {
     pub revalidated: Vec<String>,
     /// Those of them that have no row any more.
     pub revalidated_deleted: Vec<String>,
+    /// Entries of a replay that have no row and are invalid now, with field and rule of each fault.
+    pub invalid_deleted: Vec<String>,
     /// Entries outside `--since` that the next plain cycle creates.
     pub postponed: Vec<String>,
     /// Entries dated after DataPass' clock.
@@ -73,6 +75,10 @@ impl Outcome {
             let reasons = rejected.faults.iter().map(ToString::to_string);
             (entry.reference.clone(), reasons.collect())
         });
+        let invalid = sorted.invalid_deleted.iter().map(|(entry, rejected)| {
+            let faults: Vec<String> = rejected.faults.iter().map(ToString::to_string).collect();
+            format!("{} ({})", entry.reference, faults.join(", "))
+        });
         let times = sorted.rejected.iter().filter_map(|(entry, _)| entry.time());
         let waiting = sorted.waiting();
         self.findings = Findings {
@@ -86,6 +92,7 @@ impl Outcome {
             skipped: names(&sorted.skipped),
             revalidated: names(&sorted.revalidated),
             revalidated_deleted: names(&sorted.revalidated_deleted),
+            invalid_deleted: invalid.collect(),
             postponed: names(&sorted.postponed),
             oldest_rejected: times.min(),
             held_by: waiting.map(|entry| entry.reference.clone()),

@@ -1,74 +1,92 @@
-//! What a committed cycle logs: each reference with `-v`, and what an operator should look at.
+//! What a cycle logs at its end: each reference with `-v`, and warnings of what an operator should
+//! look at.
+
+use std::collections::HashSet;
 
 use log::{info, warn};
 
 use super::outcome::Outcome;
 use crate::error::Stage;
+use crate::output::log::DRY_RUN;
 use crate::types::time::shown;
 
-/// How many references a warning names; the counters say how many there are.
+/// How many references a warning names; the counters have them all.
 const NAMED_REFERENCES: usize = 10;
-
-/// The target of what a dry run would create, which is logged at any level.
-pub(super) const DRY_RUN: &str = "datapass_pull::dry_run";
 
 /// Logs what a cycle did, once it is committed.
 pub(super) fn log(outcome: &Outcome) {
     let (findings, summary) = (&outcome.findings, &outcome.run.summary);
     let stage = Stage::Create.as_str();
-    for reference in &findings.created {
-        if summary.dry_run {
-            info!(target: DRY_RUN, reference = reference.as_str(); "Would create {reference}");
-        } else {
-            info!(stage = stage, reference = reference.as_str(); "Created {reference}");
+    if !summary.dry_run {
+        let late: HashSet<&String> = findings.late.iter().collect();
+        for reference in &findings.created {
+            let late = if late.contains(reference) {
+                ", late"
+            } else {
+                ""
+            };
+            info!(stage = stage, reference = reference.as_str(); "Created {reference}{late}");
         }
     }
     for reference in &findings.revalidated {
         info!(stage = stage, reference = reference.as_str(); "Validated again: {reference}");
     }
     for reference in &findings.skipped {
-        info!(stage = stage, reference = reference.as_str(); "Skipped {reference}");
+        info!(stage = stage, reference = reference.as_str();
+            "Skipped {reference}: validated before skip_before");
     }
     for (reference, reasons) in &findings.rejected {
         warn!(stage = stage, reference = reference.as_str();
             "Rejected {reference}: {}; retried every cycle", reasons.join(", "));
     }
-    warn_of(
-        &findings.late,
-        "should have been known before: DataPass showed them late",
-    );
-    warn_of(
-        &findings.revalidated_deleted,
-        "were validated again and their rows are deleted: `--since` creates them anew",
-    );
-    warn_of(
-        &findings.postponed,
-        "were validated before --since: the next plain cycle creates or rejects them",
-    );
+    for (what, references) in [
+        (
+            "Created late, since DataPass did not list them before",
+            &findings.late,
+        ),
+        (
+            "Validated again although their rows are deleted; --since creates them again",
+            &findings.revalidated_deleted,
+        ),
+        (
+            "Not created again, since they are invalid now",
+            &findings.invalid_deleted,
+        ),
+        (
+            "Validated before --since, and left to the next plain cycle",
+            &findings.postponed,
+        ),
+    ] {
+        if !references.is_empty() {
+            warn!(stage = stage; "{what}: {}", first(references));
+        }
+    }
     if findings.future > 0 {
         warn!(stage = stage; "{} entries are dated after DataPass' own clock", findings.future);
     }
+    let verb = if summary.dry_run { "would be" } else { "is" };
     let held = match &findings.held_by {
         Some(reference) => format!(", held by {reference}"),
         None => String::new(),
     };
     info!(stage = Stage::Advance.as_str();
-        "The watermark was {} and is {}{held}",
+        "The watermark was {} and {verb} {}{held}",
         shown(summary.watermark_before), shown(summary.watermark));
 }
 
-/// Warns of entries: the first ones by reference, and how many they are.
-fn warn_of(references: &[String], what: &str) {
-    let Some(named) = references.get(..references.len().min(NAMED_REFERENCES)) else {
-        return;
-    };
-    if !named.is_empty() {
-        let more = if named.len() < references.len() {
-            ", …"
-        } else {
-            ""
-        };
-        warn!(stage = Stage::Create.as_str();
-            "{} entries {what} ({}{more})", references.len(), named.join(", "));
+/// Lists what a dry run would create, at any log level.
+pub fn list_created(outcome: &Outcome) {
+    for reference in &outcome.findings.created {
+        info!(target: DRY_RUN, reference = reference.as_str(); "Would create {reference}");
     }
+}
+
+/// Names the first references, and returns how many there are.
+fn first(references: &[String]) -> String {
+    let named: Vec<&str> = references
+        .iter()
+        .take(NAMED_REFERENCES)
+        .map(String::as_str)
+        .collect();
+    format!("{} ({} in all)", named.join(", "), references.len())
 }

@@ -540,7 +540,7 @@ mod tests {
     use super::*;
 
     /// Statements of other commands, or about no table of ours.
-    const NOT_PLANNED: &str = "accept_rejection catalog deleted_rows find_good_jobs find_rejection \
+    const NOT_PLANNED: &str = "accept_rejection catalog deleted_rows find_good_jobs find_rejections \
         good_jobs_columns jobs list_rejections notify_jobs prune_runs recent_runs reopen_rejection \
         requests_table schema server_encoding transaction_limits";
 

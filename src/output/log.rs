@@ -22,6 +22,9 @@ use crate::process::run_id;
 /// The target of our own events; those of our modules begin with it.
 const OWN_TARGET: &str = "datapass_pull";
 
+/// The target of what a dry run would create: its events are logged at any level.
+pub const DRY_RUN: &str = "datapass_pull::dry_run";
+
 /// What a line looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Style {
@@ -49,7 +52,7 @@ pub fn init(config: &LogConfig) {
     };
     let _ = STYLE.set(style);
     let (filter, is_understood) = filter(config);
-    log::set_max_level(filter.filter());
+    log::set_max_level(filter.filter().max(LevelFilter::Info));
     // It fails only when a log is there already.
     let _ = log::set_boxed_logger(Box::new(Logger { filter, style }));
     if !is_understood {
@@ -90,7 +93,7 @@ fn filter(config: &LogConfig) -> (Filter, bool) {
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         let is_allowed = is_own(metadata.target()) || metadata.level() <= Level::Warn;
-        is_allowed && self.filter.enabled(metadata)
+        metadata.target() == DRY_RUN || is_allowed && self.filter.enabled(metadata)
     }
 
     fn log(&self, record: &Record<'_>) {

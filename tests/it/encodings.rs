@@ -18,7 +18,7 @@ fn scene() -> (DataPass, Database) {
 }
 
 fn run(upstream: &DataPass, database: &Database) -> Run {
-    Run::cycle(upstream, database).args(["--dry-run", "--max-retries", "0"])
+    Run::cycle(upstream, database).args(["--enqueue", "none", "--max-retries", "0"])
 }
 
 /// Compresses into so many members.

@@ -239,8 +239,9 @@ fn times_with_a_zone_and_a_schema_of_its_own_are_taken_as_they_are() {
     }
     upstream.add(validated(1, 1));
     // Out of the search path it is not there.
-    let outcome = Run::cycle(&upstream, &database).arg("--dry-run").output();
-    assert_eq!(outcome.success().enqueued, 0);
+    let dry = Run::cycle(&upstream, &database).arg("--dry-run");
+    let dry = dry.stderr("Would create D1").output();
+    assert_eq!(dry.success().enqueued, 0);
     let run = Run::cycle(&upstream, &database).env(
         "DATABASE_URL",
         with_search_path(&database.url(), "public,jobs"),
@@ -303,7 +304,8 @@ fn a_job_table_that_cannot_be_written_is_refused_before_anything_is() {
             );
         }
         let dry = Run::cycle(&upstream, &database).args(["--enqueue", "none", "--dry-run"]);
-        let dry = dry.env("DATABASE_URL", &url).output().success();
+        let dry = dry.env("DATABASE_URL", &url).stderr("Would create D1");
+        let dry = dry.output().success();
         assert_eq!((dry.created, dry.enqueued), (1, 0));
         database.exec("drop schema jobs cascade");
     }

@@ -40,6 +40,7 @@ mod progress;
 mod promises;
 mod proxies;
 mod rejected;
+mod remarks;
 mod resources;
 mod schedule;
 mod schema;
