@@ -11,8 +11,9 @@ use std::process::Command;
 
 use datapass_pull::cli::variables::VARIABLES;
 use datapass_pull::error::{Kind, Reason};
+use serde_json::Value;
 
-use crate::harness::{DataPass, Database, Demande, Summary};
+use crate::harness::{DataPass, Database, Demande, Run, Summary};
 
 fn document(name: &str) -> String {
     fs::read_to_string(format!("{}/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
@@ -147,6 +148,62 @@ fn the_examples_of_the_manual_work() {
     let kept = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
     assert!(kept("crontab").contains("CRON_TZ=UTC\n0 1 * * * "));
     assert!(kept("kubectl").contains("schedule: \"*/30 6-20 * * *\""));
+}
+
+/// Returns the fields that a section of the manual lists.
+fn documented_fields(title: &str) -> Vec<String> {
+    let manual = document("man/datapass-pull.1");
+    let section = runbook::section_of(&manual, title);
+    let items = section.lines().filter_map(|it| it.strip_prefix(".It Va "));
+    let fields = items.flat_map(|item| item.split(" , "));
+    fields.map(str::to_owned).collect()
+}
+
+/// Returns the fields of a document. Those of an array's elements are named by their paths, unless
+/// the array itself is `documented`.
+fn fields(value: &Value, documented: &[String]) -> Vec<String> {
+    let of = |(name, value): (&String, &Value)| match value {
+        Value::Array(elements)
+            if elements.iter().any(Value::is_object) && !documented.contains(name) =>
+        {
+            let elements = elements[0].as_object().unwrap();
+            elements.keys().map(|it| format!("{name}[].{it}")).collect()
+        }
+        _ => vec![name.clone()],
+    };
+    value.as_object().unwrap().iter().flat_map(of).collect()
+}
+
+#[test]
+fn the_manual_names_every_field_of_the_documents() {
+    let (upstream, database, empty) = (DataPass::start(), Database::migrated(), Database::empty());
+    upstream.add(Demande::cnous(1).siret("1"));
+    let run = |args: &[&str]| {
+        let run = Run::cycle(&upstream, &database).args(args.to_vec());
+        run.env("DATAPASS_FORMAT", "json").any_stderr()
+    };
+    run(&["pull"]).output().success();
+    let failed = run(&["pull"]).env("DATABASE_URL", empty.url());
+    for (title, run) in [
+        ("SUMMARY", failed),
+        ("A command that failed", run(&["status"]).database(&empty)),
+        ("check", run(&["check"])),
+        ("rejected", run(&["rejected", "list"])),
+        (
+            "rejected",
+            run(&["rejected", "accept", "1", "--reason", "known"]),
+        ),
+        ("rejected", run(&["rejected", "reopen", "1"])),
+        ("watermark", run(&["watermark", "reset", "--yes"])),
+        ("status", run(&["status"])),
+        ("migrate", run(&["migrate"])),
+    ] {
+        let stdout = run.output().stdout;
+        let document: Value = serde_json::from_str(&stdout).unwrap();
+        let document = document.get(0).unwrap_or(&document);
+        let documented = documented_fields(title);
+        assert_eq!(documented, fields(document, &documented), "{title}");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use clap::{Arg, Command};
 use datapass_pull::cli::variables::VARIABLES;
+use datapass_pull::error::{Kind, Reason};
 
 /// Returns the manual with those sections written anew; the others are kept.
 pub(super) fn rewritten(manual: &str) -> String {
@@ -161,7 +162,7 @@ fn option(argument: &Arg) -> String {
         let _ = write!(text, " Ar {}", value(argument));
     }
     let help = match argument.get_id().as_str() {
-        // clap's own text speaks of the form that the help has here.
+        // clap's own text depends on whether the help is short or long.
         "help" => "Print help".to_owned(),
         _ => argument
             .get_long_help()
@@ -204,7 +205,16 @@ fn statuses(root: &Command) -> impl Iterator<Item = String> {
     let lines: Vec<String> = help.lines().skip(1).map(str::to_owned).collect();
     lines.into_iter().map(|line| {
         let (number, meaning) = line.trim().split_once("  ").unwrap();
-        format!(".It {number}\n{}", sentences(meaning))
+        let reasons = Reason::ALL.iter().filter(|reason| match reason.kind() {
+            Kind::Permanent => number == "1",
+            Kind::Transient => number == "2",
+        });
+        let reasons: Vec<String> = reasons.map(|reason| format!(".Sy {reason}")).collect();
+        let reasons = match &reasons[..] {
+            [] => String::new(),
+            reasons => format!("Reasons:\n{} .\n", reasons.join(" ,\n")),
+        };
+        format!(".It {number}\n{}{reasons}", sentences(meaning))
     })
 }
 
