@@ -7,7 +7,7 @@
 mod parse;
 pub mod variables;
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 
 use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use clap::{
@@ -142,7 +142,6 @@ pub struct MigrateArgs {
 #[derive(Debug, Subcommand)]
 pub enum Scheduler {
     /// Print a crontab entry [env: DATAPASS_PULL_CRON] [default: 0 1 * * *, in UTC]
-    #[command(after_help = EXIT_STATUS)]
     Crontab {
         /// Retry a cycle that ends with status 2 until AGE has passed since its start
         /// [default: half the time to the next start, at most 1h]
@@ -150,7 +149,6 @@ pub enum Scheduler {
         retry_for: Option<String>,
     },
     /// Print a CronJob or a single Job [env: DATAPASS_PULL_CRON] [default: 0 1 * * *, in UTC]
-    #[command(after_help = EXIT_STATUS)]
     Kubernetes {
         /// The container image, with a tag or a digest
         #[arg(long, value_name = "IMAGE")]
@@ -169,7 +167,6 @@ pub enum Scheduler {
         since: Option<String>,
     },
     /// Print a service and a timer [env: DATAPASS_PULL_CRON] [default: 0 1 * * *, in UTC]
-    #[command(after_help = EXIT_STATUS)]
     Systemd,
 }
 
@@ -256,46 +253,38 @@ pub fn command() -> clap::Command {
         }
         help.push('\n');
     }
-    let mut command = Root::command()
+    Root::command()
         .args(options("pull"))
-        .after_long_help(format!("{help}\n{EXIT_STATUS}"));
-    let names: Vec<String> = command
-        .get_subcommands()
-        .map(|sub| sub.get_name().to_owned())
-        .collect();
-    for name in names {
-        // Global, so that they may stand behind `list` in `rejected list`, too.
-        let options: Vec<Arg> = options(&name).map(|arg| arg.global(true)).collect();
-        command = command.mut_subcommand(name, |sub| sub.args(options).after_help(EXIT_STATUS));
-    }
-    command
+        .after_long_help(format!("{help}\n{EXIT_STATUS}"))
+        .mut_subcommands(|sub| {
+            // Global, so that they may stand behind `list` in `rejected list`, too.
+            let options = options(sub.get_name()).into_iter();
+            let options: Vec<Arg> = options.map(|arg| arg.global(true)).collect();
+            let sub = sub.args(options).after_help(EXIT_STATUS);
+            sub.mut_subcommands(|action| action.after_help(EXIT_STATUS))
+        })
 }
 
 /// Returns the options of a command that have a variable, and those of all that read settings.
-fn options(command: &str) -> impl Iterator<Item = Arg> {
+fn options(command: &str) -> Vec<Arg> {
     let file = |arg: Arg| {
-        let os_string = clap::value_parser!(std::ffi::OsString);
         let arg = arg.value_name("FILE").value_hint(ValueHint::FilePath);
-        arg.value_parser(os_string)
+        arg.value_parser(clap::value_parser!(OsString))
     };
     let of_variable = |variable: &Variable| {
-        let option = variable.option?;
-        option.commands.contains(&command).then(|| {
-            let default = variable.default.unwrap_or("none");
-            let help = format!(
-                "{} [env: {}] [default: {default}]",
-                variable.help, variable.name
-            );
-            let arg = Arg::new(option.long).long(option.long).help(help);
-            let arg = arg.allow_negative_numbers(true);
-            match option.value {
-                "FILE" => file(arg),
-                words if words.contains('|') => arg
-                    .value_name(words)
-                    .value_parser(Words(words))
-                    .hide_possible_values(true),
-                value => arg.value_name(value),
-            }
+        let Variable { name, help, .. } = variable;
+        let option = variable.option.filter(|option| option.is_for(command))?;
+        let default = variable.default.unwrap_or("none");
+        let arg = Arg::new(option.long)
+            .long(option.long)
+            .help(format!("{help} [env: {name}] [default: {default}]"))
+            .allow_negative_numbers(true)
+            .value_name(option.value)
+            .hide_possible_values(true);
+        Some(match option.value {
+            "FILE" => file(arg),
+            words if words.contains('|') => arg.value_parser(Words(words)),
+            _ => arg,
         })
     };
     let mut args: Vec<Arg> = VARIABLES.iter().filter_map(of_variable).collect();
@@ -307,7 +296,7 @@ fn options(command: &str) -> impl Iterator<Item = Arg> {
             "Log more of this program; repeat for more. Wins over RUST_LOG [default: warnings]",
         ));
     }
-    args.into_iter()
+    args
 }
 
 /// Returns the completion script for a shell.
@@ -391,7 +380,7 @@ mod tests {
                 };
                 assert_eq!(
                     help.contains(&format!("--{} ", option.long)),
-                    option.commands.contains(&name),
+                    option.is_for(name),
                     "{name} --{}",
                     option.long
                 );

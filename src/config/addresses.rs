@@ -1,5 +1,5 @@
 //! The addresses of servers: the URLs of DataPass, Sentry's DSN, `DATABASE_URL`, and the roots that
-//! their certificates are checked against. They are judged as those of [`super::values`] are.
+//! their certificates are verified against. They are validated as those of [`super::values`] are.
 
 use std::path::PathBuf;
 

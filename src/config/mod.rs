@@ -3,12 +3,10 @@
 mod addresses;
 pub(crate) mod effective;
 mod env_file;
-mod environment;
 mod proxies;
 mod sections;
 mod settings;
-#[cfg(test)]
-mod tests;
+mod sources;
 mod values;
 
 use std::path::PathBuf;
@@ -196,7 +194,7 @@ pub struct LogConfig {
     pub verbosity: u8,
     /// `RUST_LOG`, as found.
     pub rust_log: Option<String>,
-    /// The form of a line.
+    /// The format of a line.
     pub format: Format,
 }
 
@@ -244,3 +242,6 @@ pub enum ScheduleJob {
         since: String,
     },
 }
+
+#[cfg(test)]
+mod tests;

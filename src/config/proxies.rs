@@ -1,12 +1,13 @@
 //! What HTTP requests need beside their URL: proxies, in upper or lower case, and root certificates.
 
-use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use url::{Host, Url};
 
 use super::addresses;
-use super::settings::{Settings, place, utf8};
+use super::settings::{Settings, utf8};
+use super::sources::Source;
 use crate::net::http::HttpSettings;
 use crate::net::proxies::{Exceptions, Proxies};
 
@@ -16,7 +17,7 @@ impl Settings {
     /// target that is missing or invalid is most likely https.
     pub(super) fn http(&mut self, targets: &[Option<&Url>]) -> Option<HttpSettings> {
         let no_proxy = self.proxy_variable("NO_PROXY");
-        let no_proxy = no_proxy.map(|(_, value)| value.to_string_lossy());
+        let no_proxy = no_proxy.map(|(_, value)| value.to_string_lossy().into_owned());
         let exceptions = Exceptions::parse(&no_proxy.unwrap_or_default());
         let mut is_valid = true;
         let mut proxy = |scheme: &str, name: &'static str| {
@@ -26,14 +27,15 @@ impl Settings {
             };
             let found = self.proxy_variable(name);
             let (place, value) = found.or_else(|| self.proxy_variable("ALL_PROXY"))?;
-            let parsed = utf8(value).and_then(proxy);
+            let parsed = utf8(&value).and_then(proxy);
             let problem = parsed
                 .as_ref()
                 .err()
                 .filter(|_| targets.iter().any(is_used));
             if let Some(problem) = problem {
                 is_valid = false;
-                self.problem("HTTPS_PROXY", false, format!("{place} {problem}"));
+                let text = format!("{place} {problem}");
+                self.problem("HTTPS_PROXY", Source::Process, text);
             }
             parsed.ok()
         };
@@ -49,15 +51,10 @@ impl Settings {
         is_valid.then_some(HttpSettings { proxies, ca_file })
     }
 
-    /// Finds a variable in upper or lower case and the name to report it by. The process wins over
-    /// the env file, then upper case.
-    fn proxy_variable(&self, name: &str) -> Option<(String, &OsStr)> {
-        let names = [name.to_owned(), name.to_ascii_lowercase()];
-        let found = names
-            .iter()
-            .filter_map(|name| Some((name, self.environment.find(name)?)));
-        let (name, found) = found.min_by_key(|(_, found)| found.file.is_some())?;
-        Some((place(name, found.file), found.value))
+    /// Finds a proxy and the name to report it by.
+    fn proxy_variable(&self, name: &str) -> Option<(String, OsString)> {
+        let given = self.values.get(name)?;
+        Some((given.place.clone(), given.value.clone()?))
     }
 }
 

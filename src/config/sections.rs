@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
 
-use super::settings::{EnvFileUse, Settings};
+use super::settings::Settings;
 use super::{
     DatabaseConfig, Enqueue, Format, JobArgument, JobConfig, MonitorConfig, PingConfig, PullConfig,
     Reports, ScheduleConfig, ScheduleJob, Scheduler, SentryConfig, UpstreamConfig, addresses,
@@ -185,7 +185,7 @@ impl Settings {
                 let image = self.argument("--image", values::image(&image));
                 let name = self.argument("--name", values::kubernetes_name(&name));
                 let since = since.filter(|text| !text.is_empty());
-                let job = self.argument("--since", schedule_job(job, since, self.now()));
+                let job = self.argument("--since", schedule_job(job, since, self.now));
                 image
                     .zip(name)
                     .zip(job)
@@ -196,7 +196,7 @@ impl Settings {
         Some(ScheduleConfig {
             scheduler: scheduler?,
             cron: cron?,
-            env_file: self.env_file(EnvFileUse::Named),
+            env_file: self.named_env_file(),
             timeout: timeout?,
             retry_for,
         })
@@ -204,7 +204,7 @@ impl Settings {
 
     /// A time that is not in the future.
     pub fn time(&mut self, name: &str, text: &str) -> Option<DateTime<Utc>> {
-        let time = values::instant(text, self.now());
+        let time = values::instant(text, self.now);
         self.argument(name, time)
     }
 

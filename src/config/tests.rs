@@ -62,7 +62,8 @@ fn run(args: &str, variables: Variables) -> (Result<Asked>, Vec<String>) {
         }
         command => panic!("{command:?}"),
     };
-    settings.finished(asked)
+    let (result, warnings) = settings.finished(asked);
+    (result, warnings.into_iter().collect())
 }
 
 fn loaded(args: &str, variables: Variables) -> (PullConfig, Reports, Format) {

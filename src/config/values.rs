@@ -106,73 +106,71 @@ pub(super) fn plain(text: &str, max: usize) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// Takes a string of at most `max` bytes that is valid; `expected` says what it must be.
+fn checked(
+    text: &str,
+    max: usize,
+    expected: &str,
+    is_valid: impl Fn(&str) -> bool,
+) -> Result<String, String> {
+    match text.len() <= max && is_valid(text) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("must be {expected}")),
+    }
+}
+
+/// Whether a string is not empty and has only ASCII letters, digits and `others`.
+fn has_only(text: &str, others: &[u8]) -> bool {
+    let is_known = |byte: u8| byte.is_ascii_alphanumeric() || others.contains(&byte);
+    !text.is_empty() && text.bytes().all(is_known)
+}
+
+fn has_upper_case(text: &str) -> bool {
+    text.bytes().any(|byte| byte.is_ascii_uppercase())
+}
+
 /// Takes the name of a Ruby class, with its modules.
 pub(super) fn ruby_class(text: &str) -> Result<String, String> {
-    let is_constant = |name: &str| {
-        name.starts_with(|c: char| c.is_ascii_uppercase())
-            && name
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-    };
-    if text.len() <= 200 && text.split("::").all(is_constant) {
-        Ok(text.to_owned())
-    } else {
-        Err("must be the name of a Ruby class, such as Jobs::Process".to_owned())
-    }
+    let expected = "the name of a Ruby class, such as Jobs::Process";
+    let is_constant =
+        |name: &str| has_only(name, b"_") && name.starts_with(|c: char| c.is_ascii_uppercase());
+    checked(text, 200, expected, |text| {
+        text.split("::").all(is_constant)
+    })
 }
 
-/// Takes a GlobalID application: letters, digits and hyphens (`URI::GID.validate_app`).
+/// Takes a GlobalID application (`URI::GID.validate_app`).
 pub(super) fn global_id_app(text: &str) -> Result<String, String> {
-    if text.len() <= 200
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-    {
-        Ok(text.to_owned())
-    } else {
-        Err("must be a GlobalID application: letters, digits and hyphens".to_owned())
-    }
+    let expected = "a GlobalID application: letters, digits and hyphens";
+    checked(text, 200, expected, |text| has_only(text, b"-"))
 }
 
-/// Takes the reference of a container image, without judging more than its characters and that it
-/// is no URL.
+/// Takes the slug of a Sentry monitor.
+pub(super) fn slug(text: &str) -> Result<String, String> {
+    let expected = "1 to 50 lower-case letters, digits, hyphens and underscores";
+    let is_slug = |text: &str| has_only(text, b"-_") && !has_upper_case(text);
+    checked(text, 50, expected, is_slug)
+}
+
+/// Takes the reference of a container image: only its characters are validated, and that it is no
+/// URL.
 pub(super) fn image(text: &str) -> Result<String, String> {
-    let is_known = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/:@".contains(&byte);
-    let is_reference =
-        text.starts_with(|c: char| c.is_ascii_alphanumeric()) && !text.contains("//");
-    if is_reference && text.len() <= 1_000 && text.bytes().all(is_known) {
-        Ok(text.to_owned())
-    } else {
-        Err("must be an image, such as registry.example/datapass-pull:1.0".to_owned())
-    }
+    let expected = "an image, such as registry.example/datapass-pull:1.0";
+    checked(text, 1_000, expected, |text| {
+        let begins = text.starts_with(|c: char| c.is_ascii_alphanumeric());
+        begins && has_only(text, b"._-/:@") && !text.contains("//")
+    })
 }
 
 /// Takes the name of Kubernetes objects: a DNS label.
 ///
 /// A CronJob may have 52 characters, so that the names of its Jobs have the 63 of a label.
 pub(super) fn kubernetes_name(text: &str) -> Result<String, String> {
-    let is_known = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    let has_ends = !text.is_empty() && !text.starts_with('-') && !text.ends_with('-');
-    if has_ends && text.len() <= 52 && text.bytes().all(is_known) {
-        Ok(text.to_owned())
-    } else {
-        Err(
-            "must be 1 to 52 lower-case letters, digits and hyphens, no hyphen at an end"
-                .to_owned(),
-        )
-    }
-}
-
-/// Takes the slug of a Sentry monitor.
-pub(super) fn slug(text: &str) -> Result<String, String> {
-    let is_known = |byte: u8| {
-        byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_')
-    };
-    if (1..=50).contains(&text.len()) && text.bytes().all(is_known) {
-        Ok(text.to_owned())
-    } else {
-        Err("must be 1 to 50 lower-case letters, digits, hyphens and underscores".to_owned())
-    }
+    let expected = "1 to 52 lower-case letters, digits and hyphens, no hyphen at an end";
+    checked(text, 52, expected, |text| {
+        let has_ends = !text.starts_with('-') && !text.ends_with('-');
+        has_ends && has_only(text, b"-") && !has_upper_case(text)
+    })
 }
 
 /// Takes the path of a file that may not exist yet.
@@ -309,7 +307,7 @@ mod tests {
 
     #[test]
     fn names_keep_to_their_characters() {
-        for (judge, good, bad) in [
+        for (validate, good, bad) in [
             (
                 ruby_class as fn(&str) -> Result<String, String>,
                 &["Job", "A::B2", "My_Job"][..],
@@ -336,6 +334,11 @@ mod tests {
                 ],
             ),
             (
+                slug,
+                &["a", "0-a_b", &"x".repeat(50)],
+                &["", "A", "a.b", "a b", "é", &"x".repeat(51)],
+            ),
+            (
                 kubernetes_name,
                 &["a", "0-a", &"x".repeat(52)],
                 &["", "-a", "a-", "A", "a.b", "a_b", "é", &"x".repeat(53)],
@@ -349,10 +352,10 @@ mod tests {
             ),
         ] {
             for text in good {
-                assert_eq!(judge(text).as_deref(), Ok(*text));
+                assert_eq!(validate(text).as_deref(), Ok(*text));
             }
             for text in bad {
-                assert!(judge(text).is_err(), "{text}");
+                assert!(validate(text).is_err(), "{text}");
             }
         }
     }

@@ -119,7 +119,7 @@ fn list(
     outcome: &SharedOutcome,
 ) -> Result<Listing> {
     let mut progress = |progress: Progress| {
-        progress::tell(progress);
+        progress::update(progress.pages, progress.seen);
         let summary = &mut outcome.lock().run.summary;
         summary.pages = progress.pages;
         summary.seen = progress.seen;

@@ -1,25 +1,21 @@
 //! Makes remote text harmless where it is shown: in the log, and in answers on a terminal.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 
 use serde_json::Value;
 
 /// Makes a text harmless for a line of log or a table on a terminal: characters that end a line,
-/// drive a terminal, change the direction of text or do not show are written as `\u{…}`.
+/// control a terminal, change the direction of text or do not show are written as `\u{…}`.
 pub fn escape(text: &str) -> Cow<'_, str> {
     if !text.contains(is_unsafe) {
         return Cow::Borrowed(text);
     }
-    let mut escaped = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
-        match c {
-            '\n' | '\r' | '\t' => escaped.extend(c.escape_default()),
-            c if is_unsafe(c) => escaped.extend(c.escape_unicode()),
-            c => escaped.push(c),
-        }
-    }
-    Cow::Owned(escaped)
+    let escaped = text.chars().map(|c| match c {
+        '\n' | '\r' | '\t' => c.escape_default().to_string(),
+        c if is_unsafe(c) => c.escape_unicode().to_string(),
+        c => c.to_string(),
+    });
+    Cow::Owned(escaped.collect())
 }
 
 /// Writes JSON on one line that is as harmless as [`escape`] makes a text, and reads back the same.
@@ -28,21 +24,19 @@ pub fn json(value: &Value) -> String {
     if !json.contains(is_unsafe) {
         return json;
     }
-    let mut escaped = String::with_capacity(json.len() + 16);
-    for c in json.chars() {
-        if is_unsafe(c) {
-            // It stands in a string, since nothing else has such characters.
-            for unit in c.encode_utf16(&mut [0; 2]) {
-                let _ = write!(escaped, "\\u{unit:04x}");
-            }
-        } else {
-            escaped.push(c);
+    // An unsafe character is part of a string, since nothing else has any.
+    let escaped = json.chars().map(|c| match c {
+        c if is_unsafe(c) => {
+            let mut units = [0; 2];
+            let units = c.encode_utf16(&mut units).iter();
+            units.map(|unit| format!("\\u{unit:04x}")).collect()
         }
-    }
-    escaped
+        c => c.to_string(),
+    });
+    escaped.collect()
 }
 
-/// Tells whether a character can end or forge a line, drive a terminal, or hide.
+/// Whether a character can end or forge a line, control a terminal, or hide.
 ///
 /// Controls (C0, DEL, C1), line and paragraph separators, the bidirectional controls of UAX #9,
 /// zero-width characters, tags, and marks of annotation.
@@ -61,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_drives_a_terminal_is_written_out() {
+    fn what_controls_a_terminal_is_written_out() {
         assert_eq!(escape("a\n\u{1b}é"), "a\\n\\u{1b}é");
         assert!(matches!(escape("plain é"), Cow::Borrowed(_)));
     }

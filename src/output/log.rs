@@ -192,35 +192,22 @@ impl<'kvs> VisitSource<'kvs> for Fields {
     }
 }
 
+/// A number, a boolean, or else a string.
 struct Field(Value);
 
 impl VisitValue<'_> for &mut Field {
     fn visit_any(&mut self, value: KeyValue<'_>) -> Result<(), kv::Error> {
-        self.0 = value.to_string().into();
+        let text = value.to_string();
+        self.0 = serde_json::from_str(&text).unwrap_or_else(|_| text.into());
+        Ok(())
+    }
+
+    fn visit_str(&mut self, text: &str) -> Result<(), kv::Error> {
+        self.0 = text.into();
         Ok(())
     }
 
     fn visit_null(&mut self) -> Result<(), kv::Error> {
-        Ok(())
-    }
-
-    fn visit_u64(&mut self, value: u64) -> Result<(), kv::Error> {
-        self.0 = value.into();
-        Ok(())
-    }
-
-    fn visit_i64(&mut self, value: i64) -> Result<(), kv::Error> {
-        self.0 = value.into();
-        Ok(())
-    }
-
-    fn visit_f64(&mut self, value: f64) -> Result<(), kv::Error> {
-        self.0 = value.into();
-        Ok(())
-    }
-
-    fn visit_bool(&mut self, value: bool) -> Result<(), kv::Error> {
-        self.0 = value.into();
         Ok(())
     }
 }
@@ -357,6 +344,7 @@ mod tests {
             ("page", KeyValue::from(3_u64)),
             ("offset", KeyValue::from(-1_i64)),
             ("ratio", KeyValue::from(0.5)),
+            ("sqlstate", KeyValue::from("23505")),
             ("last", KeyValue::from(true)),
             ("level", KeyValue::from("forged")),
             ("stage", KeyValue::from("forged")),
@@ -369,6 +357,7 @@ mod tests {
         let expected = serde_json::json!({
             "time": "2026-05-18T10:00:00.000Z", "level": "WARN", "message": "Page read",
             "run_id": run_id::current(), "stage": "list", "page": 3, "offset": -1, "ratio": 0.5,
+            "sqlstate": "23505",
             "last": true, "present": 3,
         });
         assert_eq!(json, expected);

@@ -1,6 +1,6 @@
-//! The progress line: how far a listing came, for a person who watches.
+//! The progress line: how far a listing came, for an operator who watches.
 //!
-//! It stands on a terminal's last line while a cycle runs, and leaves no trace. The log writes
+//! It is a terminal's last line while a cycle runs, and leaves no trace. The log writes
 //! through [`write_log`], so that the line is out of the way while another one is written.
 
 use std::io::{self, Write};
@@ -10,14 +10,12 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::cycle::list::Progress;
-
 /// How often the line is drawn at most.
 const DRAWS_PER_SECOND: u8 = 5;
 /// How often it shows that the program is alive.
 const TICK_INTERVAL: Duration = Duration::from_millis(200);
 
-/// The line that stands there now.
+/// The line that is shown now.
 static LINE: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
 /// Takes the line away when dropped.
@@ -34,9 +32,9 @@ pub fn show() -> Option<Shown> {
     let style = ProgressStyle::with_template("{spinner} {msg}, {elapsed}").ok()?;
     let line = ProgressBar::with_draw_target(None, target)
         .with_style(style.tick_chars("-\\|/ "))
-        .with_message(message(Progress::default()));
+        .with_message(message(0, 0));
     set(Some(line.clone()));
-    // The library's own ticker panics where there is no thread for it; here the line stands still.
+    // The library's own ticker panics where there is no thread for it; here the line is idle.
     let _ = thread::Builder::new().spawn(move || {
         while !line.is_finished() {
             line.tick();
@@ -47,9 +45,9 @@ pub fn show() -> Option<Shown> {
 }
 
 /// Brings the line up to date.
-pub fn tell(progress: Progress) {
+pub fn update(pages: u64, seen: u64) {
     if let Some(line) = current() {
-        line.set_message(message(progress));
+        line.set_message(message(pages, seen));
     }
 }
 
@@ -71,8 +69,7 @@ impl Drop for Shown {
     }
 }
 
-fn message(progress: Progress) -> String {
-    let Progress { pages, seen, .. } = progress;
+fn message(pages: u64, seen: u64) -> String {
     format!("Listing: {pages} pages, {seen} demandes")
 }
 

@@ -185,6 +185,8 @@ fn an_env_file_is_validated_with_the_rest() {
         ["SSL_CERT_FILE has no effect in --env-file: set it in the environment itself"]
     );
     for name in ["DATAPASS_CLIENT_SECRET", "SENTRY_DSN", "DATAPASS_PING_URL"] {
+        let (_, warnings) = with("", &format!("{name}=\n"), 0o644);
+        assert!(warnings.is_empty(), "{warnings:?}");
         let (_, warnings) = with("", &format!("{name}=hunter2\n"), 0o644);
         assert!(
             warnings[0].contains("holds a secret") && warnings[0].contains("0644"),
@@ -195,7 +197,85 @@ fn an_env_file_is_validated_with_the_rest() {
 }
 
 #[test]
+fn the_process_wins_over_the_file_and_empty_is_unset() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("env");
+    let content = "\u{feff}DATAPASS_JOB_CLASS=File\r\nexport DATAPASS_JOB_QUEUE='fi le' # comment\n\n\
+                   # DATAPASS_JOB_PRIORITY=1\nDATAPASS_JOB_APP=first\nDATAPASS_JOB_APP=\"second\"\n\
+                   DATAPASS_PAGE_SIZE=1\nDATAPASS_PAGE_SIZE=\nDATAPASS_CONCURRENCY=\n\
+                   DATAPASS_DEFINITION_ID='p$w#d' ";
+    std::fs::write(&path, content).unwrap();
+    let more = [
+        ("DATAPASS_JOB_CLASS", "Process"),
+        ("DATAPASS_JOB_QUEUE", ""),
+        ("DATAPASS_TIMEOUT", ""),
+    ];
+    let (config, ..) = pull(&format!("--env-file {}", path.display()), &more);
+    let job = config.job;
+    assert_eq!((&*job.class, &*job.queue), ("Process", "fi le"));
+    assert_eq!((&*job.app, job.priority), ("second", 0));
+    assert_eq!((config.page_size, config.concurrency), (1_000, 2));
+    assert_eq!(config.upstream.definition_id, "p$w#d");
+    assert_eq!(config.timeout, Duration::from_secs(900));
+}
+
+#[test]
+fn a_proxy_is_known_in_both_cases_and_the_process_and_upper_case_win() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("env");
+    std::fs::write(
+        &path,
+        "HTTPS_PROXY=upper.file:1\nhttps_proxy=lower.file:1\n",
+    )
+    .unwrap();
+    let args = format!("--env-file {}", path.display());
+    for (more, expected) in [
+        (&[][..], "upper.file"),
+        (&[("https_proxy", "lower:1")], "lower"),
+        (
+            &[("https_proxy", "lower:1"), ("HTTPS_PROXY", "upper:1")],
+            "upper",
+        ),
+        (&[("https_proxy", "lower:1"), ("HTTPS_PROXY", "")], "lower"),
+    ] {
+        let (config, ..) = pull(&args, more);
+        let proxy = config.upstream.http.proxies.https.unwrap();
+        assert_eq!(proxy.host_str(), Some(expected), "{more:?}");
+    }
+    let (_, message) = problem("", COMPLETE, &[("https_proxy", "socks5://hunter2")]);
+    assert!(
+        message.contains("settings: https_proxy must be"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_bad_line_is_numbered_and_never_shown() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("env");
+    let cases: [(&[u8], &[&str]); 3] = [
+        (b"A=1\n\nCANARY hunter2\nB=2\n", &["line 3"]),
+        (b"A=1\n-hunter2=\nC='hunter2\n", &["line 2", "line 3"]),
+        (b"A=\xff", &["is not UTF-8"]),
+    ];
+    for (content, expected) in cases {
+        std::fs::write(&path, content).unwrap();
+        let args = format!("--env-file {}", path.display());
+        let (reason, message) = problem(&args, COMPLETE, &[]);
+        assert_eq!(reason, Reason::Configuration);
+        assert_eq!(
+            message.matches("--env-file").count(),
+            expected.len(),
+            "{message}"
+        );
+        assert!(expected.iter().all(|it| message.contains(it)), "{message}");
+    }
+}
+
+#[test]
 fn an_env_file_that_cannot_be_read_is_the_only_problem() {
+    let (_, message) = problem("--env-file /dev/zero", &[], &[]);
+    assert!(message.contains("is larger than"), "{message}");
     for (path, expected) in [
         ("/missing", "No such file or directory"),
         ("/", "Is a directory"),
@@ -223,8 +303,7 @@ fn a_quoted_variable_of_the_process_is_one_problem() {
             assert_eq!(message, format!("Missing or invalid settings: {problem}"));
         }
     }
-    let (_, reports, _) = pull("", &[("OTHER", "'x'")]);
-    assert!(reports.metrics_file.is_none());
+    pull("", &[("OTHER", "'x'")]);
     let directory = tempfile::tempdir().unwrap();
     let secret = directory.path().join("DATAPASS_CLIENT_SECRET");
     std::fs::write(&secret, "'x'").unwrap();
