@@ -29,7 +29,14 @@ pub fn run(settings: Settings, action: cli::Watermark) -> Result<String> {
         cli::Watermark::Reset { yes } => Some((it.database()?, Move::reset(), yes)),
     })?;
     let target = asked_for.target.clone();
-    let before = move_watermark(database, asked_for, yes)?.time;
+    let asked = match yes {
+        true => None,
+        false => Some(confirm(&database, &asked_for)?),
+    };
+    let before = in_time(move |deadline| {
+        asked_for.make(&Store::new(&database.url, deadline, 0), asked.as_ref())
+    })?;
+    let before = before.time;
     Ok(match format {
         Format::Json => document(&json!({
             "definition_id": target.definition_id,
@@ -47,14 +54,14 @@ pub fn run(settings: Settings, action: cli::Watermark) -> Result<String> {
 
 /// A move by hand, as it was requested.
 #[derive(Debug, Clone)]
-pub struct Move {
+struct Move {
     kind: &'static str,
     target: Watermark,
 }
 
 impl Move {
     /// Sets the watermark and what is skipped before it, either way.
-    pub fn set(definition_id: String, time: DateTime<Utc>) -> Self {
+    fn set(definition_id: String, time: DateTime<Utc>) -> Self {
         Self {
             kind: "watermark set",
             target: Watermark {
@@ -67,7 +74,7 @@ impl Move {
     }
 
     /// Clears both, and frees the definition.
-    pub fn reset() -> Self {
+    fn reset() -> Self {
         Self {
             kind: "watermark reset",
             target: Watermark::default(),
@@ -96,7 +103,7 @@ impl Move {
     }
 
     /// Reads the watermark that the question is about.
-    pub fn read(&self, store: &mut Store) -> Result<Watermark> {
+    fn read(&self, store: &Store) -> Result<Watermark> {
         let stored = store.transaction(Stage::Prepare, Access::ReadOnly, read)?;
         self.may_leave(&stored)?;
         Ok(stored)
@@ -104,7 +111,7 @@ impl Move {
 
     /// Moves the watermark and records that as a run, in one transaction. The watermark that was
     /// `asked` about must be unchanged, since the confirmation was for that one. Returns the one before.
-    pub fn make(&self, store: &mut Store, asked: Option<&Watermark>) -> Result<Watermark> {
+    fn make(&self, store: &Store, asked: Option<&Watermark>) -> Result<Watermark> {
         store.transaction(Stage::Advance, Access::ReadWrite, |tx| {
             let locked = lock(tx, tx.access())?;
             self.may_leave(&locked)?;
@@ -152,22 +159,15 @@ fn refused(message: &str) -> Failure {
     Failure::new(Stage::Prepare, Reason::Usage, message)
 }
 
-/// Moves the watermark by hand; asks first unless `yes`.
+/// Asks for confirmation; returns the watermark that the question was about.
 ///
 /// The operator's time to answer is not limited, and neither a transaction nor a connection is open
 /// meanwhile.
-fn move_watermark(database: DatabaseConfig, asked_for: Move, yes: bool) -> Result<Watermark> {
-    let mut asked = None;
-    if !yes {
-        require_terminal()?;
-        let (database, reading) = (database.clone(), asked_for.clone());
-        let stored =
-            in_time(move |deadline| reading.read(&mut Store::new(&database.url, deadline, 0)))?;
-        let question = asked_for.question(&stored);
-        supervise(&Deadline::signal_only(), move || ask(&question))?;
-        asked = Some(stored);
-    }
-    in_time(move |deadline| {
-        asked_for.make(&mut Store::new(&database.url, deadline, 0), asked.as_ref())
-    })
+fn confirm(database: &DatabaseConfig, asked_for: &Move) -> Result<Watermark> {
+    require_terminal()?;
+    let (url, reading) = (database.url.clone(), asked_for.clone());
+    let stored = in_time(move |deadline| reading.read(&Store::new(&url, deadline, 0)))?;
+    let question = asked_for.question(&stored);
+    supervise(&Deadline::signal_only(), move || ask(&question))?;
+    Ok(stored)
 }

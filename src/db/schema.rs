@@ -20,7 +20,7 @@ const CATALOG: &str = include_str!("../../sql/catalog.sql");
 const MIN_VERSION: i32 = 14;
 
 /// The statements of a cycle, each with the table that it is about.
-const STATEMENTS: [(&Table, &str); 13] = [
+const STATEMENTS: [(&Table, &str); 14] = [
     (&REQUESTS, include_str!("../../sql/existing_rows.sql")),
     (&REQUESTS, include_str!("../../sql/create_rows.sql")),
     (&HANDLED, include_str!("../../sql/handled_entries.sql")),
@@ -36,6 +36,7 @@ const STATEMENTS: [(&Table, &str); 13] = [
     (&REJECTIONS, include_str!("../../sql/record_rejections.sql")),
     (&REJECTIONS, include_str!("../../sql/close_rejections.sql")),
     (&RUNS, include_str!("../../sql/history.sql")),
+    (&RUNS, include_str!("../../sql/is_committed.sql")),
     (&RUNS, include_str!("../../sql/record_run.sql")),
 ];
 

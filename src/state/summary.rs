@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_forms() {
+    fn the_line_as_text_and_as_json() {
         let summary = Summary {
             reason: Some(Reason::Unauthorized),
             pages: 3,
@@ -138,15 +138,17 @@ mod tests {
         };
         assert_eq!(
             summary.line(Format::Text),
-            "outcome=transient reason=unauthorized pages=3 seen=0 matched=0 created=0 existing=0 \
-             revalidated=0 rejected=0 accepted=0 dropped=0 enqueued=0 missing=0 drift_rewinds=0 \
-             since=2026-05-18T10:00:00.500Z watermark_before=none watermark=none duration_ms=0 \
-             dry_run=false"
+            "outcome=transient reason=unauthorized pages=3 seen=0 matched=0 created=0 late=0 \
+             existing=0 deleted=0 revalidated=0 rejected=0 accepted=0 skipped=0 enqueued=0 \
+             drift_rewinds=0 since=2026-05-18T10:00:00.500Z watermark_before=none watermark=none \
+             duration_ms=0 dry_run=false run_id=00000000-0000-0000-0000-000000000000"
         );
         let json = summary.line(Format::Json);
         assert!(json.starts_with(r#"{"outcome":"transient","reason":"unauthorized","pages":3,"#));
         assert!(
-            json.contains(r#""watermark":null,"duration_ms":0,"dry_run":false}"#),
+            json.ends_with(
+                r#""watermark":null,"duration_ms":0,"dry_run":false,"run_id":"00000000-0000-0000-0000-000000000000"}"#
+            ),
             "{json}"
         );
         assert!(!Summary::default().line(Format::Text).contains("reason"));
