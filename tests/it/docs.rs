@@ -218,3 +218,17 @@ fn the_manuals_are_clean() {
         assert!(lint.status.success(), "{problems}");
     }
 }
+
+#[test]
+fn prometheus_accepts_the_documented_rules() {
+    let folder = tempfile::tempdir().unwrap();
+    for title in ["Prometheus", "Kubernetes"] {
+        let file = folder.path().join(title);
+        fs::write(&file, &runbook::blocks(title)[0]).unwrap();
+        let mut promtool = Command::new("promtool");
+        let checked = promtool.args(["check", "rules"]).arg(file).output();
+        let checked = checked.expect("promtool is needed: apt-get install prometheus");
+        let problems = String::from_utf8_lossy(&checked.stderr);
+        assert!(checked.status.success(), "{title}: {problems}");
+    }
+}

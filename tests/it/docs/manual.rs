@@ -212,7 +212,7 @@ fn statuses(root: &Command) -> impl Iterator<Item = String> {
         let reasons: Vec<String> = reasons.map(|reason| format!(".Sy {reason}")).collect();
         let reasons = match &reasons[..] {
             [] => String::new(),
-            reasons => format!("Reasons:\n{} .\n", reasons.join(" ,\n")),
+            reasons => format!(".Pp\nReasons:\n{} .\n", reasons.join(" ,\n")),
         };
         format!(".It {number}\n{}{reasons}", sentences(meaning))
     })

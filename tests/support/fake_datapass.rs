@@ -1,4 +1,4 @@
-//! The stand-in DataPass as a process of its own, for the demo and for a person at a terminal.
+//! The fake DataPass as a process of its own, for the demo or a terminal.
 //!
 //! It prints the four settings that lead to it and `ready`, then obeys the lines on standard
 //! input, each answered by `done`, and ends with its input:
@@ -7,8 +7,8 @@
 //! add ID TIME         a valid demande, validated at TIME (RFC 3339)
 //! other ID            one of another definition
 //! draft ID            one that is not validated yet
-//! bad ID TIME         one whose SIRET is no SIRET
-//! repair ID           gives it a right one
+//! bad ID TIME         one with an invalid SIRET
+//! repair ID           gives it a valid one
 //! validate ID TIME    approves a draft, or again what was reopened
 //! reopen ID | revoke ID | remove ID
 //! ```
