@@ -209,7 +209,7 @@ pub struct ScheduleConfig {
     pub env_file: Option<PathBuf>,
     /// The cycle's own deadline, in whole seconds, from which the entry's limits follow.
     pub timeout: Duration,
-    /// How long the process retries a transient cycle; what suits the schedule when absent.
+    /// How long the process retries a transient cycle; cron's entry has a default.
     pub retry_for: Option<Duration>,
 }
 

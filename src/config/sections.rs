@@ -167,12 +167,12 @@ impl Settings {
 
     /// What an entry for a scheduler needs; its env file may not exist yet, or not for us.
     pub fn schedule(&mut self, scheduler: cli::Scheduler) -> Option<ScheduleConfig> {
-        let mut retry_for = None;
+        let mut retry_for = self.retry_for();
         let scheduler = match scheduler {
             cli::Scheduler::Crontab { retry_for: text } => {
-                retry_for = text
-                    .filter(|text| !text.is_empty())
-                    .and_then(|text| self.argument("--retry-for", values::age(&text)));
+                if let Some(text) = text.filter(|text| !text.is_empty()) {
+                    retry_for = self.argument("--retry-for", values::age(&text));
+                }
                 Some(Scheduler::Crontab)
             }
             cli::Scheduler::Systemd => Some(Scheduler::Systemd),

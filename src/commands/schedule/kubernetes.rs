@@ -22,14 +22,16 @@ pub(super) struct Manifest<'a> {
     pub(super) image: &'a str,
     /// The name of every object, a DNS label.
     pub(super) name: &'a str,
-    pub(super) timeout_seconds: u64,
+    /// The deadline of one cycle.
+    pub(super) timeout: &'a str,
+    /// The longest run of the process.
+    pub(super) run_seconds: u64,
 }
 
 impl Manifest<'_> {
     /// Returns the CronJob.
     pub(super) fn cron_job(&self, cron: &Cron) -> String {
-        let timeout = span(self.timeout_seconds);
-        let spec = self.spec(&["pull", "--timeout", &timeout], self.name);
+        let spec = self.spec(&["pull", "--timeout", self.timeout], self.name);
         fill(
             include_str!("cronjob.yaml"),
             &[
@@ -44,7 +46,6 @@ impl Manifest<'_> {
     /// Returns a Job that is started by hand.
     pub(super) fn job(&self, job: &ScheduleJob) -> String {
         let name = self.name;
-        let timeout = span(self.timeout_seconds);
         let (job, prerequisite, spec) = match job {
             ScheduleJob::Migrate => {
                 let secret = format!("{name}-owner");
@@ -57,7 +58,7 @@ impl Manifest<'_> {
             ScheduleJob::Replay { since } => (
                 "replay",
                 format!("the secret {name}, as for the CronJob"),
-                self.spec(&["pull", "--since", since, "--timeout", &timeout], name),
+                self.spec(&["pull", "--since", since, "--timeout", self.timeout], name),
             ),
         };
         fill(
@@ -75,7 +76,7 @@ impl Manifest<'_> {
     /// Returns the specification of a Job, not indented.
     fn spec(&self, arguments: &[&str], secret: &str) -> String {
         let starts = RETRIES + 1;
-        let one_start = self.timeout_seconds + START_SECONDS + GRACE_SECONDS;
+        let one_start = self.run_seconds + START_SECONDS + GRACE_SECONDS;
         let arguments: Vec<String> = arguments.iter().map(|word| format!("\"{word}\"")).collect();
         fill(
             include_str!("job_spec.yaml"),
@@ -87,7 +88,7 @@ impl Manifest<'_> {
                 ("arguments", &arguments.join(", ")),
                 ("retries", &RETRIES.to_string()),
                 ("starts", &starts.to_string()),
-                ("timeout", &span(self.timeout_seconds)),
+                ("run", &span(self.run_seconds)),
                 ("start", &START_SECONDS.to_string()),
                 ("grace", &GRACE_SECONDS.to_string()),
                 ("backoff", &BACKOFF_SECONDS.to_string()),

@@ -39,13 +39,13 @@ pub fn run(settings: Settings, scheduler: cli::Scheduler) -> Result<String> {
 /// [`Reason::Configuration`] for times that the scheduler cannot express, and for a path that cannot
 /// be written into the entry.
 pub fn entry(config: &ScheduleConfig, binary: &Path) -> Result<String> {
-    let timeout_seconds = config.timeout.as_secs();
     if let Scheduler::Kubernetes { image, name, job } = &config.scheduler {
         kubernetes::warn_of_moving_image(image);
         let manifest = Manifest {
             image,
             name,
-            timeout_seconds,
+            timeout: &span(config.timeout.as_secs()),
+            run_seconds: run_seconds(config),
         };
         return Ok(match job {
             None => manifest.cron_job(&config.cron),
@@ -65,10 +65,16 @@ pub fn entry(config: &ScheduleConfig, binary: &Path) -> Result<String> {
     })?;
     let env_file = plain_path("--env-file", &env_file)?;
     let entry = match config.scheduler {
-        Scheduler::Systemd => systemd::entry(&config.cron, binary, env_file, timeout_seconds),
+        Scheduler::Systemd => systemd::entry(config, binary, env_file),
         _ => crontab::entry(config, binary, env_file),
     };
     entry.map_err(refused)
+}
+
+/// Returns how long the process may run: the last retry may begin just before their time is over.
+fn run_seconds(config: &ScheduleConfig) -> u64 {
+    let run = config.retry_for.unwrap_or_default() + config.timeout;
+    run.as_secs()
 }
 
 fn refused(message: String) -> Failure {

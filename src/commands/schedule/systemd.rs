@@ -2,7 +2,8 @@
 //!
 //! Settings are those of systemd 247 (Debian 11) and later.
 
-use super::{RETRIES, fill, span};
+use super::{RETRIES, fill, run_seconds, span};
+use crate::config::ScheduleConfig;
 use crate::types::cron::{Cron, Field, Shape, compact};
 
 /// What a start may take beyond the cycle's own deadline: the start itself, a last report.
@@ -22,15 +23,15 @@ const WEEKDAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
 
 /// Returns both files, each under a comment with its path.
 pub(super) fn entry(
-    cron: &Cron,
+    config: &ScheduleConfig,
     binary: &str,
     env_file: &str,
-    timeout_seconds: u64,
 ) -> Result<String, String> {
+    let (cron, run_seconds) = (&config.cron, run_seconds(config));
     let calendar = on_calendar(cron)?;
     let program = program(binary)?;
     let env_file = glob_free(env_file)?;
-    let pace = Pace::new(cron, timeout_seconds);
+    let pace = Pace::new(cron, run_seconds);
 
     // A home is hidden, unless the program is there.
     let is_in_home = ["/home/", "/root/", "/run/user/"]
@@ -43,10 +44,10 @@ pub(super) fn entry(
             ("retries", &RETRIES.to_string()),
             ("starts", &(RETRIES + 1).to_string()),
             ("program", &program),
-            ("timeout", &span(timeout_seconds)),
+            ("timeout", &span(config.timeout.as_secs())),
             ("env_file", &env_file),
             ("restart", &span(pace.restart_seconds)),
-            ("start_timeout", &span(timeout_seconds + START_SECONDS)),
+            ("start_timeout", &span(run_seconds + START_SECONDS)),
             ("stop_timeout", &span(STOP_SECONDS)),
             ("protect_home", if is_in_home { "read-only" } else { "yes" }),
         ],
@@ -79,10 +80,10 @@ impl Pace {
     /// The limit counts every start in its interval, the timer's too. Where the timer leaves enough
     /// time, the interval spans six starts of full length; else it ends before the next start, which
     /// then has a limit of its own, and the waits shrink so that six short starts fall within it.
-    fn new(cron: &Cron, timeout_seconds: u64) -> Self {
+    fn new(cron: &Cron, run_seconds: u64) -> Self {
         let gap = cron.shortest_gap().as_secs();
         let random_delay_seconds = (gap / 10).min(MAX_RANDOM_DELAY_SECONDS);
-        let one_start = timeout_seconds + START_SECONDS + STOP_SECONDS + MAX_RESTART_SECONDS;
+        let one_start = run_seconds + START_SECONDS + STOP_SECONDS + MAX_RESTART_SECONDS;
         let limit_interval_seconds = ((RETRIES + 1) * one_start).min(gap - random_delay_seconds);
         Self {
             random_delay_seconds,
@@ -163,6 +164,7 @@ fn glob_free(path: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Scheduler;
 
     fn cron(text: &str) -> Cron {
         text.parse().expect(text)
@@ -241,7 +243,8 @@ mod tests {
 
     #[test]
     fn a_program_in_a_home_can_be_reached() {
-        let entry = |binary| entry(&cron("0 1 * * *"), binary, "/e", 1);
+        let config = super::super::tests::config(Scheduler::Systemd);
+        let entry = |binary| entry(&config, binary, "/e");
         let text = entry("/home/x/.cargo/bin/datapass-pull").expect("an entry");
         assert!(text.contains("ProtectHome=read-only\n"), "{text}");
         let text = entry("/usr/local/bin/datapass-pull").expect("an entry");

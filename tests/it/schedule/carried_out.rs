@@ -92,8 +92,7 @@ fn the_crontab_line_pulls() {
     }
     write_private(&installed.env_file, &settings);
     let (_, command) = crontab_line(&installed.schedule(&["crontab"]));
-    // Until a cycle has the option.
-    let command = as_vixie_cron(&command).replace(" --retry-for 1h", "");
+    let command = as_vixie_cron(&command);
     let tick = || {
         let output = Fake::new("unused", 0).sh(&command);
         assert_eq!(text(&output.stdout), "");

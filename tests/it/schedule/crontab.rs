@@ -6,6 +6,7 @@ use std::time::Duration;
 use datapass_pull::config::Scheduler;
 
 use super::{Fake, config, entry, text};
+use crate::harness::Run;
 
 /// Returns the times and the command of the one line that is an entry.
 pub(super) fn crontab_line(printed: &str) -> (String, String) {
@@ -73,6 +74,20 @@ fn the_crontab_line_carries_options_that_differ_from_the_default() {
     fake.sh(&crontab_line(&entry(&config, &fake.binary)).1);
     let call = "--env-file /etc/datapass-pull.env --retry-for 90m --timeout 90s";
     assert_eq!(fake.calls(), [call]);
+}
+
+#[test]
+fn retries_that_are_set_are_those_of_the_line() {
+    let schedule = || Run::new(["schedule", "crontab"]).env("DATAPASS_RETRY_FOR", "2h");
+    for (run, option) in [
+        (schedule(), " --retry-for 2h >"),
+        (schedule().args(["--retry-for", "3h"]), " --retry-for 3h >"),
+        (schedule().args(["--retry-for", ""]), " --retry-for 2h >"),
+    ] {
+        let outcome = run.output();
+        outcome.assert_success();
+        assert!(outcome.stdout.contains(option), "{}", outcome.stdout);
+    }
 }
 
 #[test]

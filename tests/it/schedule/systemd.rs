@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use datapass_pull::config::Scheduler;
 use tempfile::TempDir;
@@ -180,6 +181,15 @@ fn two_is_retried_five_times_and_one_never() {
             "{name}"
         );
     }
+}
+
+#[test]
+fn retries_of_the_process_itself_are_not_stopped() {
+    let mut config = config(Scheduler::Systemd);
+    config.retry_for = Some(Duration::from_secs(7_200));
+    let printed = entry(&config, Path::new("/bin/sh"));
+    let start = seconds(setting(&units(&printed)[0].1, "TimeoutStartSec"));
+    assert!(start > 7_200 + TIMEOUT.as_secs(), "{start}");
 }
 
 #[test]
