@@ -57,12 +57,23 @@ impl Options {
     }
 }
 
+/// What `--version` prints after the name; `-V` prints the version alone.
+const LONG_VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    "\ncommit: ",
+    env!("BUILD_COMMIT"),
+    "\ntarget: ",
+    env!("BUILD_TARGET"),
+    "\nTLS: rustls with ring",
+);
+
 /// Pull validated DataPass authorization requests into PostgreSQL, nothing lost, nothing twice.
 ///
 /// One run is one cycle: authenticate, list what DataPass has validated, create the rows that are
 /// missing, advance the watermark. Without a command it runs one cycle, like `pull`.
 #[derive(Debug, Parser)]
-#[command(name = "datapass-pull", version, args_override_self = true, after_help = EXIT_STATUS)]
+#[command(name = "datapass-pull", version, long_version = LONG_VERSION)]
+#[command(args_override_self = true, after_help = EXIT_STATUS)]
 struct Root {
     #[command(flatten)]
     pull: PullArgs,
