@@ -27,7 +27,9 @@ exec unshare --pid --fork --kill-child --mount sh -c '
     mount --bind "$root" "$root" && mount -o remount,bind,ro "$root" &&
         exec chroot --userspec="$user" "$root" "$entry" "$@"' sh "$root" "$user" "$entry" "$@""#;
 
-/// What the last stage of `Containerfile` says.
+const CONTAINERFILE: &str = include_str!("../../Containerfile");
+
+/// What the last stage of `Containerfile` sets.
 struct Image {
     root: tempfile::TempDir,
     user: String,
@@ -37,9 +39,7 @@ struct Image {
 impl Image {
     /// Assembles the root by the `COPY` lines; `keep` picks among what is copied.
     fn assemble(keep: impl Fn(&str) -> bool) -> Self {
-        let file =
-            fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Containerfile")).unwrap();
-        let (_, stage) = file.split_once("FROM scratch\n").unwrap();
+        let (_, stage) = CONTAINERFILE.split_once("FROM scratch\n").unwrap();
         let mut image = Self {
             root: tempfile::tempdir().unwrap(),
             user: String::new(),
@@ -59,7 +59,7 @@ impl Image {
                     fs::create_dir_all(to.parent().unwrap()).unwrap();
                     fs::copy(from, to).unwrap();
                 }
-                ["COPY", ..] => {}
+                ["COPY" | "ARG" | "LABEL", ..] => {}
                 ["USER", user] => user.clone_into(&mut image.user),
                 ["ENTRYPOINT", words] => {
                     let [entry]: [String; 1] = serde_json::from_str(words).unwrap();
@@ -103,6 +103,35 @@ fn the_release_binary_is_small_static_and_stripped() {
         sections.all(|at| number(at + 4, 4) != SHT_SYMTAB),
         "it has symbols"
     );
+}
+
+#[test]
+fn the_image_is_pinned_labelled_and_for_any_architecture() {
+    let bases = CONTAINERFILE
+        .lines()
+        .filter(|line| line.starts_with("FROM "));
+    for base in bases.filter(|base| *base != "FROM scratch") {
+        let (_, digest) = base.split_once("@sha256:").expect("a digest");
+        assert_eq!(digest.find(' '), Some(64), "{base}");
+    }
+    for architecture in ["x86_64", "aarch64", "--target"] {
+        assert!(!CONTAINERFILE.contains(architecture), "{architecture}");
+    }
+    let label = |name: &str| {
+        let start = format!("LABEL org.opencontainers.image.{name}=");
+        let mut values = CONTAINERFILE
+            .lines()
+            .filter_map(|line| line.strip_prefix(&start));
+        values
+            .next()
+            .unwrap_or_else(|| panic!("{name}"))
+            .trim_matches('"')
+            .to_owned()
+    };
+    assert_eq!(label("version"), env!("CARGO_PKG_VERSION"));
+    assert_eq!(label("licenses"), env!("CARGO_PKG_LICENSE"));
+    assert_eq!(label("revision"), "$REVISION");
+    assert_eq!(label("source"), "$SOURCE");
 }
 
 #[test]

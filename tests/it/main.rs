@@ -36,6 +36,7 @@ mod metrics;
 mod migrate;
 mod model;
 mod operate;
+mod package;
 mod progress;
 mod promises;
 mod proxies;

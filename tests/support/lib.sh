@@ -94,6 +94,19 @@ random_port() {
     echo $((10240 + $(od -An -N2 -tu2 /dev/urandom) % 22000))
 }
 
+# need_cargo_tool NAME VERSION [ARGUMENT...]: makes sure that one of cargo's tools is in the PATH; it is
+# built on first use.
+need_cargo_tool() {
+    tool=$1 version=$2; shift 2
+    tools=${TOOLS:-$root/target/tools}
+    need_rust
+    PATH=$tools/bin:$PATH; export PATH
+    [ -e "$tools/$tool-$version" ] && return
+    cargo install --quiet --locked --root "$tools" --target-dir "$tools/build" --force \
+        --version "$version" "$@" "$tool" >&2 || die "cargo could not install $tool $version"
+    touch "$tools/$tool-$version"
+}
+
 # Makes sure that Rust and a linker are there.
 need_rust() {
     command -v cargo >/dev/null || PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
