@@ -119,6 +119,8 @@ reasons! {
     TooLarge = "too_large", Permanent;
     /// The listing moved too much, or a tie fills a page: completeness could not be proved.
     UnprovedListing = "unproved_listing", Transient;
+    /// What the account sees changed while it was listed, or since the last listing.
+    ViewChanged = "view_changed", Transient;
     /// The server returns the same full page at every offset.
     NoPaging = "no_paging", Permanent;
     /// The account may not see the definition.

@@ -4,6 +4,7 @@
 //! What a cycle only warns about is a warning here.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{TimeDelta, Utc};
@@ -16,7 +17,8 @@ use crate::cli::PullArgs;
 use crate::config::{Format, JobConfig, PullConfig, Reports, Settings, effective};
 use crate::cycle::authenticate::Session;
 use crate::cycle::enqueue;
-use crate::cycle::list::{self, Ask, Source, definitions};
+use crate::cycle::list::fetcher::{Ask, Page, Source};
+use crate::cycle::list::{self, definitions};
 use crate::db::schema::{self, Finding};
 use crate::db::transaction::{Access, Store};
 use crate::error::{Failure, Kind, Reason, Result, Stage};
@@ -325,7 +327,8 @@ fn check_listing(session: &Arc<Session>, definition_id: &str, findings: &Finding
         offset: 0,
         limit: 1,
     };
-    let page = findings.take("listing", session.page(ask), |page| {
+    let page = session.page(ask, &AtomicBool::new(false));
+    let page = findings.take("listing", page, |page: &Page| {
         format!("{} row requested and read", page.elements.len())
     });
     match page {

@@ -6,11 +6,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use log::{info, warn};
 use reqwest::StatusCode;
 use reqwest::blocking::Client;
+use reqwest::header::CACHE_CONTROL;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use crate::config::UpstreamConfig;
-use crate::error::{Result, Stage};
+use crate::error::{Failure, Result, Stage};
 use crate::net::body::{BodyError, read_json};
 use crate::net::http::{Call, Http, HttpError, ReadBody};
 
@@ -50,6 +51,8 @@ pub struct Resource<'a> {
     pub detail: &'a str,
     /// Which page of the listing it is, counted from 1.
     pub page: Option<u64>,
+    /// Set when the response is not needed any more.
+    pub is_abandoned: Option<&'a AtomicBool>,
 }
 
 impl Session {
@@ -64,6 +67,24 @@ impl Session {
             upstream,
             token: Mutex::new(token),
             has_succeeded: AtomicBool::new(false),
+        })
+    }
+
+    /// Waits as before retry number `retry`, counted from 0, and returns the session on new connections.
+    ///
+    /// # Errors
+    ///
+    /// `reason` itself when the deadline leaves no time for the wait.
+    pub fn reconnect(&self, retry: u32, reason: Failure) -> Result<Self> {
+        let upstream = self.upstream.clone();
+        let targets = [&upstream.auth_url, &upstream.api_base_url];
+        Ok(Self {
+            http: self
+                .http
+                .reconnect(targets, &upstream.http, retry, reason)?,
+            token: Mutex::new(self.lock().clone()),
+            has_succeeded: AtomicBool::new(true),
+            upstream,
         })
     }
 
@@ -103,8 +124,11 @@ impl Session {
             stage: Stage::List,
             detail: resource.detail,
             page: resource.page,
+            is_abandoned: resource.is_abandoned,
             build: &|client| {
                 let request = client.get(&url).query(resource.query);
+                // A proxy that stores responses would serve a list of another time.
+                let request = request.header(CACHE_CONTROL, "no-cache");
                 request.bearer_auth(token.secret.expose_secret())
             },
         };
@@ -148,6 +172,7 @@ fn fetch_token(http: &Http, upstream: &UpstreamConfig) -> Result<SecretString, H
         stage: Stage::Authenticate,
         detail: "",
         page: None,
+        is_abandoned: None,
         build: &|client: &Client| client.post(upstream.auth_url.clone()).form(&form),
     };
     let token = http.send(&call, &mut |body, _| {

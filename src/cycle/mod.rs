@@ -18,23 +18,23 @@ pub mod settle;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use log::{info, warn};
+use log::info;
 
 use self::authenticate::Session;
 use self::enqueue::Queue;
 use self::filter::{Known, Scope, Sorted};
-use self::list::{Listing, Progress, definitions};
+use self::list::{LastListing, ListSettings, Listing, Progress};
 use self::outcome::{Outcome, SharedOutcome};
 use crate::config::PullConfig;
 use crate::db::transaction::{Access, Store, Tx, TxError};
-use crate::error::{Reason, Result, Stage};
+use crate::error::{Result, Stage};
 use crate::net::http::Http;
 use crate::output::progress;
 use crate::process::deadline::Deadline;
 use crate::state::rejections::{self, KnownRejections};
 use crate::state::runs::{self, History};
 use crate::state::{handled, watermark};
-use crate::types::entry::{Element, Listed};
+use crate::types::entry::Listed;
 
 /// What the database held when the cycle began.
 struct Before {
@@ -56,10 +56,11 @@ pub fn run(config: &PullConfig, deadline: &Deadline, outcome: &SharedOutcome) ->
     let store = Store::new(&config.database.url, deadline.clone(), config.max_retries);
 
     let before = prepare(&store, config, outcome)?;
-    let session = Arc::new(Session::open(http, config.upstream.clone())?);
-    let listing = list(&session, config, &before, outcome)?;
+    let session = Session::open(http, config.upstream.clone())?;
+    let listing = list(Arc::new(session), config, &before, outcome)?;
     let clock = listing.clock;
     let mut entries = filter::entries(listing.elements);
+    outcome.lock().findings.future = filter::future(&entries, listing.clock_at_end);
     let access = if config.dry_run {
         Access::ReadOnly
     } else {
@@ -113,7 +114,7 @@ fn prepare(store: &Store, config: &PullConfig, outcome: &SharedOutcome) -> Resul
 
 /// Reads the complete listing.
 fn list(
-    session: &Arc<Session>,
+    session: Arc<Session>,
     config: &PullConfig,
     before: &Before,
     outcome: &SharedOutcome,
@@ -125,38 +126,15 @@ fn list(
         summary.seen = progress.seen;
         summary.drift_rewinds = progress.drift_rewinds;
     };
-    let expected_rows = before.history.last_success.map(|last| last.seen);
-    let page_size = config.page_size as usize;
-    let listing = list::list(
-        Arc::<Session>::clone(session),
-        page_size,
-        config.concurrency,
-        expected_rows,
-        &mut progress,
-    )?;
-    let is_ours = |element: &Element| element.entry.as_ref().is_some_and(|it| it.of_definition);
-    if !listing.elements.iter().any(is_ours) {
-        require_access(session, &config.upstream.definition_id)?;
-    }
-    Ok(listing)
-}
-
-/// An empty answer is not yet success: an account without access sees an empty listing too.
-fn require_access(session: &Session, definition_id: &str) -> Result<()> {
-    match definitions::visible(session) {
-        Ok(visible) if visible.iter().any(|id| id == definition_id) => Ok(()),
-        Ok(visible) => Err(definitions::no_access(&visible)),
-        Err(error) => {
-            // A deadline or a signal still ends the cycle.
-            if matches!(error.failure.reason, Reason::Deadline | Reason::Interrupted) {
-                return Err(error.failure);
-            }
-            warn!(stage = Stage::List.as_str(), reason = error.failure.reason.as_str();
-                "No entry is listed, and whether the account may see the definition is unknown: {}",
-                error.failure.story());
-            Ok(())
-        }
-    }
+    let settings = ListSettings {
+        page_size: config.page_size as usize,
+        concurrency: config.concurrency,
+    };
+    let last = LastListing {
+        seen: before.history.last_success.map(|last| last.seen),
+        had_entries: before.history.had_entries,
+    };
+    list::list(session, settings, last, &mut progress)
 }
 
 /// Writes all that the listing asks for, or nothing; a dry run only counts.
@@ -204,7 +182,6 @@ fn commit(
     summary.watermark = moved;
     summary.enqueued = jobs;
     outcome.add(&sorted);
-    outcome.findings.future = filter::future(entries, clock);
     if !config.dry_run {
         watermark::advance(tx, &locked, &config.upstream.definition_id, moved)?;
         runs::record(tx, "cycle", &outcome.run, None)?;

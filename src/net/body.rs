@@ -30,6 +30,9 @@ pub enum BodyError {
     /// Larger than this limit, in bytes.
     #[error("the body is larger than {} MiB once decoded", .0 >> 20)]
     TooLarge(u64),
+    /// Larger in another way.
+    #[error("{0}")]
+    Oversized(&'static str),
     /// The connection failed, or the compressed data is corrupt.
     #[error("the body could not be read to its end")]
     Io(#[from] io::Error),

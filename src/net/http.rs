@@ -7,6 +7,7 @@
 use std::error::Error as StdError;
 use std::io::{self, Read};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -140,6 +141,8 @@ pub struct Meta {
     pub date: Option<DateTime<Utc>>,
     /// From the first byte sent to the headers received.
     pub elapsed: Duration,
+    /// The status, which is a success.
+    pub status: StatusCode,
 }
 
 /// Reads the body of a 2xx response.
@@ -153,8 +156,17 @@ pub struct Call<'a> {
     pub detail: &'a str,
     /// Which page of the listing is asked for, counted from 1.
     pub page: Option<u64>,
+    /// Set when the response is not needed any more: then it is not retried.
+    pub is_abandoned: Option<&'a AtomicBool>,
     /// Builds the request anew for each attempt.
     pub build: &'a dyn Fn(&Client) -> RequestBuilder,
+}
+
+impl Call<'_> {
+    fn is_abandoned(&self) -> bool {
+        self.is_abandoned
+            .is_some_and(|it| it.load(Ordering::Relaxed))
+    }
 }
 
 /// The client.
@@ -188,6 +200,26 @@ impl Http {
         })
     }
 
+    /// Waits as before retry number `retry`, counted from 0, and returns a client on new connections.
+    ///
+    /// # Errors
+    ///
+    /// `reason` itself when the deadline leaves no time for the wait.
+    pub fn reconnect(
+        &self,
+        targets: [&Url; 2],
+        settings: &HttpSettings,
+        retry: u32,
+        reason: Failure,
+    ) -> Result<Self> {
+        let attempt = Attempt {
+            retries: retry,
+            ..Attempt::default()
+        };
+        retry::wait(&self.deadline, attempt, reason)?;
+        Self::new(targets, settings, self.deadline.clone(), self.max_retries)
+    }
+
     /// Sends a request until it succeeds, fails for good, or no retry or time is left.
     ///
     /// Only a transient failure is retried, except a 401: the same credentials would get the same
@@ -196,7 +228,11 @@ impl Http {
         let mut retries = 0;
         loop {
             let error = match self.try_once(call, read) {
-                Err(error) if error.is_retryable && retries < self.max_retries => error,
+                Err(error)
+                    if error.is_retryable && retries < self.max_retries && !call.is_abandoned() =>
+                {
+                    error
+                }
                 answer => return answer,
             };
             let attempt = Attempt {
@@ -205,6 +241,9 @@ impl Http {
                 retry_after: error.retry_after,
             };
             retry::wait(&self.deadline, attempt, error.failure).map_err(HttpError::last)?;
+            if call.is_abandoned() {
+                return Err(HttpError::last(deadline::interrupted(call.stage)));
+            }
             retries += 1;
         }
     }
@@ -228,6 +267,7 @@ impl Http {
         let meta = Meta {
             date: date_of(&response),
             elapsed: begun.elapsed(),
+            status: response.status(),
         };
         match response.status() {
             status @ (StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT) => {
@@ -328,7 +368,7 @@ impl Exchange<'_> {
         let reason = match &error {
             BodyError::NotJson => Reason::BadBody,
             BodyError::WrongShape(_) | BodyError::Coding(_) => Reason::WrongShape,
-            BodyError::TooLarge(_) => Reason::TooLarge,
+            BodyError::TooLarge(_) | BodyError::Oversized(_) => Reason::TooLarge,
             BodyError::Io(_) if self.deadline.left().is_zero() => {
                 return HttpError::last(deadline::exceeded(self.stage));
             }

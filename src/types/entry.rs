@@ -8,16 +8,22 @@ use super::{AuthorizationId, DemandeId, Perimeter, ScholarshipLevel, Siret};
 
 /// Identifies an element: a demande has the same key on every page that lists it.
 ///
-/// Its `Display` is what a rejection is filed under: `D5`, a public id, or 32 hexadecimal digits. No
-/// two keys have the same.
+/// Its `Display` is what a rejection is recorded under: `D5`, a public id, or 32 hexadecimal digits. No
+/// two keys of a listing have the same.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Key {
     /// The demande's number.
     Id(DemandeId),
     /// Its public id, when the number cannot be read and the public id looks like no number.
     Public(AuthorizationId),
-    /// The first half of the SHA-256 of its text, when there is neither.
-    Digest([u8; 16]),
+    /// When there is neither, the first halves of two SHA-256: of its text, and of its creation time, which
+    /// stays as it is while the text changes.
+    Digest {
+        /// Identifies it in a listing.
+        text: [u8; 16],
+        /// Is shown.
+        stable: [u8; 16],
+    },
 }
 
 impl Key {
@@ -25,7 +31,7 @@ impl Key {
     pub fn demande_id(&self) -> Option<DemandeId> {
         match self {
             Self::Id(id) => Some(*id),
-            Self::Public(_) | Self::Digest(_) => None,
+            Self::Public(_) | Self::Digest { .. } => None,
         }
     }
 
@@ -33,7 +39,7 @@ impl Key {
     pub fn ascii_reference(&self) -> String {
         match self {
             Self::Public(id) => id.as_str().escape_unicode().to_string(),
-            Self::Id(_) | Self::Digest(_) => self.to_string(),
+            Self::Id(_) | Self::Digest { .. } => self.to_string(),
         }
     }
 }
@@ -43,7 +49,9 @@ impl fmt::Display for Key {
         match self {
             Self::Id(id) => id.fmt(f),
             Self::Public(id) => id.fmt(f),
-            Self::Digest(half) => half.iter().try_for_each(|byte| write!(f, "{byte:02x}")),
+            Self::Digest { stable, .. } => {
+                stable.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
         }
     }
 }

@@ -48,4 +48,5 @@ mod schema;
 mod schemas;
 mod status;
 mod tls;
+mod view;
 mod watermark;

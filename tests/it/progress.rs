@@ -57,7 +57,7 @@ fn the_line_shows_how_far_a_slow_listing_is_and_leaves_no_trace() {
         "info: Settings: version 0.1.0; token http://",
         "info: Jobs go to",
         "info: Authenticated",
-        "info: Page at offset 0: 10 rows",
+        "info: Page at offset 0: status 200, 10 rows, ",
         "info: Page at offset ",
         "info: Page at offset ",
         "info: Page at offset ",

@@ -353,7 +353,8 @@ fn old_runs_are_pruned() {
 fn definitions_that_cannot_be_read_are_a_warning() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     upstream.fault(On::definitions(..), Fault::Status(404, &[]));
-    let run = Run::cycle(&upstream, &database).stderr("No entry is listed");
+    let run = Run::cycle(&upstream, &database)
+        .stderr("Cannot find out whether the account sees the definition");
     assert_eq!(run.output().success().seen, 0);
 }
 

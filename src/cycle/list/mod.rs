@@ -1,53 +1,48 @@
 //! List: pages of DataPass in, one complete listing out.
 //!
-//! [`paging`] says which page to ask for and when the listing is complete, and proves it; [`decode`]
-//! turns a body into elements; this file keeps pages in flight and collects what belongs to the
-//! definition.
+//! [`paging`] decides which page to ask for and when the listing is complete, and proves it;
+//! [`fetcher`] keeps pages in flight; [`decode`] turns a body into elements. This file reads the list,
+//! and reads it again when what the account sees has changed meanwhile: its access may be removed and
+//! given back, and one of several servers may answer `[]` for good.
 
 pub mod decode;
 pub mod definitions;
+pub mod fetcher;
 pub mod paging;
+#[cfg(test)]
+mod tests;
 
-use std::collections::{HashMap, VecDeque, hash_map};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
-use std::thread;
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use log::{debug, info, warn};
+use log::{debug, warn};
 
-use crate::cycle::authenticate::{Resource, Session};
+use self::fetcher::{Ask, Fetcher, Source};
+use self::paging::{Paging, Unproved};
 use crate::error::{Failure, Reason, Result, Stage};
-use crate::net::body::{BodyError, MAX_BODY_BYTES};
 use crate::net::http::Meta;
 use crate::types::entry::{Element, Key};
-use decode::DecodeError;
-use paging::{Paging, Unproved};
 
-/// One page: its elements, and when its server says it was made.
-#[derive(Debug)]
-pub struct Page {
-    /// The rows, in the order served.
-    pub elements: Vec<Element>,
-    /// What the answer told beside its body.
-    pub meta: Meta,
-}
+/// How often the list is read again when the view of the account changed.
+const MAX_REPEATS: u32 = 3;
 
-/// Which page is asked for.
+/// How the list is read.
 #[derive(Debug, Clone, Copy)]
-pub struct Ask {
-    /// How many pages this listing asked for, with this one.
-    pub number: u64,
-    /// How many rows of the list come before it.
-    pub offset: u64,
-    /// How many rows it should have.
-    pub limit: usize,
+pub struct ListSettings {
+    /// Rows per page.
+    pub page_size: usize,
+    /// Pages in flight at once.
+    pub concurrency: usize,
 }
 
-/// Where pages come from: DataPass, or a model of it.
-pub trait Source: Send + Sync + 'static {
-    /// Returns one page.
-    fn page(&self, ask: Ask) -> Result<Page>;
+/// What is known of the listings before this one.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LastListing {
+    /// How many demandes the last success listed.
+    pub seen: Option<u64>,
+    /// Whether a success of the last two days listed entries of the definition.
+    pub had_entries: bool,
 }
 
 /// A complete listing.
@@ -55,11 +50,13 @@ pub trait Source: Send + Sync + 'static {
 pub struct Listing {
     /// Every element of the definition, or whose definition cannot be read; each once.
     pub elements: Vec<Element>,
-    /// DataPass' clock when the listing began.
+    /// DataPass' clock when the listing began: what was validated until then and is visible is listed.
     pub clock: DateTime<Utc>,
+    /// DataPass' clock when the listing ended: what was validated later is dated in the future.
+    pub clock_at_end: DateTime<Utc>,
 }
 
-/// How far a listing came, told while it goes on.
+/// How far a listing came, reported while it goes on.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Progress {
     /// Pages received.
@@ -70,89 +67,202 @@ pub struct Progress {
     pub drift_rewinds: u64,
 }
 
-/// Reads the whole listing, or fails without one.
-///
-/// `expected_rows` is how many rows it had last time, if that is known.
+/// Lists all that the account sees, or fails.
 pub fn list(
     source: Arc<dyn Source>,
-    limit: usize,
-    concurrency: usize,
-    expected_rows: Option<u64>,
+    settings: ListSettings,
+    last: LastListing,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Listing> {
-    let mut paging = Paging::new(limit, concurrency, expected_rows);
-    let mut fetcher = Fetcher::start(source, concurrency)?;
-    let mut asked = 0;
-    let mut elements: Vec<Element> = Vec::new();
-    // Where the last one with a key is: an entry may be listed again while it changes.
-    let mut places: HashMap<Key, usize> = HashMap::new();
-    let mut clock = None;
-    let mut pages = 0;
-    while !paging.is_complete() {
-        while let Some(offset) = paging.ask() {
-            asked += 1;
-            fetcher.ask(Ask {
-                number: asked,
-                offset,
-                limit,
-            });
+    let begun = Utc::now();
+    let mut reader = Reader {
+        source,
+        settings,
+        expected_rows: last.seen,
+        progress,
+        so_far: Progress::default(),
+        asked: 0,
+        clocks: None,
+    };
+    let mut most_seen = last.seen.unwrap_or_default();
+    let mut had_entries = false;
+    let mut repeats = 0;
+    let reading = loop {
+        let reading = reader.read()?;
+        had_entries |= reading.has_entries();
+        let is_missing = reading.seen == 0 && most_seen > 0;
+        if !reading.has_shrunk && (!is_missing || repeats == MAX_REPEATS) {
+            break reading;
         }
-        let page = fetcher.next()?;
-        clock.get_or_insert_with(|| upstream_clock(page.meta));
-        pages += 1;
-        paging.receive(&page.elements).map_err(unproved)?;
-        let ours = page
-            .elements
-            .into_iter()
-            .filter(|element| element.entry.is_some());
-        for element in ours {
-            match places.entry(element.key.clone()) {
-                hash_map::Entry::Occupied(place) => elements[*place.get()] = element,
-                hash_map::Entry::Vacant(place) => {
-                    place.insert(elements.len());
-                    elements.push(element);
-                }
-            }
+        let problem = match reading.has_shrunk {
+            true => "The list shrank while it was read",
+            false => "The list is empty, and was not before",
+        };
+        if repeats == MAX_REPEATS {
+            return Err(view_changed(problem));
         }
-        if paging.in_flight() == 0 {
-            fetcher.forget();
-        }
-        let seen = paging.seen() as u64;
-        debug!(stage = Stage::List.as_str(), page = pages; "{seen} demandes are listed so far");
-        progress(Progress {
-            pages,
-            seen,
-            drift_rewinds: paging.drift_rewinds(),
-        });
+        most_seen = most_seen.max(reading.seen);
+        reader.source = reader.source.reconnected(repeats, view_changed(problem))?;
+        repeats += 1;
+    };
+    let is_smaller = last.seen.is_some_and(|seen| reading.seen < seen);
+    if !reading.has_entries() || is_smaller || reader.so_far.drift_rewinds > 0 {
+        check_access(&*reader.source, had_entries || last.had_entries)?;
     }
-    if paging.ignores_offset() {
+    if reading.seen == 0 && most_seen > 0 {
         warn!(stage = Stage::List.as_str();
-            "The server does not page: it returned the same rows at every offset. They are fewer than \
-             requested, so they are taken as the whole list");
+            "The list is empty, and had {most_seen} demandes before; nothing is created or closed");
     }
+    let (clock, clock_at_end) = reader.clocks.unwrap_or_else(|| {
+        warn!(stage = Stage::List.as_str();
+            "DataPass sends no Date; this machine's clock bounds the watermark instead");
+        (begun, Utc::now())
+    });
     Ok(Listing {
-        elements,
-        clock: clock.unwrap_or_else(Utc::now),
+        elements: reading.elements,
+        clock,
+        clock_at_end,
     })
 }
 
-/// Returns the server's clock when the request began: its `Date` less the time that it took.
-///
-/// `Date` has whole seconds, cut, so this is never later than the truth.
-fn upstream_clock(meta: Meta) -> DateTime<Utc> {
-    let elapsed = TimeDelta::from_std(meta.elapsed).unwrap_or_default();
-    let date = meta.date.unwrap_or_else(|| {
-        warn!(stage = Stage::List.as_str();
-            "DataPass sends no Date; this machine's clock bounds the watermark instead");
-        Utc::now()
-    });
-    date - elapsed
+/// Checks, where the listing gives reason to doubt it, that the account has access to the definition.
+fn check_access(source: &dyn Source, had_entries: bool) -> Result<()> {
+    match source.lack_of_access() {
+        Ok(None) => Ok(()),
+        Ok(Some(_)) if had_entries => {
+            Err(view_changed("The account no longer sees the definition"))
+        }
+        Ok(Some(failure)) => Err(failure),
+        // A deadline or a signal still ends the cycle.
+        Err(failure) if matches!(failure.reason, Reason::Deadline | Reason::Interrupted) => {
+            Err(failure)
+        }
+        Err(failure) => {
+            warn!(stage = Stage::List.as_str(), reason = failure.reason.as_str();
+                "Cannot find out whether the account sees the definition: {}", failure.story());
+            Ok(())
+        }
+    }
+}
+
+/// Returns the failure of a listing during which, or since the last of which, the view changed.
+fn view_changed(problem: &str) -> Failure {
+    let message = format!(
+        "{problem}: the account's access was changed, or one of DataPass' servers answers wrongly"
+    );
+    Failure::new(Stage::List, Reason::ViewChanged, message)
+}
+
+/// Reads the list, from its start each time.
+struct Reader<'a> {
+    source: Arc<dyn Source>,
+    settings: ListSettings,
+    expected_rows: Option<u64>,
+    progress: &'a mut dyn FnMut(Progress),
+    so_far: Progress,
+    asked: u64,
+    /// DataPass' clock at the begin of the earliest page and at the end of the latest.
+    clocks: Option<(DateTime<Utc>, DateTime<Utc>)>,
+}
+
+/// One complete reading of the list.
+struct Reading {
+    elements: Vec<Element>,
+    seen: u64,
+    has_shrunk: bool,
+}
+
+impl Reading {
+    fn has_entries(&self) -> bool {
+        let mut entries = self.elements.iter().filter_map(|it| it.entry.as_ref());
+        entries.any(|entry| entry.of_definition)
+    }
+}
+
+impl Reader<'_> {
+    fn read(&mut self) -> Result<Reading> {
+        let ListSettings {
+            page_size: limit,
+            concurrency,
+        } = self.settings;
+        let mut paging = Paging::new(limit, concurrency, self.expected_rows);
+        let mut fetcher = Fetcher::start(Arc::clone(&self.source), concurrency)?;
+        // The last one of each key: an entry may be listed again while it changes.
+        let mut elements: HashMap<Key, Element> = HashMap::new();
+        let earlier_rewinds = self.so_far.drift_rewinds;
+        while !paging.is_complete() {
+            while let Some(offset) = paging.ask() {
+                self.asked += 1;
+                fetcher.ask(Ask {
+                    number: self.asked,
+                    offset,
+                    limit,
+                });
+            }
+            let page = fetcher.next()?;
+            self.note_clock(page.meta);
+            paging.receive(&page.elements).map_err(unproved)?;
+            let ours = page.elements.into_iter().filter(|it| it.entry.is_some());
+            elements.extend(ours.map(|element| (element.key.clone(), element)));
+            if paging.in_flight() == 0 {
+                fetcher.abandon()?;
+            }
+            self.so_far = Progress {
+                pages: self.so_far.pages + 1,
+                seen: paging.seen() as u64,
+                drift_rewinds: earlier_rewinds + paging.drift_rewinds(),
+            };
+            let Progress { pages, seen, .. } = self.so_far;
+            debug!(stage = Stage::List.as_str(), page = pages; "{seen} demandes are listed so far");
+            (self.progress)(self.so_far);
+        }
+        if paging.ignores_offset() {
+            warn!(stage = Stage::List.as_str();
+                "The server does not page: it returned the same rows at every offset. They are fewer \
+                 than requested, so they are taken as the whole list");
+        }
+        Ok(Reading {
+            elements: with_distinct_references(elements.into_values().collect()),
+            seen: self.so_far.seen,
+            has_shrunk: paging.has_shrunk(),
+        })
+    }
+
+    /// `Date` has whole seconds, truncated: the request began no earlier than it less the time that the
+    /// response took, and the page was made within the second after it.
+    fn note_clock(&mut self, meta: Meta) {
+        let Some(date) = meta.date else { return };
+        let elapsed = TimeDelta::from_std(meta.elapsed).unwrap_or_default();
+        let page = (date - elapsed, date + TimeDelta::seconds(1));
+        self.clocks = Some(match self.clocks {
+            Some((begin, end)) => (begin.min(page.0), end.max(page.1)),
+            None => page,
+        });
+    }
+}
+
+/// Makes different elements without ids that have the same stable members distinct by their texts.
+fn with_distinct_references(mut elements: Vec<Element>) -> Vec<Element> {
+    let mut counts: HashMap<[u8; 16], usize> = HashMap::new();
+    for element in &elements {
+        if let Key::Digest { stable, .. } = element.key {
+            *counts.entry(stable).or_default() += 1;
+        }
+    }
+    for element in &mut elements {
+        if let Key::Digest { text, stable } = &mut element.key
+            && counts.get(stable).is_some_and(|count| *count > 1)
+        {
+            *stable = *text;
+        }
+    }
+    elements
 }
 
 fn unproved(error: Unproved) -> Failure {
     let reason = match error {
         Unproved::NoPaging => Reason::NoPaging,
-        _ => Reason::UnprovedListing,
+        Unproved::Changing | Unproved::Endless => Reason::UnprovedListing,
     };
     Failure::new(
         Stage::List,
@@ -161,124 +271,9 @@ fn unproved(error: Unproved) -> Failure {
     )
 }
 
-/// Fetches pages on threads of its own and hands them out in the order they were asked for.
-///
-/// There is a thread for each page that may be in flight; what is asked for beyond that waits. The
-/// threads are not waited for when a run ends early: they hold nothing that must be put back.
-struct Fetcher {
-    jobs: mpsc::Sender<Job>,
-    awaited: VecDeque<mpsc::Receiver<Result<Page>>>,
-    /// Set when nobody waits for the pages asked for until now.
-    forgotten: Arc<AtomicBool>,
-}
-
-struct Job {
-    ask: Ask,
-    forgotten: Arc<AtomicBool>,
-    reply: mpsc::Sender<Result<Page>>,
-}
-
-impl Fetcher {
-    fn start(source: Arc<dyn Source>, concurrency: usize) -> Result<Self> {
-        let (jobs, queue) = mpsc::channel::<Job>();
-        let queue = Arc::new(Mutex::new(queue));
-        for _ in 0..concurrency {
-            let (source, queue) = (Arc::clone(&source), Arc::clone(&queue));
-            let fetch = move || {
-                loop {
-                    let job = queue.lock().map(|queue| queue.recv());
-                    let Ok(Ok(job)) = job else { break };
-                    if job.forgotten.load(Ordering::Relaxed) {
-                        continue;
-                    }
-                    // A page that nobody waits for any more is not worth a word.
-                    let _ = job.reply.send(source.page(job.ask));
-                }
-            };
-            let fetcher = thread::Builder::new().name("pages".to_owned()).spawn(fetch);
-            fetcher.map_err(|error| Failure::no_thread(Stage::List, error))?;
-        }
-        Ok(Self {
-            jobs,
-            awaited: VecDeque::new(),
-            forgotten: Arc::default(),
-        })
-    }
-
-    fn ask(&mut self, ask: Ask) {
-        let (reply, page) = mpsc::channel();
-        // A closed queue shows itself when the page is awaited.
-        let _ = self.jobs.send(Job {
-            ask,
-            forgotten: Arc::clone(&self.forgotten),
-            reply,
-        });
-        self.awaited.push_back(page);
-    }
-
-    fn next(&mut self) -> Result<Page> {
-        let page = self.awaited.pop_front().and_then(|page| page.recv().ok());
-        page.unwrap_or_else(|| {
-            Err(Failure::new(
-                Stage::List,
-                Reason::Panic,
-                "The thread that fetches pages died",
-            ))
-        })
-    }
-
-    fn forget(&mut self) {
-        self.awaited.clear();
-        std::mem::take(&mut self.forgotten).store(true, Ordering::Relaxed);
-    }
-}
-
-impl Source for Session {
-    fn page(&self, ask: Ask) -> Result<Page> {
-        let Ask { number, offset, .. } = ask;
-        let upstream = self.upstream();
-        let query = [
-            ("state[]", "validated"),
-            ("limit", &ask.limit.to_string()),
-            ("offset", &offset.to_string()),
-        ];
-        let page = self.get(
-            &Resource {
-                name: "demandes",
-                query: &query,
-                detail: &format!("offset {offset}"),
-                page: Some(number),
-            },
-            &mut |body, meta| {
-                let mut elements = Vec::new();
-                decode::decode(
-                    body,
-                    MAX_BODY_BYTES,
-                    &upstream.definition_id,
-                    &mut |element| {
-                        elements.push(element);
-                    },
-                )
-                .map_err(|error| match error {
-                    DecodeError::NotJson => BodyError::NotJson,
-                    DecodeError::WrongShape => {
-                        BodyError::WrongShape("the listing is no JSON array")
-                    }
-                    DecodeError::TooLarge => BodyError::TooLarge(MAX_BODY_BYTES),
-                    DecodeError::Io(error) => BodyError::Io(error),
-                })?;
-                Ok(Page { elements, meta })
-            },
-        )?;
-        info!(stage = Stage::List.as_str(), page = number;
-            "Page at offset {offset}: {} rows", page.elements.len());
-        Ok(page)
-    }
-}
-
-/// Returns how far this machine's clock is ahead of the server's, cut to seconds.
+/// Returns how far this machine's clock is ahead of the server's, truncated to seconds.
 pub fn clock_offset(meta: Meta) -> Option<TimeDelta> {
     let middle = Utc::now() - TimeDelta::from_std(meta.elapsed / 2).unwrap_or_default();
-    meta.date
-        .map(|date| TimeDelta::seconds((middle - date).num_seconds()))
+    let date = meta.date?;
+    Some(TimeDelta::seconds((middle - date).num_seconds()))
 }

@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Read};
 use std::ops::Range;
 
-use super::DecodeError;
+use crate::net::body::BodyError;
 
 /// Bytes that the buffer has at first: some twenty demandes, and small enough for a second-level cache.
 pub(super) const FIRST_BYTES: usize = 256 * 1024;
@@ -11,7 +11,7 @@ pub(super) const FIRST_BYTES: usize = 256 * 1024;
 /// Bytes that the buffer may grow to, and so the most that one element may have.
 ///
 /// A demande has about ten thousand.
-pub(super) const MAX_ELEMENT_BYTES: usize = 4 * 1024 * 1024;
+pub(super) const MAX_ELEMENT_BYTES: usize = 4 << 20;
 
 /// The part of a body that is at hand, and the way to more of it.
 pub(super) struct Buffer<R> {
@@ -19,18 +19,20 @@ pub(super) struct Buffer<R> {
     bytes: Vec<u8>,
     /// What was read and not yet consumed.
     unread: Range<usize>,
-    /// Bytes that may still come before the body is over its ceiling.
+    /// Bytes that the body may have, and those that may still come.
+    max_bytes: u64,
     left_bytes: u64,
     ended: bool,
 }
 
 impl<R: Read> Buffer<R> {
-    pub(super) fn new(reader: R, ceiling_bytes: u64, first_bytes: usize) -> Self {
+    pub(super) fn new(reader: R, max_bytes: u64, first_bytes: usize) -> Self {
         Self {
             reader,
             bytes: vec![0; first_bytes],
             unread: 0..0,
-            left_bytes: ceiling_bytes,
+            max_bytes,
+            left_bytes: max_bytes,
             ended: false,
         }
     }
@@ -46,11 +48,11 @@ impl<R: Read> Buffer<R> {
     /// element is longer than foreseen and the buffer doubles first, so that what is left over is
     /// looked at again only beside at least as much that is new. Waiting for a full buffer makes
     /// the result the same whatever chunks the reader returns.
-    pub(super) fn fill(&mut self) -> Result<(), DecodeError> {
+    pub(super) fn fill(&mut self) -> Result<(), BodyError> {
         self.bytes.copy_within(self.unread.clone(), 0);
         self.unread = 0..self.unread.len();
         if self.unread.end == MAX_ELEMENT_BYTES {
-            return Err(DecodeError::TooLarge);
+            return Err(BodyError::Oversized("an element is larger than 4 MiB"));
         }
         if self.unread.end > self.bytes.len() / 2 {
             let doubled = MAX_ELEMENT_BYTES.min(self.bytes.len() * 2);
@@ -64,13 +66,13 @@ impl<R: Read> Buffer<R> {
                 }
                 Ok(count) => count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return Err(DecodeError::Io(error)),
+                Err(error) => return Err(BodyError::Io(error)),
             };
             self.unread.end += count;
             self.left_bytes = self
                 .left_bytes
                 .checked_sub(count as u64)
-                .ok_or(DecodeError::TooLarge)?;
+                .ok_or(BodyError::TooLarge(self.max_bytes))?;
         }
         Ok(())
     }
@@ -80,17 +82,17 @@ impl<R: Read> Buffer<R> {
     ///
     /// The parser takes the end of its text for the end of a number, complete or not; everything
     /// else that is cut it knows as such.
-    pub(super) fn text(&self) -> Result<&str, DecodeError> {
+    pub(super) fn text(&self) -> Result<&str, BodyError> {
         let bytes = &self.bytes[self.unread.clone()];
         let whole = match simdutf8::compat::from_utf8(bytes) {
             Ok(text) => return Ok(self.less_number(text)),
             Err(error) if error.error_len().is_none() => &bytes[..error.valid_up_to()],
-            Err(_) => return Err(DecodeError::NotJson),
+            Err(_) => return Err(BodyError::NotJson),
         };
         // At the end of the body nothing completes the character, and so it fails there.
         match simdutf8::basic::from_utf8(whole) {
             Ok(text) if !self.ended => Ok(self.less_number(text)),
-            _ => Err(DecodeError::NotJson),
+            _ => Err(BodyError::NotJson),
         }
     }
 

@@ -1,112 +1,110 @@
 //! One element of a page: what identifies it, and what a row is made of or why there is none.
 
-use std::borrow::Cow;
+use std::borrow::{Borrow, Cow};
+use std::collections::BTreeMap;
 
-use chrono::NaiveDate;
-use serde::de::{Deserialize, DeserializeSeed, Deserializer};
+use chrono::{DateTime, NaiveDate, Utc};
+use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::members::{Members, Pick};
 use crate::types::entry::{Element, Entry, Fault, Key, Rejected, Valid, ValidatedAt};
 use crate::types::time::{parse_date, parse_instant};
 use crate::types::{
     AuthorizationId, DemandeId, Entity, EntityType, Invalid, Perimeter, ScholarshipLevel, Siret,
 };
 
-/// The members of a demande that matter, not yet validated.
-pub(super) struct Demande<'a>(Members<'a, 9>);
+/// The members of an object as raw text. Of members with the same name the last one counts; a name that
+/// is not Unicode (an escape of half a surrogate pair) is an error.
+pub(super) type Members<'a> = BTreeMap<Name<'a>, &'a RawValue>;
 
-impl<'de> Deserialize<'de> for Demande<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        const NAMES: [&str; 9] = [
-            "id",
-            "public_id",
-            "definition_id",
-            "state",
-            "created_at",
-            "last_validated_at",
-            "organisation",
-            "data",
-            "habilitations",
-        ];
-        Pick(&NAMES).deserialize(deserializer).map(Self)
+/// A member's name, borrowed where it has no escape.
+#[derive(Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl Borrow<str> for Name<'_> {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 
-/// Returns the key of a demande; `stable` is what identifies one without an id: its `created_at`,
-/// which never changes, so that a changed text is not another demande.
-fn key_of(id: Option<DemandeId>, public_id: Option<&RawValue>, stable: &str) -> Key {
+/// Returns the key of a demande. `created_at` never changes, so that a changed text does not change the
+/// reference of one without an id.
+fn key_of(
+    id: Option<DemandeId>,
+    public_id: Option<&RawValue>,
+    created_at: Option<DateTime<Utc>>,
+    text: &str,
+) -> Key {
     if let Some(id) = id {
         return Key::Id(id);
     }
     let looks_like_a_number = |it: &AuthorizationId| it.as_str().parse::<DemandeId>().is_ok();
     match required(written(public_id), str::parse) {
         Ok(public_id) if !looks_like_a_number(&public_id) => Key::Public(public_id),
-        _ => digest(stable),
+        _ => Key::Digest {
+            text: digest(text),
+            stable: digest(
+                created_at
+                    .map(|time| time.to_rfc3339())
+                    .as_deref()
+                    .unwrap_or(text),
+            ),
+        },
     }
 }
 
-fn digest(text: &str) -> Key {
+fn digest(text: &str) -> [u8; 16] {
     let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
     let mut half = [0; 16];
     half.iter_mut()
         .zip(digest.as_ref())
         .for_each(|(to, from)| *to = *from);
-    Key::Digest(half)
+    half
 }
 
-/// Validates an element: its members, unless it cannot be read as an object, and its text.
-pub(super) fn read(demande: Option<Demande<'_>>, text: &str, wanted: &str) -> Element {
-    let Some(Demande(members)) = demande else {
+/// Reads an element: its members, unless it cannot be read as an object, and its text.
+pub(super) fn read(members: Option<Members<'_>>, text: &str, wanted: &str) -> Element {
+    let Some(members) = members else {
         return unreadable(text);
     };
-    let [
-        id,
-        public_id,
-        definition_id,
-        state,
-        created_at,
-        last_validated_at,
-        organisation,
-        data,
-        habilitations,
-    ] = members;
+    let member = |name: &str| members.get(name).copied();
     let mut faults = Faults(Vec::new());
-    let demande_id = faults.keep("id", read_id(id));
-    let created_at = faults.keep("created_at", required(written(created_at), parse_instant));
-    let stable = created_at.map(|time| time.to_rfc3339());
-    let key = key_of(demande_id, public_id, stable.as_deref().unwrap_or(text));
-    let definition = faults.keep("definition_id", required(filled(definition_id), is(wanted)));
-    let validated = optional(written(last_validated_at), parse_instant);
+    let demande_id = faults.keep("id", read_id(member("id")));
+    let created_at = required(written(member("created_at")), parse_instant);
+    let created_at = faults.keep("created_at", created_at);
+    let key = key_of(demande_id, member("public_id"), created_at, text);
+    let definition = required(filled(member("definition_id")), is(wanted));
+    let definition = faults.keep("definition_id", definition);
+    let validated = optional(written(member("last_validated_at")), parse_instant);
     let last_validated_at = match validated {
         Ok(Some(time)) => ValidatedAt::At(time),
         Ok(None) => ValidatedAt::Never,
         Err(_) => ValidatedAt::Unreadable,
     };
+    let element = |entry: Option<Entry>| Element {
+        key,
+        created_at,
+        last_validated_at,
+        entry,
+    };
     if definition == Some(false) {
-        return Element {
-            key,
-            created_at,
-            last_validated_at,
-            entry: None,
-        };
+        return element(None);
     }
 
-    let authorization_id = faults.keep("public_id", required(written(public_id), str::parse));
+    let authorization_id = required(written(member("public_id")), str::parse);
+    let authorization_id = faults.keep("public_id", authorization_id);
     faults.keep("last_validated_at", validated);
-    let state = required(written(state), is("validated"));
+    let state = required(written(member("state")), is("validated"));
     if faults.keep("state", state) == Some(false) {
         faults.note("state", "not validated");
     }
-    if !faults
-        .keep("habilitations", is_approved(habilitations, wanted))
-        .unwrap_or(true)
-    {
+    let is_approved = is_approved(member("habilitations"), wanted);
+    if faults.keep("habilitations", is_approved) == Some(false) {
         faults.note("habilitations", "none active");
     }
-    let siret = faults.siret(organisation);
-    let data = faults.data(data);
+    let siret = faults.siret(member("organisation"));
+    let data = faults.data(member("data"));
     let body = match (authorization_id, demande_id, siret, data) {
         (
             Some(authorization_id),
@@ -126,18 +124,13 @@ pub(super) fn read(demande: Option<Demande<'_>>, text: &str, wanted: &str) -> El
             faults: faults.0,
         }),
     };
-    Element {
-        key,
-        created_at,
-        last_validated_at,
-        entry: Some(Entry {
-            of_definition: definition.is_some(),
-            body,
-        }),
-    }
+    element(Some(Entry {
+        of_definition: definition.is_some(),
+        body,
+    }))
 }
 
-/// Makes the element of a text that is no object, or one with a name that is no Unicode text.
+/// Makes the element of a text that is not an object, or one with a name that is not Unicode.
 fn unreadable(text: &str) -> Element {
     let rule = if text.starts_with('{') {
         "unreadable name"
@@ -145,7 +138,7 @@ fn unreadable(text: &str) -> Element {
         "not an object"
     };
     Element {
-        key: digest(text),
+        key: key_of(None, None, None, text),
         created_at: None,
         last_validated_at: ValidatedAt::Unreadable,
         entry: Some(Entry {
@@ -175,58 +168,47 @@ impl Faults {
     }
 
     fn siret(&mut self, organisation: Option<&RawValue>) -> Option<Siret> {
-        let [siret] = self.keep("organisation", read_members(organisation, &["siret"]))?;
-        self.keep("siret", required(written(siret), str::parse))
+        let organisation = self.keep("organisation", read_members(organisation))?;
+        let siret = required(written(organisation.get("siret").copied()), str::parse);
+        self.keep("siret", siret)
     }
 
     fn data(
         &mut self,
         data: Option<&RawValue>,
     ) -> Option<(ScholarshipLevel, Perimeter, Option<NaiveDate>)> {
-        const DATE: &str = "data.premiere_date_transmission";
-        let [niveau, echelon, entity_type, code, communes, date] = self.keep(
-            "data",
-            read_members(
-                data,
-                &[
-                    "niveau_bourse_min",
-                    "echelon_bourse",
-                    "entity_type",
-                    "code_insee_entity",
-                    "manual_code_insee_communes",
-                    "premiere_date_transmission",
-                ],
-            ),
-        )?;
-        let level = match filled(niveau) {
-            Ok(None) => self.keep("data.echelon_bourse", required(filled(echelon), str::parse)),
-            niveau => self.keep("data.niveau_bourse_min", required(niveau, str::parse)),
+        let data = self.keep("data", read_members(data))?;
+        let member = |name: &str| data.get(name).copied();
+        let level = match filled(member("niveau_bourse_min")) {
+            Ok(None) => {
+                let level = required(filled(member("echelon_bourse")), str::parse);
+                self.keep("data.echelon_bourse", level)
+            }
+            level => self.keep("data.niveau_bourse_min", required(level, str::parse)),
         };
-        let perimeter = self.perimeter(entity_type, code, communes);
-        let date = self.keep(DATE, optional(filled(date), parse_date));
+        let perimeter = self.perimeter(&data);
+        let date = optional(filled(member("premiere_date_transmission")), parse_date);
+        let date = self.keep("data.premiere_date_transmission", date);
         Some((level?, perimeter?, date?))
     }
 
     /// Reads the perimeter. DataPass validates communes typed by hand only where there is no entity:
     /// beside one they are kept where they are valid. A code without its type is ignored.
-    fn perimeter(
-        &mut self,
-        entity_type: Option<&RawValue>,
-        code: Option<&RawValue>,
-        communes: Option<&RawValue>,
-    ) -> Option<Perimeter> {
+    fn perimeter(&mut self, data: &Members<'_>) -> Option<Perimeter> {
         const TYPE: &str = "data.entity_type";
         const CODE: &str = "data.code_insee_entity";
         const COMMUNES: &str = "data.manual_code_insee_communes";
+        let member = |name: &str| data.get(name).copied();
         let kind: Option<EntityType> =
-            self.keep(TYPE, optional(filled(entity_type), str::parse))?;
-        let codes = read_codes(communes);
+            self.keep(TYPE, optional(filled(member("entity_type")), str::parse))?;
+        let codes = read_codes(member("manual_code_insee_communes"));
         let Some(kind) = kind else {
             let communes = codes.and_then(|codes| codes.iter().map(|code| code.parse()).collect());
             let communes = self.keep(COMMUNES, communes)?;
             return self.keep(TYPE, Perimeter::new(None, communes));
         };
-        let entity = required(filled(code), |code| Entity::new(kind, code));
+        let code = filled(member("code_insee_entity"));
+        let entity = required(code, |code| Entity::new(kind, code));
         let entity = self.keep(CODE, entity)?;
         let codes = codes.unwrap_or_default();
         let valid = codes.iter().filter_map(|code| code.parse().ok()).collect();
@@ -284,14 +266,11 @@ fn read_id(raw: Option<&RawValue>) -> Result<DemandeId, Invalid> {
     }
 }
 
-fn read_members<'a, const N: usize>(
-    raw: Option<&'a RawValue>,
-    names: &'static [&'static str; N],
-) -> Result<Members<'a, N>, Invalid> {
+fn read_members(raw: Option<&RawValue>) -> Result<Members<'_>, Invalid> {
     match raw {
-        Some(raw) if raw.get() != "null" => Pick(names)
-            .read(raw)
-            .ok_or(Invalid("not a readable object")),
+        Some(raw) if raw.get() != "null" => {
+            serde_json::from_str(raw.get()).map_err(|_| Invalid("not a readable object"))
+        }
         _ => Err(Invalid("missing")),
     }
 }
@@ -306,23 +285,17 @@ fn is_approved(raw: Option<&RawValue>, wanted: &str) -> Result<bool, Invalid> {
         return Ok(true);
     };
     let all: Vec<&RawValue> = serde_json::from_str(raw).map_err(|_| Invalid("not a list"))?;
-    let is = |raw, wanted: &str| {
-        written(raw)
-            .ok()
-            .flatten()
-            .is_none_or(|text| text == wanted)
-    };
-    let members = |raw| {
-        Pick(&["definition_id", "state"])
-            .read(raw)
-            .unwrap_or_default()
+    let is_or_unreadable = |members: &Members<'_>, name: &str, wanted: &str| {
+        let text = filled(members.get(name).copied()).ok().flatten();
+        text.is_none_or(|text| text == wanted)
     };
     let mut of_definition = all
         .into_iter()
-        .map(members)
-        .filter(|[definition_id, _]| is(*definition_id, wanted))
+        .map(|raw| read_members(Some(raw)).unwrap_or_default())
+        .filter(|members| is_or_unreadable(members, "definition_id", wanted))
         .peekable();
-    Ok(of_definition.peek().is_none() || of_definition.any(|[_, state]| is(state, "active")))
+    Ok(of_definition.peek().is_none()
+        || of_definition.any(|members| is_or_unreadable(&members, "state", "active")))
 }
 
 /// Reads the codes typed by hand: a list, or a list written as JSON in a string. Blank items, which

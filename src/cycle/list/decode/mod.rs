@@ -1,78 +1,56 @@
 //! Decodes one page of the listing from its stream: a bare JSON array of demandes.
 //!
 //! A demande has about ten thousand bytes, of which a few hundred matter. So the body is read once,
-//! through one buffer, and each element is handed on as soon as its last byte is there: the wanted
-//! members are kept as raw text, the others are skipped without being built, and only a demande of
-//! the wanted definition is looked into.
+//! through one buffer, and each element is returned as soon as its last byte is there: its members are
+//! kept as raw text, and only those of a demande of the wanted definition are read.
 //!
 //! # What spoils a page and what does not
 //! All of the body is checked to be UTF-8 and to follow the grammar of JSON (RFC 8259), skipped
-//! values included. A body that does not, or is cut short, is [`DecodeError::NotJson`]; one that
-//! does and is no array is [`DecodeError::WrongShape`]. Inside a well-formed array every element is
-//! judged alone: values of the wrong type or shape, numbers beyond any range, escapes of half a
-//! surrogate pair, repeated names (the last one counts), values nested to any depth. Such an
-//! element comes out with its faults ([`Entry`]), and its neighbours do not notice.
+//! values included; a byte-order mark before it is skipped. A body that does not, or is truncated, is
+//! [`BodyError::NotJson`]; one that does and is not an array is [`BodyError::WrongShape`]. Inside a
+//! well-formed array every element is read alone: values of the wrong type or shape, numbers beyond
+//! any range, escapes of half a surrogate pair, repeated names (the last one counts), values nested to
+//! any depth. Such an element comes out with its faults ([`Entry`]), and its neighbours as they are.
 //!
 //! # Bounds
 //! Memory: a buffer of 256 KiB, which grows to 4 MiB for an element as large, and beyond that
-//! [`DecodeError::TooLarge`], like a body over the ceiling and a page of more than
+//! [`BodyError::Oversized`], like a page of more than
 //! [`MAX_ELEMENTS`]. Time: linear in the length of the body; nothing recurses.
 
 mod buffer;
 mod element;
-mod members;
 
-use std::io::{self, Read};
+use std::io::Read;
 
 use serde::de::{Deserialize, IgnoredAny};
 
 use self::buffer::{Buffer, FIRST_BYTES};
-use self::element::Demande;
+use self::element::Members;
+use crate::net::body::BodyError;
 use crate::types::entry::Element;
 
 /// Elements that one page may have: ten times what upstream serves at most.
 pub const MAX_ELEMENTS: usize = 10_000;
 
-/// Why a page could not be decoded. No message holds a piece of it.
-#[derive(Debug, thiserror::Error)]
-pub enum DecodeError {
-    /// The body is no JSON, or was cut short.
-    #[error("The body is no JSON, or was cut short")]
-    NotJson,
-    /// The body is JSON, but not an array.
-    #[error("The body is JSON, but not a list")]
-    WrongShape,
-    /// The body, one of its elements or their number is beyond any real page.
-    #[error("The body is larger than any real page")]
-    TooLarge,
-    /// The reader failed.
-    #[error("The body could not be read to its end")]
-    Io(#[source] io::Error),
-}
-
 /// Reads a page to its end, and hands each element on in the order of the page.
 ///
-/// `ceiling_bytes` bounds the body as it is read, that is, after any decompression. Demandes of
+/// `max_bytes` bounds the body as it is read, that is, after any decompression. Demandes of
 /// another definition than `wanted` come without an [`Entry`]. After an error the elements that
 /// were already handed on are to be forgotten.
 pub fn decode(
     reader: impl Read,
-    ceiling_bytes: u64,
+    max_bytes: u64,
     wanted: &str,
     sink: &mut dyn FnMut(Element),
-) -> Result<(), DecodeError> {
-    decode_from(
-        Buffer::new(reader, ceiling_bytes, FIRST_BYTES),
-        wanted,
-        sink,
-    )
+) -> Result<(), BodyError> {
+    decode_from(Buffer::new(reader, max_bytes, FIRST_BYTES), wanted, sink)
 }
 
 fn decode_from(
     mut buffer: Buffer<impl Read>,
     wanted: &str,
     sink: &mut dyn FnMut(Element),
-) -> Result<(), DecodeError> {
+) -> Result<(), BodyError> {
     let mut page = Page {
         place: Place::Mark,
         element_count: 0,
@@ -86,8 +64,8 @@ fn decode_from(
         if buffer.ended() {
             return match page.place {
                 Place::End => Ok(()),
-                Place::NoList => Err(DecodeError::WrongShape),
-                _ => Err(DecodeError::NotJson),
+                Place::NoList => Err(BodyError::WrongShape("the listing is not a JSON array")),
+                _ => Err(BodyError::NotJson),
             };
         }
     }
@@ -122,18 +100,18 @@ struct Page<'s> {
 
 impl Page<'_> {
     /// Takes all that is complete in this text, and returns its length.
-    fn take(&mut self, text: &str) -> Result<usize, DecodeError> {
+    fn take(&mut self, text: &str) -> Result<usize, BodyError> {
         let mut rest = text;
+        if let (Place::Mark, false) = (self.place, text.is_empty()) {
+            rest = text.strip_prefix('\u{feff}').unwrap_or(text);
+            self.place = Place::Start;
+        }
         loop {
-            if let Place::Mark = self.place {
-                rest = rest.strip_prefix('\u{feff}').unwrap_or(rest);
-            }
             rest = rest.trim_start_matches([' ', '\t', '\r', '\n']);
             let Some(next) = rest.bytes().next() else {
                 break;
             };
             let (taken, place) = match (self.place, next) {
-                (Place::Mark, _) => (0, Place::Start),
                 (Place::Start, b'[') => (1, Place::First),
                 (Place::Between, b',') => (1, Place::Next),
                 (Place::First | Place::Between, b']') => (1, Place::End),
@@ -144,10 +122,10 @@ impl Page<'_> {
                 (Place::Start, _) => match parse::<IgnoredAny>(rest) {
                     Ok((_, taken)) => (taken, Place::NoList),
                     Err(Stop::Cut) => break,
-                    Err(Stop::Unfit) => return Err(DecodeError::NotJson),
+                    Err(Stop::Unfit) => return Err(BodyError::NotJson),
                 },
-                (Place::Between | Place::End | Place::NoList, _) => {
-                    return Err(DecodeError::NotJson);
+                (Place::Mark | Place::Between | Place::End | Place::NoList, _) => {
+                    return Err(BodyError::NotJson);
                 }
             };
             rest = &rest[taken..];
@@ -158,22 +136,24 @@ impl Page<'_> {
 
     /// Hands on the element that the text begins with, and returns its length; `None` when it is
     /// not complete.
-    fn element(&mut self, text: &str) -> Result<Option<usize>, DecodeError> {
-        let (demande, taken) = match parse::<Demande<'_>>(text) {
-            Ok((demande, taken)) => (Some(demande), taken),
+    fn element(&mut self, text: &str) -> Result<Option<usize>, BodyError> {
+        let (members, taken) = match parse::<Members<'_>>(text) {
+            Ok((members, taken)) => (Some(members), taken),
             Err(Stop::Cut) => return Ok(None),
-            // A fault of grammar, or well-formed and no readable object? A second look tells.
+            // A fault of grammar, or well-formed and not a readable object: parsed again to find out.
             Err(Stop::Unfit) => match parse::<IgnoredAny>(text) {
                 Ok((_, taken)) => (None, taken),
                 Err(Stop::Cut) => return Ok(None),
-                Err(Stop::Unfit) => return Err(DecodeError::NotJson),
+                Err(Stop::Unfit) => return Err(BodyError::NotJson),
             },
         };
         if self.element_count == MAX_ELEMENTS {
-            return Err(DecodeError::TooLarge);
+            return Err(BodyError::Oversized(
+                "the page has more than 10000 elements",
+            ));
         }
         self.element_count += 1;
-        (self.sink)(element::read(demande, &text[..taken], self.wanted));
+        (self.sink)(element::read(members, &text[..taken], self.wanted));
         Ok(Some(taken))
     }
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::super::buffer::Buffer;
-use super::super::{DecodeError, Element, decode_from};
+use super::super::{BodyError, Element, decode_from};
 use super::WANTED;
 use crate::types::time::{parse_date, parse_instant};
 use crate::types::{CommuneCode, Entity, EntityType};
@@ -208,11 +208,13 @@ fn naive(raw: &RawValue) -> Option<Said> {
 }
 
 /// Compares the verdict on a body, and what every element says, with the naive decoder's.
-fn agrees(body: &[u8], read: &Result<Vec<Element>, DecodeError>) -> Result<(), TestCaseError> {
-    let expected: Result<Vec<&RawValue>, DecodeError> = match serde_json::from_slice(body) {
+fn agrees(body: &[u8], read: &Result<Vec<Element>, BodyError>) -> Result<(), TestCaseError> {
+    let expected: Result<Vec<&RawValue>, BodyError> = match serde_json::from_slice(body) {
         Ok(list) => Ok(list),
-        Err(_) if serde_json::from_slice::<&RawValue>(body).is_ok() => Err(DecodeError::WrongShape),
-        Err(_) => Err(DecodeError::NotJson),
+        Err(_) if serde_json::from_slice::<&RawValue>(body).is_ok() => {
+            Err(BodyError::WrongShape("the listing is not a JSON array"))
+        }
+        Err(_) => Err(BodyError::NotJson),
     };
     match (read, &expected) {
         (Ok(elements), Ok(list)) => {
@@ -237,7 +239,7 @@ fn agrees(body: &[u8], read: &Result<Vec<Element>, DecodeError>) -> Result<(), T
 }
 
 /// Reads a body through a buffer of this size, from a reader that returns chunks of these sizes.
-fn read(body: &[u8], first_bytes: usize, chunks: &[usize]) -> Result<Vec<Element>, DecodeError> {
+fn read(body: &[u8], first_bytes: usize, chunks: &[usize]) -> Result<Vec<Element>, BodyError> {
     struct Chunks<'a>(&'a [u8], std::iter::Cycle<std::slice::Iter<'a, usize>>);
     impl Read for Chunks<'_> {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
