@@ -8,3 +8,6 @@ set local lock_timeout = '5s';
 set local idle_in_transaction_session_timeout = '60s';
 set local timezone = 'UTC';
 set local client_min_messages = warning;
+
+-- To compile the query of the catalog takes longer than to run it.
+set local jit = off;

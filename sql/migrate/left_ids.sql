@@ -1,5 +1,8 @@
--- Whether a row has its id in the column of the older name alone.
-select exists (
-    select from proactivite_requests
-    where datapass_authorization_id is null and external_request_id is not null
-)
+-- Whether a row has its id in the column of the older name alone. By JSON, since a column may be
+-- missing.
+select (select count(*) = 2 from pg_attribute
+        where attrelid = 'proactivite_requests'::regclass and not attisdropped
+          and attname in ('datapass_authorization_id', 'external_request_id'))
+   and exists (select from proactivite_requests r
+               where to_jsonb(r) ->> 'datapass_authorization_id' is null
+                 and to_jsonb(r) ->> 'external_request_id' is not null)

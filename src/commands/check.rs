@@ -388,14 +388,13 @@ fn check_tables(store: &Store, findings: &Findings) -> bool {
     let examined = store.transaction(Stage::Prepare, Access::ReadOnly, |tx| {
         Ok(schema::examine(tx.inner())?)
     });
-    let (schema, found) = match examined {
+    let (place, found) = match examined {
         Ok(examined) => examined,
         Err(failure) => {
             findings.fail("tables", failure);
             return false;
         }
     };
-    let place = schema.place();
     let detail = format!("{place}: columns, unique indexes and privileges are sufficient");
     findings.add_all("tables", found, detail)
 }

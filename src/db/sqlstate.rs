@@ -139,7 +139,7 @@ fn classify_db_error(written: Option<&str>, error: &DbError) -> (Reason, String)
     // The message's language is the server's, but the names in it are ours.
     let names = |name: &str| error.message().contains(name) || error.table() == Some(name);
     match code {
-        "42P01" | "42703" if names(GOOD_JOBS.name) => reason = Reason::DatabaseRefused,
+        "42P01" | "42703" if names(GOOD_JOBS) => reason = Reason::DatabaseRefused,
         "42P01" | "42703" => why.push_str("; run `datapass-pull migrate`"),
         "42501" => {
             if let Some(table) = TABLES.iter().find(|table| names(table.name)) {
@@ -148,7 +148,7 @@ fn classify_db_error(written: Option<&str>, error: &DbError) -> (Reason, String)
                     table.privileges.join(", "),
                     table.name
                 ));
-            } else if names(GOOD_JOBS.name) {
+            } else if names(GOOD_JOBS) {
                 why.push_str("; a cycle needs INSERT on good_jobs");
             }
         }

@@ -1,33 +1,37 @@
 //! `migrate`: creates the tables, or upgrades those that exist to the schema of `sql/schema.sql`.
 //!
 //! All of it is one transaction under an advisory lock: it is done, or nothing is changed, and two
-//! at once do it once. Existing tables first get what the catalog says they lack (`adopt`); then
+//! at once do it once. Existing tables first get what the catalog says they lack (`sql/migrate/steps.sql`); then
 //! the schema file, which leaves what exists alone, creates the rest. To rename or retype a column
 //! needs `yes`, since such a table was made or changed by others, such as a Rails application.
 //!
 //! Each statement waits at most five seconds for its lock. A busy table makes `migrate` fail as
 //! transient, with nothing changed, instead of holding up the requests behind it.
 
-use postgres::{Client, Transaction};
+use postgres::types::Type;
+use postgres::{Client, Error, Row, Transaction};
 use serde_json::json;
 
-mod adopt;
-
-use self::adopt::Step;
 use crate::cli::MigrateArgs;
 use crate::config::{Format, Settings};
+use crate::db::sqlstate;
 use crate::db::tables::{HANDLED, REQUESTS, TABLES};
 use crate::db::transaction::{Access, Store};
-use crate::db::{schema, sqlstate};
 use crate::error::{Failure, Reason, Stage};
 use crate::output::stdout::document;
 use crate::process::supervise::in_time;
 
 /// Creates all tables; does no harm where they exist.
-const SCHEMA: &str = include_str!("../../../sql/schema.sql");
-const BEGIN: &str = include_str!("../../../sql/migrate/begin.sql");
-const ONE_SCHEMA: &str = include_str!("../../../sql/migrate/one_schema.sql");
-/// Shown as a change, like the statements of `adopt`.
+const SCHEMA: &str = include_str!("../../sql/schema.sql");
+const BEGIN: &str = include_str!("../../sql/migrate/begin.sql");
+const MISSING_TABLES: &str = include_str!("../../sql/migrate/missing_tables.sql");
+const LEFT_IDS: &str = include_str!("../../sql/migrate/left_ids.sql");
+const STEPS: &str = concat!(
+    include_str!("../../sql/catalog/wanted.sql"),
+    include_str!("../../sql/migrate/steps.sql")
+);
+const ONE_SCHEMA: &str = include_str!("../../sql/migrate/one_schema.sql");
+/// Shown as a change, like the steps.
 const FILL_HANDLED: &str = "INSERT INTO datapass_pull_handled (datapass_authorization_id, \
     last_validated_at) SELECT datapass_authorization_id, last_validated_at FROM \
     proactivite_requests WHERE datapass_authorization_id IS NOT NULL";
@@ -83,9 +87,17 @@ fn upgrade(transaction: &mut Transaction<'_>, yes: bool) -> Result<Vec<String>, 
              options=-csearch_path=NAME",
         ));
     }
-    let schema = schema::inspect(transaction)?;
-    let steps = adopt::steps(transaction, &schema)?;
-    if !yes && steps.iter().any(|step| step.guarded) {
+    let missing = missing_tables(transaction).map_err(failed)?;
+    let is_missing = |name: &str| missing.iter().any(|it| it == name);
+    if !is_missing(REQUESTS) && has_left_ids(transaction).map_err(failed)? {
+        return Err(refused(
+            "Table proactivite_requests has rows whose id is in external_request_id alone, beside \
+             a column datapass_authorization_id: copy it there, or drop the empty column, then \
+             migrate again",
+        ));
+    }
+    let steps = steps(transaction).map_err(failed)?;
+    if !yes && steps.iter().any(|step| step.is_guarded) {
         let statements: Vec<&str> = steps.iter().map(|step| step.sql.as_str()).collect();
         let message = format!(
             "Nothing was changed: these tables were not created by this program, and columns would \
@@ -105,35 +117,71 @@ fn upgrade(transaction: &mut Transaction<'_>, yes: bool) -> Result<Vec<String>, 
         changes.push(step.sql);
     }
     transaction.batch_execute(SCHEMA).map_err(failed)?;
-    let missing = |table| schema.table(table).is_none();
-    let created = TABLES.into_iter().filter(|table| missing(table));
-    changes.extend(created.map(|table| format!("CREATE TABLE {}", table.name)));
+    changes.extend(missing.iter().map(|name| format!("CREATE TABLE {name}")));
     // Only now: later, an operator may have deleted an entry so that its row is created again.
-    if missing(&HANDLED) && !missing(&REQUESTS) {
+    if is_missing(HANDLED) && !is_missing(REQUESTS) {
         transaction.batch_execute(FILL_HANDLED).map_err(failed)?;
         changes.push(FILL_HANDLED.to_owned());
     }
     Ok(changes)
 }
 
+/// Returns our tables that do not exist, in the order in which they are created.
+fn missing_tables(transaction: &mut Transaction<'_>) -> Result<Vec<String>, Error> {
+    let names = TABLES.map(|table| table.name);
+    let names = (&names.as_slice() as _, Type::TEXT_ARRAY);
+    let row = transaction.query_typed_one(MISSING_TABLES, &[names])?;
+    row.try_get(0)
+}
+
+fn has_left_ids(transaction: &mut Transaction<'_>) -> Result<bool, Error> {
+    transaction.query_typed_one(LEFT_IDS, &[])?.try_get(0)
+}
+
+/// A statement that changes a table.
+#[derive(Debug)]
+struct Step {
+    sql: String,
+    /// Whether it renames or retypes a column, which needs `--yes`.
+    is_guarded: bool,
+    /// What to do when values are not unique.
+    advice: Option<String>,
+}
+
+/// Returns the steps that the existing tables need, in their order.
+///
+/// They follow from the catalog alone, so that a table that was changed half-way, by a Rails
+/// migration or by hand, gets what it lacks and nothing twice. A table of our schema needs none.
+fn steps(transaction: &mut Transaction<'_>) -> Result<Vec<Step>, Error> {
+    let step = |row: &Row| {
+        Ok(Step {
+            sql: row.try_get("sql")?,
+            is_guarded: row.try_get("is_guarded")?,
+            advice: row.try_get("advice")?,
+        })
+    };
+    let rows = transaction.query_typed(STEPS, &[])?;
+    rows.iter().map(step).collect()
+}
+
 /// Takes the lock and makes the first schema of the search path the only one; false without any.
-fn enter(transaction: &mut Transaction<'_>) -> Result<bool, postgres::Error> {
+fn enter(transaction: &mut Transaction<'_>) -> Result<bool, Error> {
     transaction.batch_execute(BEGIN)?;
     let row = transaction.query_typed_one(ONE_SCHEMA, &[])?;
     Ok(row.try_get::<_, Option<String>>(0)?.is_some())
 }
 
-fn step_failed(step: &Step, error: postgres::Error) -> Failure {
+fn step_failed(step: &Step, error: Error) -> Failure {
     let is_duplicate = error.code().is_some_and(|code| code.code() == "23505");
     let mut failure = failed(error);
-    match &step.on_duplicates {
+    match &step.advice {
         Some(advice) if is_duplicate => failure.message.push_str(&format!("; {advice}")),
         _ => failure.message.push_str(&format!("; in `{}`", step.sql)),
     }
     failure
 }
 
-fn failed(error: postgres::Error) -> Failure {
+fn failed(error: Error) -> Failure {
     let mut failure = sqlstate::failure(Stage::Prepare, "migrate the tables", &error);
     if error.code().is_some_and(|code| code.code() == "42501") {
         failure

@@ -1,0 +1,6 @@
+-- Ends a statement that wanted.sql begins: the server, and where the tables are.
+select current_setting('server_version_num')::int / 10000, current_setting('server_encoding'),
+       case when count(distinct schema) = 1 then 'in schema ' || min(schema)
+            else string_agg(schema || '.' || found.name, ', ') end
+from found
+where found.name <> 'good_jobs'
