@@ -5,9 +5,9 @@
 //! common name; client certificates and revocation lists are not supported; certificates of version
 //! 1, with RSASSA-PSS or on P-521 cannot be verified.
 
+use std::io;
 use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::Once;
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use postgres::config::SslMode;
@@ -17,6 +17,8 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use crate::db::sqlstate;
 use crate::db::url::{DatabaseUrl, Server, TlsMode};
 use crate::error::{Failure, Kind, Reason, Stage};
+use crate::process::panics;
+use crate::process::supervise::Work;
 
 /// How long one address may take, login included, unless `connect_timeout` sets it.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -26,6 +28,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// As in libpq the next one is tried when one cannot be reached; one that refuses login,
 /// certificate or TLS ends it. Failures are of the stage `prepare`.
 pub fn connect(url: &DatabaseUrl, remaining: Duration) -> Result<Client, Failure> {
+    // The driver would panic where it cannot build its own.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    drop(runtime.map_err(no_resources)?);
     let end = Instant::now() + remaining;
     let mut failures: Vec<Failure> = Vec::new();
     for server in &url.servers {
@@ -57,8 +64,7 @@ fn resolve(server: &Server, end: Instant) -> Result<Vec<Option<IpAddr>>, Failure
         return Ok(vec![server.address]);
     }
     let (host, port) = (server.host.clone(), server.port);
-    let limit = end.saturating_duration_since(Instant::now());
-    let resolved = within(limit, move || {
+    let resolved = within(end, move || {
         let found = (host.as_str(), port).to_socket_addrs();
         found.map(|found| found.map(|address| Some(address.ip())).collect::<Vec<_>>())
     });
@@ -98,7 +104,7 @@ fn attempt(
         (_, TlsMode::Prefer) => SslMode::Prefer,
         _ => SslMode::Require,
     });
-    match within(limit, move || open(config, tls))? {
+    match within(Instant::now() + limit, move || open(config, tls))? {
         Some(Ok(client)) => Ok(client),
         Some(Err(error)) => {
             let what = format!("connect to PostgreSQL at {server}");
@@ -129,20 +135,21 @@ fn open(mut config: Config, tls: Option<MakeRustlsConnect>) -> Result<Client, po
     }
 }
 
-/// Runs a blocking call in a thread of its own and waits no longer than `limit` for it.
+/// Runs a blocking call in a thread of its own, and waits for it no longer than until `end`.
 ///
 /// The driver limits the socket's connection alone: a server that accepts and then is silent would
-/// block for ever. A result that comes too late is dropped by its thread.
+/// block for ever. A result that comes too late is dropped with its thread.
 fn within<T: Send + 'static>(
-    limit: Duration,
+    end: Instant,
     call: impl FnOnce() -> T + Send + 'static,
 ) -> Result<Option<T>, Failure> {
-    let (sender, receiver) = mpsc::channel();
-    std::thread::Builder::new()
-        .name("connect".to_owned())
-        .spawn(move || sender.send(call()))
-        .map_err(|error| Failure::no_thread(Stage::Prepare, error))?;
-    Ok(receiver.recv_timeout(limit).ok())
+    let call = Work::start("connect", call).map_err(no_resources)?;
+    let result = call.wait(end).transpose();
+    result.map_err(|_| panics::failure(Stage::Prepare))
+}
+
+fn no_resources(error: io::Error) -> Failure {
+    Failure::no_thread(Stage::Prepare, error)
 }
 
 fn unavailable(server: &Server, why: &str) -> Failure {

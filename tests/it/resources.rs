@@ -71,3 +71,31 @@ fn an_answer_that_cannot_be_written_is_no_success() {
     outcome.assert_code(1);
     assert!(outcome.stderr.contains("reason=token_refused"));
 }
+
+#[test]
+fn too_few_file_descriptors_are_a_transient_failure_wherever_it_is() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    upstream.add(Demande::cnous(1));
+    let (_, port) = database.host_and_port();
+    // A name is looked up, which needs files too.
+    let named = format!("postgres://postgres@localhost:{port}/{}", database.name());
+    for url in [database.url(), named] {
+        let run = |count: u64| {
+            let limit = format!("ulimit -n {count} && exec \"$0\" \"$@\"");
+            Run::cycle(&upstream, &database)
+                .args(["--enqueue", "none", "--max-retries", "0"])
+                .env("DATABASE_URL", &url)
+                .through(["sh", "-c", &limit])
+        };
+        // For signals, HTTP, the connections.
+        let enough = (4..32).find(|count| {
+            let outcome = run(*count).output();
+            if outcome.code() != 0 {
+                outcome.transient("resources");
+                assert!(!outcome.stderr.contains("panic"), "{}", outcome.stderr);
+            }
+            outcome.code() == 0
+        });
+        assert!(enough > Some(10), "{enough:?}");
+    }
+}
