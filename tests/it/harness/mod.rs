@@ -14,6 +14,7 @@
 pub mod datapass;
 pub mod http_proxy;
 pub mod ingest;
+mod isolation;
 mod keeper;
 pub mod pgbouncer;
 pub mod postgres;
@@ -27,6 +28,7 @@ mod wait;
 
 pub use datapass::{DataPass, Demande, Endpoint, Fault, On, at, minute, validated};
 pub use http_proxy::HttpProxy;
+pub use isolation::{Isolation, isolation};
 pub use pgbouncer::PgBouncer;
 pub use postgres::{Cluster, Database, with_search_path};
 pub use proxy::{Place, Proxy};
