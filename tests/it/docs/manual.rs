@@ -17,20 +17,19 @@ pub(super) fn rewritten(manual: &str) -> String {
         let body = match title {
             "SYNOPSIS" => synopsis(&command),
             "COMMANDS" => list(leaves(&command).iter().map(|leaf| leaf.item(&command))),
-            "OPTIONS" => {
-                let head = "A flag wins over the environment, which wins over\n.Fl -env-file .\n\
-                            An\n.Ar AGE\nis a number with s, m, h or d.\n";
-                head.to_owned() + &list(options(&command, None).map(|it| shared(it, &command)))
-            }
-            "ENVIRONMENT" => {
-                "An empty string is the same as unset.\n".to_owned() + &list(variables())
-            }
+            "OPTIONS" => list(options(&command, None).map(|it| shared(it, &command))),
+            "ENVIRONMENT" => list(variables()),
             "EXIT STATUS" => list(statuses(&command)),
             _ => {
                 text += &format!("\n.Sh {section}");
                 continue;
             }
         };
+        // What stands before a list stays.
+        let head = section.split(".Bl -tag").next().unwrap();
+        let head = head.strip_prefix(title).unwrap().trim_start();
+        let head = if title == "SYNOPSIS" { "" } else { head };
+        let body = format!("{head}{body}");
         text += &format!("\n.Sh {title}\n{}", body.trim_end());
     }
     text
