@@ -17,8 +17,8 @@ use crate::cli::PullArgs;
 use crate::config::{Format, JobConfig, PullConfig, Reports, Settings, effective};
 use crate::cycle::authenticate::Session;
 use crate::cycle::enqueue;
+use crate::cycle::list;
 use crate::cycle::list::fetcher::{Ask, Page, Source};
-use crate::cycle::list::{self, definitions};
 use crate::db::schema::{self, Finding};
 use crate::db::transaction::{Access, Store};
 use crate::error::{Failure, Kind, Reason, Result, Stage};
@@ -31,6 +31,7 @@ use crate::output::stdout::{described, document, print};
 use crate::process::deadline::Deadline;
 use crate::process::supervise::supervise;
 use crate::report::metrics;
+use crate::state::runs;
 use crate::state::watermark::{self, Watermark};
 use crate::types::time::rfc3339;
 
@@ -85,6 +86,7 @@ struct Check {
 #[derive(Clone)]
 struct Findings(Arc<Mutex<State>>);
 
+#[derive(Default)]
 struct State {
     format: Format,
     checks: Vec<Check>,
@@ -98,9 +100,7 @@ impl Findings {
     fn new(format: Format) -> Self {
         Self(Arc::new(Mutex::new(State {
             format,
-            checks: Vec::new(),
-            failure: None,
-            is_concluded: false,
+            ..State::default()
         })))
     }
 
@@ -244,8 +244,9 @@ pub fn run(settings: Settings) -> Exit {
             let deadline = Deadline::after(config.timeout);
             let worker = findings.clone();
             let ended = supervise(&deadline.clone(), move || {
-                check_upstream(&config, &deadline, &worker);
-                check_database(&config, &deadline, verbosity, &worker);
+                let store = Store::new(&config.database.url, deadline.clone(), 0);
+                check_upstream(&config, &store, &deadline, &worker);
+                check_database(&config, &store, verbosity, &worker);
                 check_reports(&reports, &deadline, &worker);
                 Ok(())
             });
@@ -283,7 +284,7 @@ fn conclude(state: &mut State, settings: &[(&'static str, String)]) -> Exit {
     failure.kind().into()
 }
 
-fn check_upstream(config: &PullConfig, deadline: &Deadline, findings: &Findings) {
+fn check_upstream(config: &PullConfig, store: &Store, deadline: &Deadline, findings: &Findings) {
     let upstream = &config.upstream;
     let urls = [&upstream.auth_url, &upstream.api_base_url];
     if !check_hosts(&urls, &upstream.http, deadline, findings) {
@@ -296,7 +297,7 @@ fn check_upstream(config: &PullConfig, deadline: &Deadline, findings: &Findings)
         findings.skip(&SECTIONS[2..5], "needs a token");
         return;
     };
-    check_listing(&Arc::new(session), &upstream.definition_id, findings);
+    check_listing(&session, store, findings);
 }
 
 /// Connects to each host once.
@@ -321,7 +322,7 @@ fn check_hosts(
     is_connected
 }
 
-fn check_listing(session: &Arc<Session>, definition_id: &str, findings: &Findings) {
+fn check_listing(session: &Session, store: &Store, findings: &Findings) {
     let ask = Ask {
         number: 1,
         offset: 0,
@@ -335,21 +336,28 @@ fn check_listing(session: &Arc<Session>, definition_id: &str, findings: &Finding
         None => findings.skip(&["clock"], "needs a response of the listing"),
         Some(page) => check_clock(list::clock_offset(page.meta), findings),
     }
-    check_definition(session, definition_id, findings);
+    check_definition(session, store, findings);
 }
 
-fn check_definition(session: &Session, definition_id: &str, findings: &Findings) {
-    match definitions::visible(session) {
-        Ok(visible) if visible.iter().any(|id| id == definition_id) => {
-            findings.add(Verdict::Ok, "definition", "visible to the account");
+fn check_definition(session: &Session, store: &Store, findings: &Findings) {
+    match session.lack_of_access() {
+        Ok(None) => findings.add(Verdict::Ok, "definition", "visible to the account"),
+        // An account that saw it lately may see it again.
+        Ok(Some(failure)) if had_entries(store) => {
+            findings.fail("definition", list::view_changed(&failure.message));
         }
-        Ok(visible) => findings.fail("definition", definitions::no_access(&visible)),
-        Err(error) => {
-            let cause = error.failure.story();
+        Ok(Some(failure)) => findings.fail("definition", failure),
+        Err(failure) => {
+            let cause = failure.story();
             let detail = format!("Cannot find out whether the account sees it: {cause}");
             findings.add(Verdict::Warn, "definition", detail);
         }
     }
+}
+
+fn had_entries(store: &Store) -> bool {
+    let history = store.transaction(Stage::Prepare, Access::ReadOnly, runs::history);
+    history.is_ok_and(|history| history.had_entries)
 }
 
 fn check_clock(offset: Option<TimeDelta>, findings: &Findings) {
@@ -368,8 +376,7 @@ fn check_clock(offset: Option<TimeDelta>, findings: &Findings) {
     findings.add(verdict, "clock", detail);
 }
 
-fn check_database(config: &PullConfig, deadline: &Deadline, verbosity: u8, findings: &Findings) {
-    let store = Store::new(&config.database.url, deadline.clone(), 0);
+fn check_database(config: &PullConfig, store: &Store, verbosity: u8, findings: &Findings) {
     let connected = store.transaction(Stage::Prepare, Access::ReadBeforeWrite, |_| Ok(()));
     if findings
         .take("database", connected, |()| "connected".to_owned())
@@ -378,9 +385,13 @@ fn check_database(config: &PullConfig, deadline: &Deadline, verbosity: u8, findi
         findings.skip(&SECTIONS[6..], "needs the database");
         return;
     }
-    let has_tables = check_tables(&store, findings);
-    check_watermark(&store, &config.upstream.definition_id, has_tables, findings);
-    check_jobs(&store, &config.job, verbosity, findings);
+    let is_usable = check_tables(store, findings);
+    match store.transaction(Stage::Prepare, Access::ReadOnly, watermark::read) {
+        // The cause is reported already.
+        Err(_) if !is_usable => findings.skip(&["watermark"], "needs the tables"),
+        stored => check_watermark(stored, &config.upstream.definition_id, findings),
+    }
+    check_jobs(store, &config.job, verbosity, findings);
 }
 
 /// Examines the tables; returns whether a cycle could use them.
@@ -399,16 +410,11 @@ fn check_tables(store: &Store, findings: &Findings) -> bool {
     findings.add_all("tables", found, detail)
 }
 
-fn check_watermark(store: &Store, definition_id: &str, has_tables: bool, findings: &Findings) {
-    let stored = store.transaction(Stage::Prepare, Access::ReadOnly, watermark::read);
-    let stored = match stored {
-        // The cause is reported already.
-        Err(_) if !has_tables => return findings.skip(&["watermark"], "needs the tables"),
-        stored => stored.and_then(|stored| {
-            stored.require_definition(definition_id)?;
-            Ok(stored)
-        }),
-    };
+fn check_watermark(stored: Result<Watermark>, definition_id: &str, findings: &Findings) {
+    let stored = stored.and_then(|stored| {
+        stored.require_definition(definition_id)?;
+        Ok(stored)
+    });
     let Some(stored) = findings.take("watermark", stored, describe_watermark) else {
         return;
     };
@@ -465,21 +471,14 @@ fn check_reports(reports: &Reports, deadline: &Deadline, findings: &Findings) {
         let detail = format!("{} can be written", path.display());
         findings.expect("metrics file", probed, &detail);
     }
+    let connect = |name, url: &Url, settings: &HttpSettings| {
+        let route = http::route(url, &settings.proxies);
+        findings.expect(name, http::connect(url, settings, deadline), &route);
+    };
     if let Some(sentry) = &reports.sentry {
-        let url = sentry.dsn.envelope_api_url();
-        let route = http::route(&url, &sentry.http.proxies);
-        findings.expect(
-            "Sentry",
-            http::connect(&url, &sentry.http, deadline),
-            &route,
-        );
+        connect("Sentry", &sentry.dsn.envelope_api_url(), &sentry.http);
     }
     if let Some(ping) = &reports.ping {
-        let route = http::route(&ping.url, &ping.http.proxies);
-        findings.expect(
-            "ping",
-            http::connect(&ping.url, &ping.http, deadline),
-            &route,
-        );
+        connect("ping", &ping.url, &ping.http);
     }
 }

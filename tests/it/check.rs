@@ -231,6 +231,20 @@ fn each_fault_is_one_line() {
             "no_definition",
         ),
         (
+            &|scene, run| {
+                let cycle = Run::cycle(&scene.upstream, &scene.database);
+                cycle.output().success();
+                scene.upstream.with(|upstream| {
+                    upstream.definitions.retain(|id, _| id == "api_particulier");
+                });
+                run
+            },
+            "FAIL definition",
+            &[],
+            2,
+            "view_changed",
+        ),
+        (
             &move |_, run| run.env("DATABASE_URL", format!("postgres://pull@{closed}/pull")),
             "FAIL database",
             &["tables", "watermark", "jobs"],
@@ -293,7 +307,7 @@ fn each_fault_is_one_line() {
         );
         if *line == "FAIL definition" {
             assert!(
-                stdout.contains("ask DataPass for access; it sees api_particulier\n"),
+                stdout.contains("ask DataPass for access; it sees api_particulier"),
                 "{context}"
             );
         }

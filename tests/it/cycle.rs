@@ -646,7 +646,7 @@ fn check_and_status_answer() {
     upstream.with(|upstream| upstream.definitions.clear());
     let outcome = check().any_stderr().output();
     assert!(
-        outcome.assert_code(1).stdout.contains("FAIL definition"),
+        outcome.assert_code(2).stdout.contains("FAIL definition"),
         "{}",
         outcome.stdout
     );

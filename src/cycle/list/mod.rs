@@ -146,7 +146,7 @@ fn check_access(source: &dyn Source, had_entries: bool) -> Result<()> {
 }
 
 /// Returns the failure of a listing during which, or since the last of which, the view changed.
-fn view_changed(problem: &str) -> Failure {
+pub fn view_changed(problem: &str) -> Failure {
     let message = format!(
         "{problem}: the account's access was changed, or one of DataPass' servers answers wrongly"
     );
