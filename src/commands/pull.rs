@@ -1,7 +1,7 @@
-//! `pull`: runs one cycle and reports how it ended.
+//! `pull`: runs a cycle, again with `--retry-for`, and reports how the last one ended.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
@@ -11,56 +11,139 @@ use crate::cycle;
 use crate::cycle::outcome::{Outcome, SharedOutcome};
 use crate::cycle::remarks;
 use crate::cycle::settle::settle;
-use crate::error::{Failure, Result, Stage};
+use crate::error::{Failure, Kind, Reason, Result, Stage};
 use crate::exit::Exit;
 use crate::output::progress;
 use crate::output::stdout::print;
 use crate::process::deadline::Deadline;
+use crate::process::run_id;
 use crate::process::supervise::supervise;
-use crate::report::{metrics, sentry};
+use crate::report::Notifier;
 use crate::state::runs::Run;
 use crate::state::summary::Summary;
 
 /// How long the reports of a cycle may take after its deadline, on outputs that nobody reads.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Runs one cycle and reports it.
+/// The wait before the first retry of a cycle; it doubles with each.
+const FIRST_WAIT: Duration = Duration::from_secs(60);
+/// The longest wait before a retry of a cycle.
+const MAX_WAIT: Duration = Duration::from_secs(15 * 60);
+
+/// Runs one cycle, or several with `--retry-for`, and reports the last one.
 pub fn run(settings: Settings, args: &PullArgs) -> Exit {
     let (format, log_format) = (settings.format(), settings.log().format);
     let (reports, config) = load(settings, args.clone());
     let config = match config {
-        Ok(config) => Arc::new(config),
+        Ok(config) => config,
         Err(failure) => return not_started(failure, &reports, args, format),
     };
     let effective = effective::describe(&config, &reports).into_iter();
     let effective = effective.map(|(name, value)| format!("{name} {value}"));
     let effective: Vec<String> = effective.collect();
     info!(stage = Stage::Prepare.as_str(); "Settings: {}", effective.join("; "));
-    let outcome = SharedOutcome::start(Run::start(Summary {
-        dry_run: config.dry_run,
-        since: config.since,
-        ..Summary::default()
-    }));
-    let deadline = Deadline::after(config.timeout);
-    deadline.end_process_after(REPORT_TIMEOUT);
-    // The line is for an operator who watches.
-    let shows_progress = !args.quiet && log_format == Format::Text;
-    let progress = shows_progress.then(progress::show);
-    let ended = {
-        let (outcome, deadline) = (outcome.clone(), deadline.clone());
-        let config = Arc::clone(&config);
-        supervise(&deadline.clone(), move || {
-            cycle::run(&config, &deadline, &outcome)
-        })
+    let notifier = Notifier::new(&reports);
+    notifier.start();
+    let pull = Pull {
+        config: Arc::new(config),
+        // The line is for an operator who watches.
+        shows_progress: !args.quiet && log_format == Format::Text,
     };
-    drop(progress);
-    let ended = ended.or_else(|failure| settle(&config, &deadline, &outcome, failure));
-    let (outcome, failure) = (outcome.lock().clone(), ended.err());
-    if failure.is_none() && config.dry_run && !args.quiet {
-        remarks::list_created(&outcome);
+    let ended = pull.run();
+    if ended.failure.is_none() && args.dry_run && !args.quiet {
+        remarks::list_created(&ended.outcome);
     }
-    let format = (failure.is_some() || !args.quiet).then_some(format);
-    conclude(outcome, failure, format, &reports)
+    conclude(ended, args, format, &notifier)
+}
+
+/// How a cycle ended.
+struct Ended {
+    outcome: Outcome,
+    failure: Option<Failure>,
+}
+
+/// The cycles of one process.
+struct Pull {
+    config: Arc<PullConfig>,
+    shows_progress: bool,
+}
+
+impl Pull {
+    /// Runs a cycle, and runs it again as `--retry-for` allows; returns how the last one ended.
+    fn run(&self) -> Ended {
+        let (started, mut retries) = (Instant::now(), 0);
+        loop {
+            let mut ended = self.cycle();
+            let wait = ended.failure.as_ref().and_then(|failure| {
+                let limit = self
+                    .config
+                    .retry_for
+                    .filter(|_| is_retryable(failure.reason))?;
+                Some((failure, next_wait(retries, started.elapsed(), limit)?))
+            });
+            let Some((failure, wait)) = wait else {
+                return ended;
+            };
+            if let Err(interrupted) = pause(failure, wait) {
+                ended.failure = Some(interrupted);
+                return ended;
+            }
+            retries += 1;
+            run_id::renew();
+        }
+    }
+
+    /// Runs one cycle, and settles its end if it failed.
+    fn cycle(&self) -> Ended {
+        let outcome = SharedOutcome::start(Run::start(Summary {
+            dry_run: self.config.dry_run,
+            since: self.config.since,
+            ..Summary::default()
+        }));
+        let deadline = Deadline::after(self.config.timeout);
+        deadline.end_process_after(REPORT_TIMEOUT);
+        let progress = self.shows_progress.then(progress::show);
+        let ended = {
+            let (outcome, deadline) = (outcome.clone(), deadline.clone());
+            let config = Arc::clone(&self.config);
+            supervise(&deadline.clone(), move || {
+                cycle::run(&config, &deadline, &outcome)
+            })
+        };
+        drop(progress);
+        let ended = ended.or_else(|failure| settle(&self.config, &deadline, &outcome, failure));
+        let outcome = outcome.lock().clone();
+        Ended {
+            outcome,
+            failure: ended.err(),
+        }
+    }
+}
+
+/// Returns whether a cycle that failed so may succeed when it is run again, without an operator.
+fn is_retryable(reason: Reason) -> bool {
+    let is_excluded = matches!(reason, Reason::Unauthorized | Reason::Interrupted);
+    reason.kind() == Kind::Transient && !is_excluded
+}
+
+/// Returns how long to wait before the next retry; none when the wait would end after `limit`.
+fn next_wait(retries: u32, elapsed: Duration, limit: Duration) -> Option<Duration> {
+    let doubled = FIRST_WAIT.saturating_mul(2_u32.saturating_pow(retries));
+    let wait = doubled.min(MAX_WAIT);
+    (elapsed.saturating_add(wait) <= limit).then_some(wait)
+}
+
+/// Waits before a retry; a signal ends the wait and is the failure then.
+fn pause(failure: &Failure, wait: Duration) -> Result<()> {
+    let end = Deadline::after(wait);
+    end.end_process_after(REPORT_TIMEOUT);
+    warn!(
+        stage = failure.stage.as_str(), reason = failure.reason.as_str(),
+        wait_ms = wait.as_millis() as u64;
+        "The cycle failed ({}): {}; running it again in {} s",
+        failure.reason, failure.story(), wait.as_secs()
+    );
+    Deadline::signal_only().sleep(end.left(), failure.stage)
 }
 
 /// Asks for the settings of a cycle. The reports are known although others are invalid; a dry run
@@ -85,42 +168,73 @@ pub fn not_started(failure: Failure, reports: &Reports, args: &PullArgs, format:
         dry_run: args.dry_run,
         ..Summary::default()
     });
-    let outcome = SharedOutcome::start(run).lock().clone();
-    conclude(outcome, Some(failure), Some(format), reports)
+    let ended = Ended {
+        outcome: SharedOutcome::start(run).lock().clone(),
+        failure: Some(failure),
+    };
+    conclude(ended, args, format, &Notifier::new(reports))
 }
 
-/// Tells how a cycle ended, to everyone who is to hear of it, the output in the form given.
-fn conclude(
-    mut outcome: Outcome,
-    failure: Option<Failure>,
-    format: Option<Format>,
-    reports: &Reports,
-) -> Exit {
+/// Reports how the last cycle ended. The failure is the last line of standard error, the summary
+/// that of standard output.
+fn conclude(ended: Ended, args: &PullArgs, format: Format, notifier: &Notifier<'_>) -> Exit {
+    let Ended {
+        mut outcome,
+        failure,
+    } = ended;
     outcome.run.summary.reason = failure.as_ref().map(|failure| failure.reason);
     outcome.run.summary.duration_ms = outcome.run.started.elapsed().as_millis() as u64;
-    let exit = failure
-        .as_ref()
-        .map_or(Exit::Success, |failure| failure.kind().into());
-    if let Some(path) = &reports.metrics_file
-        && let Err(error) = metrics::write(path, &outcome, exit)
-    {
-        warn!(
-            "The metrics file {} cannot be written: {error}",
-            path.display()
-        );
+    let line = outcome.run.summary.line(format);
+    notifier.end(&outcome, failure.as_ref(), &line);
+    let Some(failure) = failure else {
+        if !args.quiet
+            && let Err(error) = print(&format!("{line}\n"))
+        {
+            // What the cycle did is done.
+            warn!("Cannot write the summary line: {error}");
+        }
+        return Exit::Success;
+    };
+    crate::output::log::failure(&failure);
+    // The exit code reports what standard output cannot.
+    let _ = print(&format!("{line}\n"));
+    failure.kind().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_a_quarter_of_an_hour_and_end_in_time() {
+        let minutes = |count: u64| Duration::from_secs(count * 60);
+        for (retries, wait) in [
+            (0, 1),
+            (1, 2),
+            (2, 4),
+            (3, 8),
+            (4, 15),
+            (5, 15),
+            (u32::MAX, 15),
+        ] {
+            let (wait, elapsed) = (minutes(wait), minutes(30));
+            let limit = elapsed + wait;
+            assert_eq!(next_wait(retries, elapsed, limit), Some(wait), "{retries}");
+            let less = limit - Duration::from_millis(1);
+            assert_eq!(next_wait(retries, elapsed, less), None, "{retries}");
+        }
+        assert_eq!(next_wait(0, Duration::MAX, Duration::from_secs(1)), None);
     }
-    if let Some(failure) = &failure {
-        crate::output::log::failure(failure);
+
+    #[test]
+    fn only_what_may_pass_by_itself_is_retried() {
+        let retried = [Reason::ServerError, Reason::Deadline, Reason::DatabaseBusy];
+        assert!(retried.into_iter().all(is_retryable));
+        let ends = [
+            Reason::Unauthorized,
+            Reason::Interrupted,
+            Reason::TokenRefused,
+        ];
+        assert!(!ends.into_iter().any(is_retryable));
     }
-    if let Some(format) = format
-        && let Err(error) = print(&format!("{}\n", outcome.run.summary.line(format)))
-        && failure.is_none()
-    {
-        // What the cycle did is done; a failure has told its last line.
-        warn!("The summary line cannot be written: {error}");
-    }
-    if let Some(sentry) = &reports.sentry {
-        sentry::report_in_time(sentry, outcome, failure);
-    }
-    exit
 }

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use sentry::types::Dsn;
+use sentry_types::Dsn;
 use url::Url;
 
 use crate::db::url::{self as database_url, DatabaseUrl};

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
-use sentry::types::Dsn;
+use sentry_types::Dsn;
 use url::Url;
 
 pub use settings::Settings;

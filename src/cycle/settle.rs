@@ -13,7 +13,7 @@ use crate::config::PullConfig;
 use crate::db::transaction::{Access, Columns, Store, Tx, TxError};
 use crate::error::{Failure, Result};
 use crate::process::deadline::Deadline;
-use crate::process::supervise::after_run;
+use crate::process::supervise::BestEffort;
 use crate::state::{runs, watermark};
 
 const IS_COMMITTED: &str = include_str!("../../sql/is_committed.sql");
@@ -42,7 +42,7 @@ pub fn settle(
     };
     let (config, run) = (Arc::clone(config), outcome.clone());
     let cause = Failure::new(failure.stage, failure.reason, "");
-    let settled = after_run(limit.max(FAILED_RUN_TIMEOUT), move |deadline| {
+    let settled = BestEffort::start(limit.max(FAILED_RUN_TIMEOUT), move |deadline| {
         let store = Store::new(&config.database.url, deadline, config.max_retries);
         store.transaction(cause.stage, Access::ReadWrite, |tx| {
             let is_committed = run.committing.is_some() && is_committed(tx, &run)?;
@@ -52,7 +52,7 @@ pub fn settle(
             Ok(is_committed)
         })
     });
-    match (settled, outcome.committing) {
+    match (settled.and_then(BestEffort::wait), outcome.committing) {
         (Ok(Ok(true)), Some(done)) => {
             warn!(stage = failure.stage.as_str();
                 "The answer to COMMIT did not come, and everything is written: {}", failure.story());

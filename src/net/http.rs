@@ -103,6 +103,48 @@ pub fn connect(url: &Url, settings: &HttpSettings, deadline: &Deadline) -> Resul
     Err(exchange.no_response(error).failure)
 }
 
+/// A POST of which only the status of the response counts.
+#[derive(Debug)]
+pub struct Post {
+    /// Where it goes; its path and query may be secret.
+    pub url: Url,
+    /// Name and value of its one header.
+    pub header: (&'static str, String),
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// Sends requests to one host, in order, each once; returns the first failure, which names host and
+/// proxy alone.
+pub fn post_all(posts: &[Post], settings: &HttpSettings, deadline: &Deadline) -> Result<()> {
+    let urls: Vec<&Url> = posts.iter().map(|post| &post.url).collect();
+    let client = build(client_builder(&urls, settings)?)?;
+    let mut result = Ok(());
+    for post in posts {
+        let left = deadline.left();
+        if left.is_zero() {
+            break;
+        }
+        let (name, value) = &post.header;
+        let request = client.post(post.url.clone()).header(*name, value);
+        let response = request.body(post.body.clone()).timeout(left).send();
+        let (reason, problem) = match response.map_err(reqwest::Error::without_url) {
+            Ok(response) if response.status().is_success() => continue,
+            Ok(response) => {
+                let (reason, _) = status_meaning(response.status(), false);
+                (reason, format!("answered {}", response.status().as_u16()))
+            }
+            Err(error) => classify(&error),
+        };
+        let route = route(&post.url, &settings.proxies);
+        result = result.and_then(|()| {
+            let message = format!("{route}: {problem}");
+            Err(Failure::new(Stage::Prepare, reason, message))
+        });
+    }
+    result
+}
+
 /// A failed request: the failure, and what a caller that knows better may look at.
 #[derive(Debug)]
 pub struct HttpError {
@@ -339,28 +381,11 @@ impl Exchange<'_> {
 
     /// Classifies a request without a response.
     fn no_response(&self, error: reqwest::Error) -> HttpError {
-        let refusal = tls::certificate_refusal(&error);
-        let mut cause = root_cause(&error);
-        let (reason, problem) = if let Some(refusal) = refusal {
-            cause = tls::describe_refusal(refusal, "DATAPASS_CA_FILE");
-            (Reason::Certificate, "the server's certificate is refused")
-        } else if error.is_timeout() {
-            if self.deadline.left().is_zero() {
-                return HttpError::last(deadline::exceeded(self.stage));
-            }
-            (Reason::Timeout, "no response in time")
-        } else if tls::is_tls(&error) {
-            (Reason::Tls, "the TLS handshake failed")
-        } else if cause == "tunnel error: proxy authorization required" {
-            // The library exports no type for it. It is the proxy's 407 to CONNECT.
-            cause = "407".to_owned();
-            (Reason::RequestRefused, PROXY_WANTS_CREDENTIALS)
-        } else if cause.starts_with("tunnel error: ") {
-            (Reason::Connection, "the proxy opened no connection")
-        } else {
-            (Reason::Connection, "no connection")
-        };
-        self.error(reason, &format!(": {problem} ({cause})"))
+        if error.is_timeout() && self.deadline.left().is_zero() {
+            return HttpError::last(deadline::exceeded(self.stage));
+        }
+        let (reason, problem) = classify(&error);
+        self.error(reason, &format!(": {problem}"))
     }
 
     /// Classifies a body of no use.
@@ -406,6 +431,29 @@ impl Exchange<'_> {
             ..error
         }
     }
+}
+
+/// Classifies the error of a request without a response, and describes it without its URL.
+pub fn classify(error: &reqwest::Error) -> (Reason, String) {
+    let refusal = tls::certificate_refusal(error);
+    let mut cause = root_cause(error);
+    let (reason, problem) = if let Some(refusal) = refusal {
+        cause = tls::describe_refusal(refusal, "DATAPASS_CA_FILE");
+        (Reason::Certificate, "the server's certificate is refused")
+    } else if error.is_timeout() {
+        (Reason::Timeout, "no response in time")
+    } else if tls::is_tls(error) {
+        (Reason::Tls, "the TLS handshake failed")
+    } else if cause == "tunnel error: proxy authorization required" {
+        // The library exports no type for it. It is the proxy's 407 to CONNECT.
+        cause = "407".to_owned();
+        (Reason::RequestRefused, PROXY_WANTS_CREDENTIALS)
+    } else if cause.starts_with("tunnel error: ") {
+        (Reason::Connection, "the proxy opened no connection")
+    } else {
+        (Reason::Connection, "no connection")
+    };
+    (reason, format!("{problem} ({cause})"))
 }
 
 /// Returns what a status other than 2xx means, and what to do.

@@ -15,6 +15,11 @@ pub fn current() -> Uuid {
     *current.get_or_insert_with(random)
 }
 
+/// Begins another run in this process, with an id of its own.
+pub fn renew() {
+    *CURRENT.lock().unwrap_or_else(PoisonError::into_inner) = Some(random());
+}
+
 fn random() -> Uuid {
     let random = fastrand::u128(..).to_ne_bytes();
     uuid::Builder::from_random_bytes(random).into_uuid()

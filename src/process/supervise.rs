@@ -108,23 +108,41 @@ pub fn in_time<T: Send + 'static>(
     supervise(&deadline.clone(), move || work(deadline))
 }
 
-/// Runs a step that follows a run, as a best effort: at most `usual`, or what a signal leaves of it;
-/// the first signal ends the wait. An error says why there is no result.
-pub fn after_run<T: Send + 'static>(
-    usual: Duration,
-    work: impl FnOnce(Deadline) -> T + Send + 'static,
-) -> Result<T, &'static str> {
-    let deadline = Deadline::for_report(usual);
-    let (end, earlier_signal) = (deadline.end(), signals::signalled());
-    let report = Work::start("report", move || work(deadline)).map_err(|_| "no thread")?;
-    let ended = report.wait_until(|state| match state.signalled {
-        Some(signal) if earlier_signal.is_none() => signal,
-        _ => end,
-    });
-    match ended {
-        Some(result) => result.map_err(|_| "an internal error"),
-        None if signals::signalled() != earlier_signal => Err("a signal came"),
-        None => Err("no time is left"),
+/// A step that follows a run or precedes it, as a best effort: it may take its usual time, or what a
+/// signal leaves of it; the first signal ends the wait. An error says why there is no result.
+pub struct BestEffort<T> {
+    work: Work<T>,
+    end: Instant,
+    earlier_signal: Option<Instant>,
+}
+
+impl<T: Send + 'static> BestEffort<T> {
+    /// Starts it.
+    pub fn start(
+        usual: Duration,
+        work: impl FnOnce(Deadline) -> T + Send + 'static,
+    ) -> Result<Self, &'static str> {
+        let deadline = Deadline::for_report(usual);
+        let (end, earlier_signal) = (deadline.end(), signals::signalled());
+        let work = Work::start("report", move || work(deadline));
+        Ok(Self {
+            work: work.map_err(|_| "no thread can be started")?,
+            end,
+            earlier_signal,
+        })
+    }
+
+    /// Waits for its end.
+    pub fn wait(self) -> Result<T, &'static str> {
+        let ended = self.work.wait_until(|state| match state.signalled {
+            Some(signal) if self.earlier_signal.is_none() => signal,
+            _ => self.end,
+        });
+        match ended {
+            Some(result) => result.map_err(|_| "internal error"),
+            None if signals::signalled() != self.earlier_signal => Err("stopped by a signal"),
+            None => Err("no response in time"),
+        }
     }
 }
 

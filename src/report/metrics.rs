@@ -1,8 +1,9 @@
 //! The metrics file: Prometheus' text format 0.0.4, for a textfile collector.
 //!
-//! It is written beside and renamed, so that a collector never reads half of it. A failed cycle
-//! says when and how it ended and leaves the rest as the last success told it: an alert on the
-//! state must not end because a cycle failed. No line carries a timestamp, as the collector
+//! It is written beside and renamed, so that a collector never reads half of it. Every sample has
+//! the definition as a label, so that several definitions can share a collector. A failed cycle
+//! reports when and how it ended and keeps the rest of the last success of its definition: an alert
+//! on the state must not end because a cycle failed. No line has a timestamp, as the collector
 //! demands.
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Utc};
 
 use crate::cycle::outcome::Outcome;
+use crate::error::Reason;
 use crate::exit::Exit;
 use crate::process::run_id;
 
@@ -29,18 +31,16 @@ const MAX_FILE_BYTES: u64 = 64 * 1024;
 ///
 /// What is not a regular file, such as a pipe or a device, is left alone; a symbolic link to one is
 /// replaced, and what it points at is not touched.
-pub fn write(path: &Path, outcome: &Outcome, exit: Exit) -> io::Result<()> {
+pub fn write(path: &Path, definition: &str, outcome: &Outcome, exit: Exit) -> io::Result<()> {
     require_regular(path)?;
-    let before = match exit {
-        Exit::Success => BTreeMap::new(),
-        // What cannot be read is as good as absent.
-        _ => read(path).unwrap_or_default(),
-    };
-    let text = render(outcome, exit, Utc::now(), &before);
+    let labels = label(definition);
+    // What cannot be read is as good as absent.
+    let before = read(path, &labels).unwrap_or_default();
+    let text = render(&labels, &gauges(outcome, exit, Utc::now(), &before));
     let beside = beside(path);
     let written = write_new(&beside, &text).and_then(|()| fs::rename(&beside, path));
     if written.is_err() {
-        // A leftover would be the only harm, and the failure is told.
+        // The failure is reported; a leftover would be the only harm.
         let _ = fs::remove_file(&beside);
     }
     written
@@ -78,93 +78,151 @@ fn write_new(path: &Path, text: &str) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Reads back the plain samples of a file; anything else in it is passed over.
-fn read(path: &Path) -> io::Result<BTreeMap<String, f64>> {
+/// Reads back the samples of a definition; anything else in a file is passed over.
+fn read(path: &Path, labels: &str) -> io::Result<BTreeMap<String, f64>> {
     let mut bytes = Vec::new();
     let file = File::open(path)?;
     file.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes);
+    let separator = format!("{{{labels}}} ");
     let samples = text
         .lines()
-        .filter_map(|line| line.strip_prefix(PREFIX)?.split_once(' '));
+        .filter_map(|line| line.strip_prefix(PREFIX)?.split_once(&separator));
     Ok(samples
         .filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?)))
         .filter(|(_, value): &(String, f64)| value.is_finite())
         .collect())
 }
 
-fn render(
+/// Returns the label of a definition; quotes, backslashes and line ends are escaped.
+fn label(definition: &str) -> String {
+    let escaped = definition
+        .replace('\\', r"\\")
+        .replace('"', "\\\"")
+        .replace('\n', r"\n");
+    format!("definition=\"{escaped}\"")
+}
+
+/// A metric: its name behind the prefix, its help, and its value if there is one.
+type Gauge = (&'static str, String, Option<f64>);
+
+/// Writes the metrics, each with its help and type, which are the same for every definition.
+fn render(labels: &str, gauges: &[Gauge]) -> String {
+    let mut text = String::new();
+    let mut write = |name: &str, help: &str, labels: &str, value: f64| {
+        // Writing to a string cannot fail.
+        let _ = write!(
+            text,
+            "# HELP {PREFIX}{name} {help}\n# TYPE {PREFIX}{name} gauge\n\
+             {PREFIX}{name}{{{labels}}} {value}\n"
+        );
+    };
+    for (name, help, value) in gauges {
+        if let Some(value) = value {
+            write(name, help, labels, *value);
+        }
+    }
+    let build = format!("{labels},version=\"{}\"", env!("CARGO_PKG_VERSION"));
+    write("build_info", "The version of the program.", &build, 1.0);
+    text
+}
+
+/// Returns the metrics of a cycle; a failed one keeps those from before where it has none.
+fn gauges(
     outcome: &Outcome,
     exit: Exit,
     now: DateTime<Utc>,
     before: &BTreeMap<String, f64>,
-) -> String {
+) -> Vec<Gauge> {
     let summary = &outcome.run.summary;
-    let history = outcome.history.as_ref();
-    let succeeded = exit == Exit::Success;
+    // The history is of the definition that the watermark belongs to.
+    let is_ours = summary.reason != Some(Reason::DefinitionChanged);
+    let history = outcome.history.as_ref().filter(|_| is_ours);
     let seconds = |time: DateTime<Utc>| time.timestamp_millis() as f64 / 1000.0;
-    let mut text = String::new();
-    let mut gauge = |name: &str, help: &str, value: Option<f64>| {
-        if let Some(value) = value {
-            // Writing to a string cannot fail.
-            let _ = write!(
-                text,
-                "# HELP {PREFIX}{name} {help}\n# TYPE {PREFIX}{name} gauge\n{PREFIX}{name} {value}\n"
-            );
-        }
+    let kept = |name: &str, fresh: Option<f64>| match exit {
+        Exit::Success => fresh,
+        _ => before.get(name).copied(),
     };
+    let mut gauges = Vec::new();
+    let mut gauge = |name, help: &str, value| gauges.push((name, help.to_owned(), value));
+    let name = "last_run_timestamp_seconds";
     gauge(
-        "last_run_timestamp_seconds",
+        name,
         "When a cycle last ended, in Unix seconds.",
         Some(seconds(now)),
     );
+    let status = f64::from(exit.code());
     gauge(
         "last_exit_status",
         "The exit status of the last cycle.",
-        Some(f64::from(exit.code())),
+        Some(status),
     );
+    let duration = summary.duration_ms as f64 / 1000.0;
     gauge(
         "last_duration_seconds",
         "How long the last cycle took.",
-        Some(summary.duration_ms as f64 / 1000.0),
+        Some(duration),
     );
-    // From here on, a failed cycle keeps what was there.
-    let kept = |name: &str, fresh: Option<f64>| match succeeded {
-        true => fresh,
-        false => before.get(name).copied(),
-    };
-    let last_success = history.and_then(|history| history.last_success);
+
     let name = "last_success_timestamp_seconds";
+    // Without a file before, the database may know.
+    let last_success = history.and_then(|history| history.last_success);
+    let success = kept(name, Some(seconds(now)));
+    let success = success.or(last_success.map(|last| seconds(last.started_at)));
     gauge(
         name,
         "When a cycle last succeeded, in Unix seconds.",
-        // Without a file before, the database may know.
-        kept(name, Some(seconds(now))).or(last_success.map(|last| seconds(last.started_at))),
+        success,
     );
     let name = "watermark_timestamp_seconds";
-    gauge(
-        name,
-        "The watermark, in Unix seconds.",
-        match history {
-            Some(_) => summary.watermark.map(seconds),
-            None => kept(name, None),
-        },
-    );
+    let watermark = match history {
+        Some(_) => summary.watermark.map(seconds),
+        None => kept(name, None),
+    };
+    gauge(name, "The watermark, in Unix seconds.", watermark);
     let name = "oldest_rejected_timestamp_seconds";
+    let oldest = kept(name, outcome.findings.oldest_rejected.map(seconds));
     gauge(
         name,
         "The validation time of the oldest rejected entry, in Unix seconds.",
-        kept(name, outcome.findings.oldest_rejected.map(seconds)),
+        oldest,
     );
     for (name, count) in summary.counters() {
         let help = format!("The counter {name} of the last cycle that succeeded.");
         gauge(name, &help, kept(name, Some(count as f64)));
     }
-    let version = env!("CARGO_PKG_VERSION");
-    let _ = write!(
-        text,
-        "# HELP {PREFIX}build_info The version of the program.\n\
-         # TYPE {PREFIX}build_info gauge\n{PREFIX}build_info{{version=\"{version}\"}} 1\n"
-    );
-    text
+    gauges
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_definition_is_escaped_and_read_back_alone() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let names = [r#"a"b\c"#, "a\nb", "a", r#"a" "#, "a,version=\"1"];
+        let samples = |name: &str, value| {
+            render(
+                &label(name),
+                &[("created", "Help.".to_owned(), Some(value))],
+            )
+        };
+        let all: Vec<String> = (1..)
+            .zip(names)
+            .map(|(value, name)| samples(name, f64::from(value)))
+            .collect();
+        assert!(
+            all[0].contains(r#"datapass_pull_created{definition="a\"b\\c"} 1"#),
+            "{}",
+            all[0]
+        );
+        assert!(all[1].contains(r#"{definition="a\nb"} 2"#), "{}", all[1]);
+        fs::write(file.path(), all.concat()).unwrap();
+        for (value, name) in (1..).zip(names) {
+            let read = read(file.path(), &label(name)).unwrap();
+            let expected = BTreeMap::from([("created".to_owned(), f64::from(value))]);
+            assert_eq!(read, expected, "{name}");
+        }
+    }
 }

@@ -1,105 +1,132 @@
-//! Reports to Sentry: what a person should look at, and nothing private.
+//! Sentry: check-ins of its Crons, and events for what an operator should look at.
 //!
-//! Events are made by hand of enumerated words, counts, times, references such as `D5` and places
-//! in this source. The client is made by hand too: the SDK's own set-up would take its transport,
-//! its integrations and the check of certificates from the environment.
+//! Events consist of enumerated words, counts, times, references such as `D5` and locations in this
+//! source. Envelopes are sent by our own client: the SDK's would take its transport, its
+//! integrations and the check of certificates from the environment, and report no failure.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
-use log::debug;
-use sentry::protocol::{Event, Level, Value};
-use sentry::transports::ReqwestHttpTransportOptions;
-use sentry::{Client, ClientOptions, TransportOptions};
+use sentry_types::protocol::v7::{
+    Envelope, Event, Level, MonitorCheckIn, MonitorCheckInStatus, MonitorConfig, MonitorSchedule,
+    Value,
+};
+use uuid::Uuid;
 
-use crate::config::SentryConfig;
+use super::Delivery;
+use crate::config::{self, SentryConfig};
 use crate::cycle::outcome::Outcome;
 use crate::error::{Failure, Kind, Reason, Stage};
-use crate::net::http;
+use crate::net::http::Post;
 use crate::process::panics;
 use crate::process::run_id;
-use crate::process::supervise::after_run;
 use crate::state::runs::History;
 
-/// How long the reports may take at most; they never change how a cycle ended.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
-/// After how many days without a success any failure is worth a report.
+/// The name and version that Sentry is given.
+const RELEASE: &str = concat!("datapass-pull@", env!("CARGO_PKG_VERSION"));
+const MINUTE: Duration = Duration::from_secs(60);
+/// The longest margin and run time that a monitor may have, in minutes.
+const MAX_MONITOR_MINUTES: u64 = 40_320;
+/// After how many days without a success any failure is reported.
 const SILENCE_DAYS: i64 = 2;
-/// How many entries of a kind get a report of their own: they are sent one after the other, and
-/// the time is short.
-const MAX_OWN_REPORTS: usize = 10;
+/// How many rejected entries get an event of their own, and how many references a message names:
+/// events are sent one after the other, and the time is short.
+const MAX_OWN_EVENTS: usize = 10;
 
-/// One report: what it is about, for people and for grouping.
+/// One event: its content and its grouping.
 #[derive(Debug)]
 struct Alert {
     level: Level,
     message: String,
-    /// What makes two reports one issue, behind the name of this program.
+    /// What makes two events one issue, behind the name of this program.
     fingerprint: Vec<String>,
     stage: Stage,
     /// What it is about, in one word: the failure's reason, or the kind of entry.
     reason: &'static str,
 }
 
-/// Reports a cycle that ended, as a best effort: Sentry must never change how long a cycle takes, nor
-/// how it ends.
-pub fn report_in_time(config: &SentryConfig, outcome: Outcome, failure: Option<Failure>) {
-    let config = config.clone();
-    let reported = after_run(FLUSH_TIMEOUT, move |_| {
-        report(&config, &outcome, failure.as_ref());
-    });
-    if let Err(why) = reported {
-        debug!("The report to Sentry is not sent: {why}");
-    }
+/// How a process ended, for its check-in.
+pub(super) struct End {
+    /// How long all of its cycles took.
+    pub duration: Duration,
+    /// Whether the last one succeeded.
+    pub is_success: bool,
 }
 
-/// Reports what there is to report.
-fn report(config: &SentryConfig, outcome: &Outcome, failure: Option<&Failure>) {
-    let alerts = alerts(outcome, failure);
-    if alerts.is_empty() {
-        return;
-    }
-    let client = match client(config) {
-        Ok(client) => client,
-        Err(problem) => {
-            debug!("There is no way to Sentry: {problem}");
-            return;
-        }
+/// Makes what is sent of envelopes.
+pub(super) fn delivery(
+    config: &SentryConfig,
+    envelopes: impl IntoIterator<Item = Envelope>,
+) -> Delivery<'_> {
+    let auth = config.dsn.to_auth(Some(RELEASE)).to_string();
+    let post = |envelope: Envelope| {
+        let mut body = Vec::new();
+        envelope.to_writer(&mut body).ok()?;
+        Some(Post {
+            url: config.dsn.envelope_api_url(),
+            header: ("X-Sentry-Auth", auth.clone()),
+            body,
+        })
     };
-    for alert in alerts {
-        client.capture_event(event(alert, outcome), None);
+    Delivery {
+        receiver: "Sentry",
+        http: &config.http,
+        posts: envelopes.into_iter().filter_map(post).collect(),
     }
-    client.close(Some(FLUSH_TIMEOUT));
 }
 
-/// Makes the SDK's client over a transport that checks certificates like any other of ours.
-fn client(config: &SentryConfig) -> Result<Client, String> {
-    let dsn = config.dsn.clone();
-    let url = dsn.envelope_api_url();
-    let http = http::client_builder(&[&url], &config.http).map_err(|failure| failure.message)?;
-    let http = http
-        .timeout(FLUSH_TIMEOUT)
-        .build()
-        .map_err(|_| "the HTTP client cannot be set up".to_owned())?;
-    let mut options = ClientOptions::new()
-        .default_integrations(false)
-        .send_default_pii(false)
-        .max_breadcrumbs(0)
-        .attach_stacktrace(false)
-        .shutdown_timeout(FLUSH_TIMEOUT);
-    options.dsn = Some(dsn);
-    options.release = Some(concat!("datapass-pull@", env!("CARGO_PKG_VERSION")).into());
-    options.environment = Some(config.environment.clone().into());
-    let transport = TransportOptions::try_from_client_options(&options)
-        .ok_or_else(|| "the DSN is missing".to_owned())?;
-    let transport = ReqwestHttpTransportOptions::from(transport).with_client(http);
-    options.transport = Some(Arc::new(Arc::new(transport.build())));
-    Ok(Client::with_options(options))
+/// Makes the check-in of a start or an end, if there is a monitor.
+pub(super) fn check_in(config: &SentryConfig, id: Uuid, end: Option<End>) -> Option<Envelope> {
+    let monitor = config.monitor.as_ref()?;
+    let check_in = MonitorCheckIn {
+        check_in_id: id,
+        monitor_slug: monitor.slug.clone(),
+        status: match &end {
+            None => MonitorCheckInStatus::InProgress,
+            Some(end) if end.is_success => MonitorCheckInStatus::Ok,
+            Some(_) => MonitorCheckInStatus::Error,
+        },
+        environment: Some(config.environment.clone()),
+        duration: end.map(|end| end.duration.as_secs_f64()),
+        monitor_config: Some(monitor_config(monitor)),
+    };
+    let mut envelope = Envelope::new();
+    envelope.add_item(check_in);
+    Some(envelope)
 }
 
-/// Says what of a cycle is worth a person's look, the most telling first.
+/// Returns the settings that Sentry gives the monitor.
+fn monitor_config(monitor: &config::MonitorConfig) -> MonitorConfig {
+    let minutes = |time: Duration| Some(time.as_secs().div_ceil(60).min(MAX_MONITOR_MINUTES));
+    let retries = monitor.retry_for.unwrap_or_default();
+    MonitorConfig {
+        schedule: MonitorSchedule::Crontab {
+            value: monitor.cron.to_string(),
+        },
+        // A start may wait for the process before it to end.
+        checkin_margin: minutes(retries.saturating_add(monitor.timeout)),
+        // The last retry may begin just before the retries end; a minute more for its reports.
+        max_runtime: minutes(retries.saturating_add(monitor.timeout + MINUTE)),
+        timezone: Some("UTC".to_owned()),
+        failure_issue_threshold: None,
+        recovery_threshold: None,
+    }
+}
+
+/// Makes the events of a cycle that ended, one envelope each.
+pub(super) fn events(
+    config: &SentryConfig,
+    definition: Option<&str>,
+    outcome: &Outcome,
+    failure: Option<&Failure>,
+) -> Vec<Envelope> {
+    let alerts = alerts(outcome, failure).into_iter();
+    let event = |alert| event(alert, outcome, config, definition).into();
+    alerts.map(event).collect()
+}
+
+/// Returns what an operator should look at, the most significant first.
 fn alerts(outcome: &Outcome, failure: Option<&Failure>) -> Vec<Alert> {
     if let Some(failure) = failure {
         return of_failure(outcome.history.as_ref(), failure)
@@ -140,13 +167,13 @@ fn alerts(outcome: &Outcome, failure: Option<&Failure>) -> Vec<Alert> {
         );
         add("deleted", message, &["deleted"]);
     }
-    let rejected = findings.rejected.len().checked_sub(MAX_OWN_REPORTS);
+    let rejected = findings.rejected.len().checked_sub(MAX_OWN_EVENTS);
     if let Some(more) = rejected.filter(|more| *more > 0) {
         let message =
             format!("{more} more entries are rejected; `datapass-pull rejected list` names them");
         add("rejected", message, &["rejected"]);
     }
-    for (reference, reasons) in findings.rejected.iter().take(MAX_OWN_REPORTS) {
+    for (reference, reasons) in findings.rejected.iter().take(MAX_OWN_EVENTS) {
         let message = format!("Entry {reference} is rejected: {}", reasons.join(", "));
         add("rejected", message, &["rejected", reference]);
     }
@@ -157,23 +184,23 @@ fn alerts(outcome: &Outcome, failure: Option<&Failure>) -> Vec<Alert> {
 fn first(references: &[String]) -> String {
     let named: Vec<&str> = references
         .iter()
-        .take(MAX_OWN_REPORTS)
+        .take(MAX_OWN_EVENTS)
         .map(String::as_str)
         .collect();
     named.join(", ")
 }
 
-/// Tells whether a failure is worth a report.
+/// Returns the event of a failure, if it is reported.
 ///
 /// A permanent one always is; a 401 when it lasts, for then the secret was rotated; any other when
 /// nothing succeeded for long, or when that cannot be known.
 fn of_failure(history: Option<&History>, failure: &Failure) -> Option<Alert> {
     let reason = failure.reason.as_str();
-    let failed = format!("The pull failed in {}: {reason}", failure.stage.as_str());
+    let failed = format!("The cycle failed in {}: {reason}", failure.stage.as_str());
     let (level, message, fingerprint) = if failure.reason == Reason::Panic {
-        let place = panics::location().unwrap_or("an unknown place");
-        let message = format!("The pull has a defect and stopped at {place}");
-        (Level::Fatal, message, vec!["failure", reason, place])
+        let location = panics::location().unwrap_or("an unknown location");
+        let message = format!("Internal error at {location}");
+        (Level::Fatal, message, vec!["failure", reason, location])
     } else if failure.kind() == Kind::Permanent {
         (Level::Error, failed, vec!["failure", reason])
     } else if failure.reason == Reason::Unauthorized && history.is_none_or(is_lasting) {
@@ -186,7 +213,7 @@ fn of_failure(history: Option<&History>, failure: &Failure) -> Option<Alert> {
                 (Level::Error, message, vec!["silence"])
             }
             Some(_) => return None,
-            // A signal says nothing about the set-up.
+            // A signal is no sign of a wrong set-up.
             None if failure.reason == Reason::Interrupted => return None,
             None => {
                 let message = format!("{failed}; when it succeeded last is not known");
@@ -203,7 +230,7 @@ fn of_failure(history: Option<&History>, failure: &Failure) -> Option<Alert> {
     })
 }
 
-/// Tells whether nothing succeeded for long; a program that never succeeded counts from its first
+/// Returns whether nothing succeeded for long; a program that never succeeded counts from its first
 /// cycle.
 fn is_silent(history: &History) -> bool {
     history
@@ -213,26 +240,35 @@ fn is_silent(history: &History) -> bool {
         .is_some_and(|since| Utc::now() - since > TimeDelta::days(SILENCE_DAYS))
 }
 
-/// Tells whether a 401 is more than a passing fault: it came before too, or nothing ever succeeded
-/// or did so recently.
+/// Returns whether a 401 is more than a passing fault: the last cycle failed so too, or none succeeded
+/// recently or ever.
 fn is_lasting(history: &History) -> bool {
     history.last_reason.as_deref() == Some(Reason::Unauthorized.as_str())
         || history.last_success.is_none()
         || is_silent(history)
 }
 
-fn event(alert: Alert, outcome: &Outcome) -> Event<'static> {
+fn event(
+    alert: Alert,
+    outcome: &Outcome,
+    config: &SentryConfig,
+    definition: Option<&str>,
+) -> Event<'static> {
     let counters = outcome.run.summary.counters();
     let words = std::iter::once("datapass-pull".to_owned()).chain(alert.fingerprint);
+    let mut tags = BTreeMap::from([
+        ("run_id".to_owned(), run_id::current().to_string()),
+        ("stage".to_owned(), alert.stage.as_str().to_owned()),
+        ("reason".to_owned(), alert.reason.to_owned()),
+    ]);
+    tags.extend(definition.map(|id| ("definition".to_owned(), id.to_owned())));
     Event {
         level: alert.level,
         message: Some(alert.message),
         fingerprint: words.map(Into::into).collect::<Vec<_>>().into(),
-        tags: BTreeMap::from([
-            ("run_id".to_owned(), run_id::current().to_string()),
-            ("stage".to_owned(), alert.stage.as_str().to_owned()),
-            ("reason".to_owned(), alert.reason.to_owned()),
-        ]),
+        release: Some(RELEASE.into()),
+        environment: Some(config.environment.clone().into()),
+        tags,
         extra: counters
             .into_iter()
             .map(|(name, count)| (name.to_owned(), Value::from(count)))

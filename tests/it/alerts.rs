@@ -1,4 +1,4 @@
-//! Reports to Sentry, taken by a stand-in: which ones, and what they say.
+//! Events for Sentry, taken by a fake server: when one is sent, and its content.
 
 mod delivery;
 mod panics;
@@ -26,7 +26,7 @@ impl Scene {
         }
     }
 
-    /// Describes a cycle that is tried once, among variables that the SDK would heed.
+    /// Describes a cycle without retries, among variables that Sentry's own client would read.
     fn cycle(&self) -> Run {
         Run::cycle(&self.upstream, &self.database)
             .env("DATABASE_URL", self.database.url_as("postgres", "canari"))
@@ -63,17 +63,17 @@ impl Scene {
 }
 
 /// Level, stage, reason, fingerprint behind the program's name, and message of an event.
-type Told = (String, String, String, Vec<String>, String);
+type Shown = (String, String, String, Vec<String>, String);
 
-fn told(level: &str, stage: &str, reason: &str, fingerprint: &str, message: &str) -> Told {
+fn shown(level: &str, stage: &str, reason: &str, fingerprint: &str, message: &str) -> Shown {
     let words = fingerprint.split(' ').map(str::to_owned).collect();
     let [level, stage, reason, message] = [level, stage, reason, message].map(str::to_owned);
     (level, stage, reason, words, message)
 }
 
-/// Checks what every event has, and returns what tells them apart.
+/// Checks what every event has, and returns what distinguishes them.
 #[track_caller]
-fn read(event: &Value) -> Told {
+fn read(event: &Value) -> Shown {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let words: Vec<String> = serde_json::from_value(event["fingerprint"].clone()).unwrap();
     let (name, words) = words.split_first().unwrap();
@@ -82,7 +82,9 @@ fn read(event: &Value) -> Told {
     assert_eq!(event["release"], format!("datapass-pull@{version}"));
     assert_eq!(event["environment"], "production");
     let tags = event["tags"].as_object().unwrap();
-    assert_eq!(tags.len(), 3, "{event}");
+    assert_eq!(tags.len(), 4, "{event}");
+    let definition = "proactivite_pour_les_etudiants_boursiers_dyn";
+    assert_eq!(tags["definition"], definition);
     assert!(text(&tags["run_id"]).parse::<uuid::Uuid>().is_ok());
     assert_eq!(event["extra"].as_object().unwrap().len(), 13, "{event}");
     (
@@ -96,23 +98,23 @@ fn read(event: &Value) -> Told {
 }
 
 #[test]
-fn a_failure_is_reported_when_a_person_should_act() {
+fn a_failure_is_reported_when_an_operator_should_act() {
     let refused = || {
-        let message = "The pull failed in authenticate: token_refused";
+        let message = "The cycle failed in authenticate: token_refused";
         let (stage, reason) = ("authenticate", "token_refused");
-        told("error", stage, reason, "failure token_refused", message)
+        shown("error", stage, reason, "failure token_refused", message)
     };
     let lasting = || {
-        let message = "The pull failed in authenticate: unauthorized; was the secret rotated?";
+        let message = "The cycle failed in authenticate: unauthorized; was the secret rotated?";
         let (stage, reason) = ("authenticate", "unauthorized");
-        told("error", stage, reason, "failure unauthorized", message)
+        shown("error", stage, reason, "failure unauthorized", message)
     };
     let silence = || {
-        let message = "The pull failed in list: server_error; nothing succeeded for 2 days";
-        told("error", "list", "server_error", "silence", message)
+        let message = "The cycle failed in list: server_error; nothing succeeded for 2 days";
+        shown("error", "list", "server_error", "silence", message)
     };
     type Past = &'static [(i64, Option<&'static str>)];
-    let cases: [(u16, Past, Option<Told>); 13] = [
+    let cases: [(u16, Past, Option<Shown>); 13] = [
         (403, &[(1, None)], Some(refused())),
         (403, &[], Some(refused())),
         // A 401 is noise once, and a rotated secret when it lasts.
@@ -154,32 +156,32 @@ fn a_failure_is_reported_when_a_person_should_act() {
         let outcome = scene.cycle().output();
         let code = if status == 403 { 1 } else { 2 };
         outcome.assert_code(code);
-        let events: Vec<Told> = scene.ingest.events().iter().map(read).collect();
+        let events: Vec<Shown> = scene.ingest.events().iter().map(read).collect();
         assert_eq!(events, Vec::from_iter(expected), "{status} {past:?}");
     }
 }
 
 #[test]
-fn a_failure_before_the_past_is_known_is_reported() {
+fn a_failure_before_the_history_is_known_is_reported() {
     let scene = Scene::new();
     let run = scene.cycle().env(
         "DATABASE_URL",
         "postgres://canari:canari@127.0.0.1:1/canari",
     );
     run.output().transient("database_unavailable");
-    let message = "The pull failed in prepare: database_unavailable; when it succeeded last is not \
+    let message = "The cycle failed in prepare: database_unavailable; when it succeeded last is not \
                    known";
     let (stage, reason) = ("prepare", "database_unavailable");
     let fingerprint = "failure database_unavailable";
-    let events: Vec<Told> = scene.ingest.events().iter().map(read).collect();
+    let events: Vec<Shown> = scene.ingest.events().iter().map(read).collect();
     assert_eq!(
         events,
-        [told("warning", stage, reason, fingerprint, message)]
+        [shown("warning", stage, reason, fingerprint, message)]
     );
 }
 
 #[test]
-fn entries_that_need_a_look_are_reported_one_issue_each() {
+fn entries_to_look_at_are_reported_one_issue_each() {
     let scene = Scene::new();
     scene.past(1, None);
     scene.database.exec(
@@ -200,7 +202,7 @@ fn entries_that_need_a_look_are_reported_one_issue_each() {
     assert_eq!(counts, (2, 3, 4));
     let events = scene.ingest.events();
     let warning =
-        |reason, fingerprint, message| told("warning", "create", reason, fingerprint, message);
+        |reason, fingerprint, message| shown("warning", "create", reason, fingerprint, message);
     let expected = [
         warning(
             "future",
@@ -223,8 +225,8 @@ fn entries_that_need_a_look_are_reported_one_issue_each() {
             "Entry D2 is rejected: data.echelon_bourse: unknown",
         ),
     ];
-    let told: Vec<Told> = events.iter().map(read).collect();
-    assert_eq!(told, expected);
+    let events_shown: Vec<Shown> = events.iter().map(read).collect();
+    assert_eq!(events_shown, expected);
     let counts = json!({
         "pages": summary.pages, "seen": 6, "matched": 6, "created": 4, "late": 3, "existing": 0,
         "deleted": 0, "revalidated": 0, "rejected": 2, "accepted": 0, "skipped": 0, "enqueued": 0,
@@ -234,7 +236,7 @@ fn entries_that_need_a_look_are_reported_one_issue_each() {
 
     // What is late is reported once; what is rejected or in the future, as long as it is.
     scene.cycle().output().success();
-    let again: Vec<Told> = scene.ingest.events().iter().map(read).collect();
+    let again: Vec<Shown> = scene.ingest.events().iter().map(read).collect();
     assert_eq!(again[0], expected[0]);
     assert_eq!(again[1..], expected[2..]);
     scene.cycle().arg("--dry-run").output().success();
@@ -248,10 +250,10 @@ fn many_rejected_entries_are_a_few_reports() {
         scene.upstream.add(Demande::cnous(id).siret("1"));
     }
     scene.cycle().output().success();
-    let events: Vec<Told> = scene.ingest.events().iter().map(read).collect();
+    let events: Vec<Shown> = scene.ingest.events().iter().map(read).collect();
     assert_eq!(events.len(), 11);
     let message = "3 more entries are rejected; `datapass-pull rejected list` names them";
-    let more = told("warning", "create", "rejected", "rejected", message);
+    let more = shown("warning", "create", "rejected", "rejected", message);
     assert_eq!(events[0], more);
     assert_eq!(events[10].3, ["rejected", "D10"]);
 }
@@ -277,7 +279,7 @@ fn a_bad_dsn_is_a_bad_setting() {
     }
 }
 
-/// A cycle that cannot even start is heard of wherever the settings still say who listens.
+/// A cycle that cannot start is reported as far as the settings of the reports are valid.
 #[test]
 fn a_cycle_that_cannot_start_is_reported() {
     let scene = Scene::new();
@@ -291,9 +293,10 @@ fn a_cycle_that_cannot_start_is_reported() {
         let text = std::fs::read_to_string(&metrics).unwrap();
         let status = text
             .lines()
-            .find_map(|line| line.strip_prefix("datapass_pull_last_exit_status "));
-        assert!(text.contains("\ndatapass_pull_last_success_timestamp_seconds "));
-        status.unwrap().to_owned()
+            .find_map(|line| line.strip_prefix("datapass_pull_last_exit_status{"));
+        assert!(text.contains("\ndatapass_pull_last_success_timestamp_seconds{"));
+        let (_, status) = status.unwrap().split_once("} ").unwrap();
+        status.to_owned()
     };
     let secretless = || run().env_remove("DATAPASS_CLIENT_SECRET");
     let by_file = || {
@@ -328,10 +331,10 @@ fn a_cycle_that_cannot_start_is_reported() {
         assert_eq!(status(), "0");
         let outcome = run.output();
         outcome.permanent(reason);
-        let message = format!("The pull failed in prepare: {reason}");
+        let message = format!("The cycle failed in prepare: {reason}");
         let fingerprint = format!("failure {reason}");
-        let expected = told("error", "prepare", reason, &fingerprint, &message);
-        let events: Vec<Told> = scene.ingest.events().iter().map(read).collect();
+        let expected = shown("error", "prepare", reason, &fingerprint, &message);
+        let events: Vec<Shown> = scene.ingest.events().iter().map(read).collect();
         assert_eq!(
             events,
             Vec::from_iter(reported.then_some(expected)),
@@ -345,7 +348,7 @@ fn a_cycle_that_cannot_start_is_reported() {
             .output()
             .success();
     }
-    // Nobody is to hear of these.
+    // These notify nobody.
     for run in [
         secretless().arg("--dry-run"),
         run().args(["--dry-run", "--frobnicate"]),

@@ -2,59 +2,71 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::docs::runbook::blocks;
 use crate::harness::*;
 
-/// What a failed cycle tells anew; all the rest is of the last success.
+/// What a failed cycle reports anew; all the rest is of the last success.
 const OF_ANY_END: [&str; 3] = [
     "datapass_pull_last_run_timestamp_seconds",
     "datapass_pull_last_exit_status",
     "datapass_pull_last_duration_seconds",
 ];
 
+/// The definition of a cycle without one in its settings.
+const DEFINITION: &str = "proactivite_pour_les_etudiants_boursiers_dyn";
+
 type Samples = BTreeMap<String, f64>;
 
 /// Parses Prometheus' text format 0.0.4, strictly: for each metric its help, its type and one
 /// sample, in this order, once, every line ended, single spaces, no timestamp.
-fn parse(text: &str) -> Samples {
+fn parse(text: &str, definition: &str) -> Samples {
+    check_by_promtool(text);
     let mut samples = BTreeMap::new();
     let mut lines = text.strip_suffix('\n').expect("a line end").split('\n');
     while let Some(line) = lines.next() {
         let help = line.strip_prefix("# HELP ").expect("help first");
-        let (name, words) = help.split_once(' ').expect("a help text");
-        assert!(is_name(name), "{line}");
-        let escapes = words.replace("\\\\", "").replace("\\n", "");
-        assert!(!words.is_empty() && !escapes.contains('\\'), "{line}");
+        let (name, _) = help.split_once(' ').expect("a help text");
         assert_eq!(lines.next(), Some(&*format!("# TYPE {name} gauge")));
-        let sample = lines.next().expect("a sample").strip_prefix(name).unwrap();
-        let (labels, value) = sample.rsplit_once(' ').expect("a value");
-        assert!(labels.is_empty() || are_labels(labels), "{sample}");
-        let value: f64 = value.parse().unwrap();
+        let labels = match name.ends_with("build_info") {
+            true => concat!(",version=\"", env!("CARGO_PKG_VERSION"), "\""),
+            false => "",
+        };
+        let sample = lines.next().expect("a sample");
+        let labelled = format!("{name}{{definition=\"{definition}\"{labels}}} ");
+        let value: f64 = sample
+            .strip_prefix(&labelled)
+            .expect(sample)
+            .parse()
+            .unwrap();
         assert!(value.is_finite() && value >= 0.0, "{sample}");
         assert_eq!(samples.insert(name.to_owned(), value), None, "{name}");
     }
     samples
 }
 
-/// `[a-zA-Z_:][a-zA-Z0-9_:]*`
-fn is_name(text: &str) -> bool {
-    let is_first = |c: char| c.is_ascii_alphabetic() || c == '_' || c == ':';
-    text.starts_with(is_first) && text.chars().all(|c| is_first(c) || c.is_ascii_digit())
-}
-
-/// `{name="value"}`, the value without what would need an escape.
-fn are_labels(text: &str) -> bool {
-    let inner = text
-        .strip_prefix('{')
-        .and_then(|text| text.strip_suffix("\"}"));
-    let pair = inner.and_then(|text| text.split_once("=\""));
-    pair.is_some_and(|(name, value)| {
-        is_name(name) && !name.contains(':') && !value.contains(['"', '\\', '\n', ','])
-    })
+fn check_by_promtool(text: &str) {
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("promtool is needed: apt-get install prometheus");
+    let mut stdin = promtool.stdin.take().unwrap();
+    stdin.write_all(text.as_bytes()).unwrap();
+    drop(stdin);
+    let output = promtool.wait_with_output().unwrap();
+    let problems = [output.stdout, output.stderr].concat();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&problems)
+    );
 }
 
 struct Scene {
@@ -94,7 +106,7 @@ impl Scene {
         let text = fs::read_to_string(self.path()).unwrap();
         assert!(!text.to_lowercase().contains("canari"), "{text}");
         assert_eq!(self.leftovers(), 0);
-        parse(&text)
+        parse(&text, DEFINITION)
     }
 
     fn leftovers(&self) -> usize {
@@ -113,7 +125,7 @@ fn without(samples: &Samples, names: &[&str]) -> Samples {
 }
 
 #[test]
-fn a_failure_keeps_what_the_last_success_told() {
+fn a_failure_keeps_what_the_last_success_reported() {
     let scene = Scene::new();
     scene.cycle().output().success();
     let first = scene.samples();
@@ -152,24 +164,24 @@ fn a_failure_keeps_what_the_last_success_told() {
     // Where the file is new each time, the database knows some of it.
     fs::remove_file(scene.path()).unwrap();
     scene.cycle().output().permanent("request_refused");
-    let told = without(&scene.samples(), &OF_ANY_END);
-    let names: Vec<&str> = told.keys().map(String::as_str).collect();
+    let kept = without(&scene.samples(), &OF_ANY_END);
+    let names: Vec<&str> = kept.keys().map(String::as_str).collect();
     let known = [
         "build_info",
         "last_success_timestamp_seconds",
         "watermark_timestamp_seconds",
     ];
     assert_eq!(names, known.map(|name| format!("datapass_pull_{name}")));
-    let started = told["datapass_pull_last_success_timestamp_seconds"];
+    let started = kept["datapass_pull_last_success_timestamp_seconds"];
     assert!(started <= value("last_success_timestamp_seconds"));
     assert!(started > value("last_success_timestamp_seconds") - 60.0);
-    assert_eq!(told["datapass_pull_watermark_timestamp_seconds"], watermark);
+    assert_eq!(kept["datapass_pull_watermark_timestamp_seconds"], watermark);
 
     scene.upstream.behave();
     scene.cycle().arg("--dry-run").output().success();
     assert_eq!(
         without(&scene.samples(), &OF_ANY_END),
-        told,
+        kept,
         "a dry run writes nothing"
     );
 }
@@ -182,11 +194,14 @@ fn a_file_of_others_breaks_nothing() {
         .fault(On::pages(1..), Fault::Status(403, &[]));
     let elsewhere = scene.folder.path().join("elsewhere");
     fs::write(&elsewhere, "theirs").unwrap();
-    let garbage = "foreign {{{ nonsense\n# HELP\ndatapass_pull_created NaN\ndatapass_pull_seen\n\
-                   datapass_pull_rejected 1 1\ndatapass_pull_pages 7\r\ndatapass_pull_late 3";
+    let garbage = "foreign {{{ nonsense\n# HELP\ndatapass_pull_created{LABEL} NaN\n\
+                   datapass_pull_seen{LABEL}\ndatapass_pull_rejected{LABEL} 1 1\n\
+                   datapass_pull_pages{LABEL} 7\r\ndatapass_pull_existing 4\n\
+                   datapass_pull_accepted{definition=\"other\"} 5\ndatapass_pull_late{LABEL} 3";
+    let garbage = garbage.replace("LABEL", &format!("definition=\"{DEFINITION}\""));
     type Maker<'a> = &'a dyn Fn(&Path);
     let makers: [(&str, Maker<'_>); 6] = [
-        ("garbage", &|path| fs::write(path, garbage).unwrap()),
+        ("garbage", &|path| fs::write(path, &garbage).unwrap()),
         ("binary", &|path| {
             fs::write(path, [0, 159, 146, 150, 10]).unwrap()
         }),
@@ -205,12 +220,16 @@ fn a_file_of_others_breaks_nothing() {
         let samples = scene.samples();
         let late = samples.get("datapass_pull_late").copied();
         assert_eq!(late, (name == "garbage").then_some(3.0), "{name}");
+        for lost in ["created", "seen", "rejected", "existing", "accepted"] {
+            let lost = format!("datapass_pull_{lost}");
+            assert!(!samples.contains_key(&lost), "{name}: {lost}");
+        }
         assert_eq!(samples["datapass_pull_last_exit_status"], 1.0, "{name}");
         fs::remove_file(scene.path()).unwrap();
     }
     assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "theirs");
 
-    // What is no file is not replaced by one.
+    // What is not a regular file is not replaced.
     assert!(
         Command::new("mkfifo")
             .arg(scene.path())
@@ -223,7 +242,7 @@ fn a_file_of_others_breaks_nothing() {
     assert!(
         outcome
             .stderr
-            .contains("cannot be written: it is not a regular file")
+            .contains("datapass_pull.prom: it is not a regular file")
     );
     let kind = fs::symlink_metadata(scene.path()).unwrap().file_type();
     assert!(kind.is_fifo());
@@ -236,7 +255,7 @@ fn a_file_that_cannot_be_written_is_a_warning() {
         Run::cycle(&scene.upstream, &scene.database)
             .args(["--enqueue", "none", "--metrics-file", path])
             .stderr(format!(
-                "WARN datapass-pull: The metrics file {path} cannot be written: "
+                "WARN datapass-pull: Cannot write the metrics file {path}: "
             ))
             .stderr("Rejected D2")
     };
@@ -254,13 +273,57 @@ fn a_file_that_cannot_be_written_is_a_warning() {
     full.stderr("fill").output().success();
 }
 
+/// A cycle that fails keeps what the last success of its own definition wrote, whoever wrote last.
 #[test]
-fn the_documented_rules_are_about_what_is_written() {
+fn each_definition_has_its_own_samples() {
+    let scene = Scene::new();
+    scene.cycle().output().success();
+    let first = fs::read_to_string(scene.path()).unwrap();
+    let other = scene.cycle().env("DATAPASS_DEFINITION_ID", "a\"b\\");
+    other.clone().output().permanent("definition_changed");
+    let text = fs::read_to_string(scene.path()).unwrap();
+    let samples = parse(&text, r#"a\"b\\"#);
+    let names: Vec<&String> = samples.keys().collect();
+    let mut expected = OF_ANY_END.to_vec();
+    expected.push("datapass_pull_build_info");
+    expected.sort_unstable();
+    assert_eq!(names, expected);
+
+    // One collector reads both files.
+    let (_, help_of_first) = first
+        .split_once("# HELP datapass_pull_last_duration_seconds")
+        .unwrap();
+    let (_, help_of_other) = text
+        .split_once("# HELP datapass_pull_last_duration_seconds")
+        .unwrap();
+    assert_eq!(help_of_first.lines().next(), help_of_other.lines().next());
+
+    // Without a valid definition there is no label, so that no file is written.
+    let nameless = scene.cycle().env("DATAPASS_DEFINITION_ID", "a\tb");
+    nameless.output().permanent("configuration");
+    assert_eq!(fs::read_to_string(scene.path()).unwrap(), text);
+}
+
+#[test]
+fn the_documented_rules_are_valid_and_about_what_is_written() {
     let rules = blocks("Prometheus").remove(0);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), &rules).unwrap();
+    let checked = Command::new("promtool")
+        .args(["check", "rules"])
+        .arg(file.path())
+        .output()
+        .unwrap();
+    assert!(
+        checked.status.success(),
+        "{}",
+        String::from_utf8_lossy(&checked.stderr)
+    );
+
     let is_name = |word: &&str| word.starts_with("datapass_pull_");
     let words = rules.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     let named: Vec<&str> = words.filter(is_name).collect();
-    assert!(named.len() >= 3, "{rules}");
+    assert!(named.len() >= 6, "{rules}");
     let scene = Scene::new();
     scene.cycle().output().success();
     let samples = scene.samples();

@@ -1,18 +1,24 @@
-//! Panics, brought about from outside by what no program of ours writes and no type of ours holds: a
-//! rejection without a reference, or first seen at an instant without end.
+//! Panics, caused from outside by a machine whose clock cannot be read.
+
+use std::fs;
 
 use super::{Scene, read};
 use crate::harness::*;
 
 #[test]
-fn a_panic_is_reported_with_its_place() {
+fn a_panic_is_reported_with_its_location() {
     let scene = Scene::new();
     scene.upstream.add(Demande::cnous(1));
-    let run = scene.cycle().args(["--enqueue", "none"]);
-    scene.database.exec(
-        "alter table datapass_pull_rejections alter ref drop not null;
-         insert into datapass_pull_rejections (ref) values (null)",
-    );
+    let folder = tempfile::tempdir().unwrap();
+    let broken = folder.path().join("broken");
+    let run = scene
+        .cycle()
+        .args(["--enqueue", "none", "--retry-for", "1h"])
+        .env("LD_PRELOAD", clock_library(folder.path()))
+        .env("CLOCK_BROKEN", &broken);
+    scene
+        .upstream
+        .before(On::token(1), move |_| fs::write(&broken, "").unwrap());
     let outcome = run.output();
     outcome.permanent("panic");
     let events: Vec<_> = scene.ingest.events().iter().map(read).collect();
@@ -20,32 +26,32 @@ fn a_panic_is_reported_with_its_place() {
         panic!("one event, not {events:?}: {}", outcome.stderr)
     };
     let words = [level, stage, reason].map(String::as_str);
-    assert_eq!(words, ["fatal", "prepare", "panic"]);
-    let place = &fingerprint[2];
+    assert_eq!(words, ["fatal", "authenticate", "panic"]);
+    let location = &fingerprint[2];
     assert_eq!(fingerprint[..2], ["failure", "panic"]);
-    assert!(place.starts_with("src/cycle/create.rs:"), "{place}");
-    assert_eq!(
-        message,
-        &format!("The pull has a defect and stopped at {place}")
-    );
-    assert!(
-        outcome.stderr.contains(place.as_str()),
-        "{}",
-        outcome.stderr
-    );
+    assert!(location.contains("time.rs:"), "{location}");
+    assert_eq!(message, &format!("Internal error at {location}"));
+    assert!(outcome.stderr.contains(message), "{}", outcome.stderr);
 }
 
 #[test]
 fn a_panic_of_any_command_is_status_1() {
     let database = Database::migrated();
-    database.exec(
-        "insert into datapass_pull_rejections (ref, first_seen_at) values ('D1', 'infinity')",
-    );
+    let folder = tempfile::tempdir().unwrap();
+    let library = clock_library(folder.path());
     for command in [&["status"][..], &["rejected", "list"]] {
         let run = Run::new(command.iter().copied()).database(&database);
+        let run = run
+            .env("LD_PRELOAD", &library)
+            .env("CLOCK_BROKEN", &library);
         let outcome = run.any_stderr().output();
         outcome.assert_code(1);
-        let place = "Internal error at src/commands/rejected.rs:";
-        assert!(outcome.stderr.contains(place), "{}", outcome.stderr);
+        let location = "Internal error at ";
+        assert!(outcome.stderr.contains(location), "{}", outcome.stderr);
+        assert!(
+            outcome.stderr.contains("reason=panic"),
+            "{}",
+            outcome.stderr
+        );
     }
 }

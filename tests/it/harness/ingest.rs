@@ -1,4 +1,5 @@
-//! A stand-in for Sentry: takes envelopes, over plain HTTP, TLS or a proxy's tunnel.
+//! A fake server for Sentry and Healthchecks: takes POST requests, over plain HTTP, TLS or a proxy's
+//! tunnel.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -99,30 +100,64 @@ impl Ingest {
         self.received.lock().unwrap().try_iter().collect()
     }
 
+    /// Returns a URL of its plain HTTP with this path and query.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://localhost:{}{path}", self.address.port())
+    }
+
     /// Takes the events that came so far; none of the bytes may be private.
     #[track_caller]
     pub fn events(&self) -> Vec<Value> {
-        self.requests().iter().map(|bytes| event(bytes)).collect()
+        let event = |(kind, item): (String, Value)| {
+            assert_eq!(kind, "event");
+            item
+        };
+        self.envelopes().into_iter().map(event).collect()
+    }
+
+    /// Takes the type and content of what came so far as envelopes; none of the bytes may be private.
+    #[track_caller]
+    pub fn envelopes(&self) -> Vec<(String, Value)> {
+        let requests = self.requests();
+        requests.iter().map(|bytes| envelope(bytes)).collect()
+    }
+
+    /// Takes the requests that came so far: each target and body.
+    #[track_caller]
+    pub fn posts(&self) -> Vec<(String, String)> {
+        let post = |bytes: Vec<u8>| {
+            let text = String::from_utf8(bytes).unwrap();
+            let (head, body) = text.split_once("\r\n\r\n").unwrap();
+            let target = head.strip_prefix("POST ").unwrap();
+            let (target, _) = target.split_once(' ').unwrap();
+            (target.to_owned(), body.to_owned())
+        };
+        self.requests().into_iter().map(post).collect()
     }
 }
 
-/// Reads the one event of an envelope: a header, the item's header, the item.
+/// Reads the one item of an envelope: a header, the item's header, the item.
 #[track_caller]
-fn event(request: &[u8]) -> Value {
+fn envelope(request: &[u8]) -> (String, Value) {
     let text = String::from_utf8(request.to_vec()).unwrap();
     assert!(!text.to_lowercase().contains(CANARY), "{text}");
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("POST /api/42/envelope/ "), "{head}");
+    let head = head.to_ascii_lowercase();
+    assert!(head.contains("\r\nx-sentry-auth: sentry "), "{head}");
+    assert!(head.contains("sentry_key=public"), "{head}");
     let lines: Vec<&str> = body.lines().collect();
     assert_eq!(lines.len(), 3, "{body}");
     let json = |line: &str| serde_json::from_str::<Value>(line).unwrap();
-    assert_eq!(json(lines[1])["type"], "event");
-    let event = json(lines[2]);
-    for key in event.as_object().unwrap().keys() {
-        assert!(KNOWN_KEYS.contains(&key.as_str()), "{key} in {event}");
+    let kind = json(lines[1])["type"].as_str().unwrap().to_owned();
+    let item = json(lines[2]);
+    if kind == "event" {
+        for key in item.as_object().unwrap().keys() {
+            assert!(KNOWN_KEYS.contains(&key.as_str()), "{key} in {item}");
+        }
+        assert!(json(lines[0])["event_id"].is_string());
     }
-    assert!(json(lines[0])["event_id"].is_string());
-    event
+    (kind, item)
 }
 
 fn converse(stream: TcpStream, manner: &Manner, requests: &Sender<Vec<u8>>) {

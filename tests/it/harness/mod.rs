@@ -32,7 +32,7 @@ pub use isolation::{Isolation, isolation};
 pub use pgbouncer::PgBouncer;
 pub use postgres::{Cluster, Database, with_search_path};
 pub use proxy::{Place, Proxy};
-pub use run::{Outcome, Run, Running, release_binary};
+pub use run::{Outcome, Run, Running, clock_library, release_binary};
 pub use summary::Summary;
 pub use tables::{GOOD_JOBS_3_99, GOOD_JOBS_4, RejectionRow};
 pub use terminal::Terminal;

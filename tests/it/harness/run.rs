@@ -5,19 +5,19 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
 use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::datapass::{CANARY, DataPass};
 use super::postgres::Database;
 use super::summary::Summary;
-use super::wait::Lateness;
+use super::wait::{Lateness, eventually};
 
 /// How long a run may take before the test gives it up for hung.
 pub(super) const PATIENCE: Duration = Duration::from_secs(120);
@@ -153,10 +153,15 @@ impl Run {
         let mut stdin = child.stdin.take().unwrap();
         thread::spawn(move || stdin.write_all(&self.stdin));
         let (sender, ended) = mpsc::channel();
+        let so_far = Arc::new(Mutex::new(Vec::new()));
         read_all(child.stdout.take().unwrap(), sender.clone(), |bytes| {
             (false, bytes)
         });
-        read_all(child.stderr.take().unwrap(), sender, |bytes| (true, bytes));
+        let stderr = Tee {
+            stream: child.stderr.take().unwrap(),
+            copy: Arc::clone(&so_far),
+        };
+        read_all(stderr, sender, |bytes| (true, bytes));
         let args = self
             .args
             .iter()
@@ -168,6 +173,7 @@ impl Run {
             ended,
             stdout: None,
             stderr: None,
+            stderr_so_far: so_far,
             args,
             expected: self.expected,
         }
@@ -189,6 +195,20 @@ fn read_all(
     });
 }
 
+/// A stream whose bytes can be looked at before its end.
+struct Tee<R> {
+    stream: R,
+    copy: Arc<Mutex<Vec<u8>>>,
+}
+
+impl<R: Read> Read for Tee<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.stream.read(buffer)?;
+        self.copy.lock().unwrap().extend(&buffer[..count]);
+        Ok(count)
+    }
+}
+
 /// A run under way; killed when dropped.
 #[derive(Debug)]
 pub struct Running {
@@ -196,6 +216,7 @@ pub struct Running {
     ended: Receiver<Content>,
     stdout: Option<Vec<u8>>,
     stderr: Option<Vec<u8>>,
+    stderr_so_far: Arc<Mutex<Vec<u8>>>,
     args: String,
     expected: Expected,
 }
@@ -214,6 +235,13 @@ impl Running {
             .status()
             .unwrap();
         assert!(status.success(), "signal {name} could not be sent");
+    }
+
+    /// Waits until standard error has this text.
+    #[track_caller]
+    pub fn wait_for_stderr(&self, text: &str) {
+        let has_it = || String::from_utf8_lossy(&self.stderr_so_far.lock().unwrap()).contains(text);
+        eventually(text, has_it);
     }
 
     /// Waits for the end.
@@ -421,4 +449,16 @@ pub fn release_binary() -> &'static Path {
         assert!(built.status.success(), "{errors}");
         String::from_utf8(built.stdout).unwrap().trim().into()
     })
+}
+
+/// Builds the clock for `LD_PRELOAD` in a folder.
+pub fn clock_library(folder: &Path) -> PathBuf {
+    let library = folder.join("clock.so");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/fixtures/clock.c");
+    let compiler = Command::new("cc")
+        .args(["-shared", "-fPIC", "-Wall", "-Werror", source, "-o"])
+        .arg(&library)
+        .status();
+    assert!(compiler.unwrap().success());
+    library
 }

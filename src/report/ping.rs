@@ -1,0 +1,31 @@
+//! Healthchecks' protocol: `/start`, then the exit status. The URL is a secret.
+
+use uuid::Uuid;
+
+use super::Delivery;
+use crate::config::PingConfig;
+use crate::net::http::Post;
+
+/// Makes the ping of a signal, which follows the path of the URL, before its query.
+pub(super) fn delivery<'a>(
+    config: &'a PingConfig,
+    signal: &str,
+    id: Uuid,
+    body: &str,
+) -> Delivery<'a> {
+    let mut url = config.url.clone();
+    url.set_path(&format!(
+        "{}/{signal}",
+        config.url.path().trim_end_matches('/')
+    ));
+    url.query_pairs_mut().append_pair("rid", &id.to_string());
+    Delivery {
+        receiver: "the host of DATAPASS_PING_URL",
+        http: &config.http,
+        posts: vec![Post {
+            url,
+            header: ("Content-Type", "text/plain; charset=utf-8".to_owned()),
+            body: body.as_bytes().to_vec(),
+        }],
+    }
+}
