@@ -63,7 +63,7 @@ fn an_answer_that_cannot_be_written_is_no_success() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     let run = || full(Run::cycle(&upstream, &database));
     run()
-        .stderr("The summary line cannot be written")
+        .stderr("Cannot write the summary line")
         .output()
         .assert_success();
     upstream.fault(On::tokens(..), Fault::Status(403, &[]));
