@@ -84,7 +84,7 @@ impl Pull {
             let Some((failure, wait)) = wait else {
                 return ended;
             };
-            if let Err(interrupted) = pause(failure, wait) {
+            if let Err(interrupted) = self.pause(failure, wait) {
                 ended.failure = Some(interrupted);
                 return ended;
             }
@@ -118,6 +118,20 @@ impl Pull {
             failure: ended.err(),
         }
     }
+
+    /// Waits before a retry; a signal ends the wait and is the failure then.
+    fn pause(&self, failure: &Failure, wait: Duration) -> Result<()> {
+        let end = Deadline::after(wait);
+        // By then the next cycle would have ended, too.
+        end.end_process_after(self.config.timeout.saturating_add(REPORT_TIMEOUT));
+        warn!(
+            stage = failure.stage.as_str(), reason = failure.reason.as_str(),
+            wait_ms = wait.as_millis() as u64;
+            "The cycle failed ({}): {}; running it again in {} s",
+            failure.reason, failure.story(), wait.as_secs()
+        );
+        end.wait(failure.stage)
+    }
 }
 
 /// Returns whether a cycle that failed so may succeed when it is run again, without an operator.
@@ -131,19 +145,6 @@ fn next_wait(retries: u32, elapsed: Duration, limit: Duration) -> Option<Duratio
     let doubled = FIRST_WAIT.saturating_mul(2_u32.saturating_pow(retries));
     let wait = doubled.min(MAX_WAIT);
     (elapsed.saturating_add(wait) <= limit).then_some(wait)
-}
-
-/// Waits before a retry; a signal ends the wait and is the failure then.
-fn pause(failure: &Failure, wait: Duration) -> Result<()> {
-    let end = Deadline::after(wait);
-    end.end_process_after(REPORT_TIMEOUT);
-    warn!(
-        stage = failure.stage.as_str(), reason = failure.reason.as_str(),
-        wait_ms = wait.as_millis() as u64;
-        "The cycle failed ({}): {}; running it again in {} s",
-        failure.reason, failure.story(), wait.as_secs()
-    );
-    Deadline::signal_only().sleep(end.left(), failure.stage)
 }
 
 /// Asks for the settings of a cycle. The reports are known although others are invalid; a dry run
