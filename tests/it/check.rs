@@ -11,6 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::harness::datapass::Clock;
+use crate::harness::ingest::{Ingest, certified};
 use crate::harness::*;
 
 /// A host that is connected to and records what it is sent.
@@ -505,4 +506,54 @@ fn each_invalid_setting_is_a_line() {
     assert_eq!(stdout.lines().filter(failed).count(), 7, "{stdout}");
     let expected = "FAIL settings: --page-size must be a whole number from 1 to 1000\n";
     assert!(stdout.contains(expected), "{stdout}");
+}
+
+#[test]
+fn hosts_are_connected_to_through_their_proxies_with_tls_and_nothing_is_sent() {
+    let scene = Scene::new();
+    let (config, trusted) = certified("sentry.invalid");
+    let roots = scene.directory.path().join("roots.pem");
+    std::fs::write(&roots, trusted).unwrap();
+    let tunnel = Ingest::tls(config);
+    let proxied = |run: Run| {
+        run.env("SENTRY_DSN", "https://canari@sentry.invalid/1")
+            .env(
+                "HTTPS_PROXY",
+                format!("http://canari:canari@{}", tunnel.address()),
+            )
+            .env("DATAPASS_PING_URL", "http://ping.invalid/canari")
+            .env("HTTP_PROXY", format!("http://{}", scene.ping.address))
+            .env("DATAPASS_ALLOW_HTTP", "1")
+    };
+    let outcome = proxied(scene.check())
+        .env("DATAPASS_CA_FILE", &roots)
+        .output();
+    let stdout = &outcome.assert_success().stdout;
+    for line in [
+        format!(
+            "\nok   Sentry: sentry.invalid through the proxy http://{}\n",
+            tunnel.address()
+        ),
+        format!(
+            "\nok   ping: ping.invalid through the proxy http://{}\n",
+            scene.ping.address
+        ),
+    ] {
+        assert!(stdout.contains(&line), "{line}\n{stdout}");
+    }
+    let requests = tunnel.requests();
+    assert!(matches!(&requests[..], [connect] if connect.starts_with(b"CONNECT ")));
+    assert_eq!(scene.ping.received(), [b""]);
+
+    // A certificate that is not trusted.
+    let stdout = proxied(scene.check())
+        .output()
+        .assert_success()
+        .stdout
+        .clone();
+    let warnings = lines(&stdout, "warn");
+    assert!(
+        matches!(&warnings[..], [(name, detail)] if name == "Sentry" && detail.contains("certificate")),
+        "{stdout}"
+    );
 }

@@ -1,4 +1,4 @@
-//! Several schemas: which tables a search path means, and that a person is told.
+//! Several schemas: which tables a search path leads to, and that `check` and `status` name them.
 
 use crate::harness::*;
 
@@ -32,10 +32,11 @@ fn a_job_table_in_a_schema_that_the_role_may_not_use_is_there_all_the_same() {
         let cycle = |enqueue| {
             let url = with_search_path(&database.url_as(&role, ""), path);
             let run = Run::cycle(&upstream, &database).env("DATABASE_URL", url);
-            run.args(["--dry-run", "--enqueue", enqueue]).output()
+            run.args(["--dry-run", "--enqueue", enqueue])
         };
+        let created = |enqueue| cycle(enqueue).stderr("Would create D1").output().success();
         for enqueue in ["auto", "good_job"] {
-            let refused = cycle(enqueue);
+            let refused = cycle(enqueue).output();
             refused.permanent("enqueue_refused");
             let remedy = format!("GRANT USAGE ON SCHEMA {schema},");
             assert!(
@@ -44,9 +45,9 @@ fn a_job_table_in_a_schema_that_the_role_may_not_use_is_there_all_the_same() {
                 refused.stderr
             );
         }
-        assert_eq!(cycle("none").success().enqueued, 0, "{path}");
+        assert_eq!(created("none").enqueued, 0, "{path}");
         database.exec(&format!("grant usage on schema {schema} to {role}"));
-        assert_eq!(cycle("auto").success().enqueued, 1, "{path}");
+        assert_eq!(created("auto").enqueued, 1, "{path}");
         database.exec(&format!("drop schema {schema} cascade"));
     }
     // Names that are not on the path.
@@ -54,7 +55,8 @@ fn a_job_table_in_a_schema_that_the_role_may_not_use_is_there_all_the_same() {
     for path in [r#"public,"JOBS""#, "public,job", "public"] {
         let url = with_search_path(&database.url_as(&role, ""), path);
         let run = Run::cycle(&upstream, &database).env("DATABASE_URL", url);
-        let summary = run.arg("--dry-run").output().success();
+        let run = run.arg("--dry-run").stderr("Would create D1");
+        let summary = run.output().success();
         assert_eq!((summary.created, summary.enqueued), (1, 0), "{path}");
     }
 }
@@ -90,7 +92,8 @@ fn a_job_table_that_stands_beside_other_requests_gets_no_job_of_ours() {
          create view public.proactivite_requests as select * from other.proactivite_requests",
     );
     let viewed = with_both(Run::cycle(&upstream, &database)).arg("--dry-run");
-    assert_eq!(viewed.output().success().enqueued, 1);
+    let viewed = viewed.stderr("Would create D1").output();
+    assert_eq!(viewed.success().enqueued, 1);
     database.exec(
         "drop view public.proactivite_requests;
          alter table public.old rename to proactivite_requests",
@@ -105,11 +108,11 @@ fn a_job_table_that_stands_beside_other_requests_gets_no_job_of_ours() {
 }
 
 #[test]
-fn check_and_status_tell_which_tables_are_meant() {
+fn check_and_status_name_the_tables_that_are_meant() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     database.exec("create schema \"Other\"");
     database.exec(&good_jobs_in("jobs"));
-    let told = |path: &str| {
+    let reports = |path: &str| {
         let url = with_search_path(&database.url(), path);
         let run = |run: Run| run.env("DATABASE_URL", &url).output();
         let check = run(Run::new(["check"]).upstream(&upstream));
@@ -119,7 +122,7 @@ fn check_and_status_tell_which_tables_are_meant() {
         let [check, status] = [check, status].map(|it| it.assert_success().stdout.clone());
         (check, status, json)
     };
-    let (check, status, json): (_, _, serde_json::Value) = told("public,jobs");
+    let (check, status, json): (_, _, serde_json::Value) = reports("public,jobs");
     assert!(check.contains("ok   tables: in schema public: "), "{check}");
     assert!(check.contains("ok   jobs: jobs.good_jobs, as"), "{check}");
     assert!(
@@ -133,7 +136,7 @@ fn check_and_status_tell_which_tables_are_meant() {
     assert_eq!(json["table"], "public.proactivite_requests");
     // A table of another schema hides one of ours.
     database.exec(r#"alter table datapass_pull_runs set schema "Other""#);
-    let (check, ..) = told(r#""Other",public,jobs"#);
+    let (check, ..) = reports(r#""Other",public,jobs"#);
     for table in [
         "public.proactivite_requests, ",
         r#""Other".datapass_pull_runs"#,
@@ -154,7 +157,7 @@ fn no_name_drives_the_terminal_that_check_and_status_are_read_on() {
     let schema = "\"a\u{1b}[2Jb\u{202e}\"";
     database.exec(&format!("alter schema public rename to {schema}"));
     let url = with_search_path(&database.url(), schema);
-    for (command, told) in [
+    for (command, line) in [
         ("check", "\nok   tables: in schema "),
         ("status", "\nrows go to"),
     ] {
@@ -162,7 +165,7 @@ fn no_name_drives_the_terminal_that_check_and_status_are_read_on() {
         let outcome = run.env("DATABASE_URL", &url).output();
         let text = &outcome.assert_success().stdout;
         assert!(
-            text.contains(told) && text.contains("\\u{1b}[2Jb\\u{202e}"),
+            text.contains(line) && text.contains("\\u{1b}[2Jb\\u{202e}"),
             "{text:?}"
         );
         assert!(!text.contains(['\u{1b}', '\u{202e}']), "{text:?}");

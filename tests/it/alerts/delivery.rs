@@ -5,12 +5,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::ServerConfig;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-
 use super::Scene;
-use crate::harness::ingest::Ingest;
+use crate::harness::ingest::{Ingest, certified};
 use crate::harness::*;
 
 /// What a flush may cost, with the rest of a run.
@@ -41,27 +37,6 @@ fn an_ingest_that_is_away_silent_or_refusing_changes_no_end() {
         }
     });
     assert!(refusals.iter().all(|ingest| ingest.requests().len() >= 2));
-}
-
-/// Makes a server's settings for a host name, and the authority that the name is signed by.
-fn certified(name: &str) -> (Arc<ServerConfig>, String) {
-    let mut authority = CertificateParams::default();
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let key = KeyPair::generate().unwrap();
-    let pem = authority.self_signed(&key).unwrap().pem();
-    let issuer = Issuer::new(authority, key);
-    let key = KeyPair::generate().unwrap();
-    let params = CertificateParams::new([name.to_owned()]).unwrap();
-    let certificate = params.signed_by(&key, &issuer).unwrap();
-    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], key)
-        .unwrap();
-    (Arc::new(config), pem)
 }
 
 /// No variable weakens the check of the certificate: not the SDK's own, and not a proxy.
