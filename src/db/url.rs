@@ -60,16 +60,8 @@ const REFUSED: &str = "passfile replication require_auth requirepeer service ssl
 #[error("{0}")]
 pub struct UrlError(String);
 
-/// Where root certificates come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Roots {
-    /// The system's store.
-    System,
-    /// One PEM file.
-    File(PathBuf),
-}
-
-/// What is required of TLS: `sslmode` and `sslrootcert` together.
+/// What is required of TLS: `sslmode` and `sslrootcert` together. Root certificates are those of a
+/// PEM file, or the system's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TlsMode {
     /// No TLS.
@@ -79,9 +71,9 @@ pub enum TlsMode {
     /// TLS, unverified.
     Require,
     /// TLS, the certificate chain verified.
-    VerifyCa(Roots),
+    VerifyCa(Option<PathBuf>),
     /// TLS, chain and host name verified.
-    VerifyFull(Roots),
+    VerifyFull(Option<PathBuf>),
 }
 
 /// One server that may be the one to connect to.
@@ -192,18 +184,15 @@ pub fn parse(text: &str) -> Result<DatabaseUrl, UrlError> {
 
 /// Returns how TLS is spoken, with the root certificates read.
 fn client_config(mode: &TlsMode) -> Result<Option<ClientConfig>, UrlError> {
-    let chain = |roots: &Roots, name| {
-        let roots = match roots {
-            Roots::System => tls::roots(None),
-            Roots::File(path) => tls::file_roots(path),
-        };
-        roots.map(|roots| Verification::Chain { roots, name })
+    let roots = |file: &Option<PathBuf>| match file {
+        None => tls::roots(None),
+        Some(file) => tls::file_roots(file),
     };
     let verification = match mode {
         TlsMode::Disable => return Ok(None),
         TlsMode::Prefer | TlsMode::Require => Ok(Verification::None),
-        TlsMode::VerifyCa(roots) => chain(roots, false),
-        TlsMode::VerifyFull(roots) => chain(roots, true),
+        TlsMode::VerifyCa(file) => roots(file).map(Verification::Chain),
+        TlsMode::VerifyFull(file) => roots(file).map(Verification::ChainAndName),
     };
     let config = verification.and_then(tls::client_config);
     config.map(Some).map_err(|error| match error {
@@ -353,15 +342,15 @@ impl Parameters {
         let (mode, roots) = (self.take("sslmode"), self.take("sslrootcert"));
         // A public authority signs for any name, so its certificate proves nothing without the name.
         if roots.as_deref() == Some("system") {
-            return Ok(TlsMode::VerifyFull(Roots::System));
+            return Ok(TlsMode::VerifyFull(None));
         }
-        let roots = roots.map(|path| Roots::File(PathBuf::from(path)));
+        let roots = roots.map(PathBuf::from);
         Ok(match mode.as_deref().unwrap_or("prefer") {
             "disable" => TlsMode::Disable,
             "allow" | "prefer" => TlsMode::Prefer,
-            "require" => roots.map_or(TlsMode::Require, TlsMode::VerifyCa),
-            "verify-ca" => TlsMode::VerifyCa(roots.unwrap_or(Roots::System)),
-            "verify-full" => TlsMode::VerifyFull(roots.unwrap_or(Roots::System)),
+            "require" if roots.is_none() => TlsMode::Require,
+            "require" | "verify-ca" => TlsMode::VerifyCa(roots),
+            "verify-full" => TlsMode::VerifyFull(roots),
             _ => return Err(invalid("sslmode")),
         })
     }

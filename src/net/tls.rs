@@ -53,18 +53,16 @@ pub enum TlsError {
     SetUp(String),
 }
 
-/// How far a server's certificate is checked.
+/// How far a server's certificate is verified. As with OpenSSL, and so with libpq and curl, a
+/// self-signed certificate may be a root itself.
 #[derive(Debug, Clone)]
 pub enum Verification {
     /// Not at all (libpq's `require` without a root certificate).
     None,
-    /// As OpenSSL does, and so libpq and curl: a self-signed certificate may be a root itself.
-    Chain {
-        /// The roots.
-        roots: RootCertStore,
-        /// Whether the name must match too, as everywhere but for libpq's `verify-ca`.
-        name: bool,
-    },
+    /// The chain up to one of the roots (libpq's `verify-ca`).
+    Chain(RootCertStore),
+    /// Chain and name.
+    ChainAndName(RootCertStore),
 }
 
 /// Returns the system's root certificates and those of a PEM file.
@@ -128,7 +126,7 @@ pub fn file_roots(path: &Path) -> Result<RootCertStore, TlsError> {
 /// Makes the TLS settings of the HTTP client: the system's roots and those of `DATAPASS_CA_FILE`.
 pub fn http_client_config(ca_file: Option<&Path>) -> Result<ClientConfig, Failure> {
     let mut config = roots(ca_file)
-        .and_then(|roots| client_config(Verification::Chain { roots, name: true }))
+        .and_then(|roots| client_config(Verification::ChainAndName(roots)))
         .map_err(|error| Failure::new(Stage::Prepare, Reason::Configuration, error.to_string()))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
@@ -142,22 +140,25 @@ pub fn without_roots() -> Result<ClientConfig, Failure> {
         .map_err(|error| Failure::new(Stage::Prepare, Reason::Configuration, error.to_string()))
 }
 
-/// Makes TLS settings without a client certificate that check the server as told.
+/// Makes TLS settings without a client certificate that verify the server so far.
 pub fn client_config(verification: Verification) -> Result<ClientConfig, TlsError> {
     let (builder, provider) = builder()?;
-    let verifier: Arc<dyn ServerCertVerifier> = match verification {
-        Verification::Chain { roots, name } => {
-            let roots = Arc::new(roots);
-            let inner = WebPkiServerVerifier::builder_with_provider(roots.clone(), provider)
-                .build()
-                .map_err(|error| TlsError::SetUp(error.to_string()))?;
-            Arc::new(Chain { inner, roots, name })
-        }
-        Verification::None => Arc::new(Unverified { provider }),
+    let chain = match verification {
+        Verification::None => None,
+        Verification::Chain(roots) => Some((roots, NameCheck::Skip)),
+        Verification::ChainAndName(roots) => Some((roots, NameCheck::Require)),
     };
+    let chain = chain.map(|(roots, name)| {
+        let roots = Arc::new(roots);
+        WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
+            .build()
+            .map(|inner| Chain { inner, roots, name })
+            .map_err(|error| TlsError::SetUp(error.to_string()))
+    });
+    let chain = chain.transpose()?;
     Ok(builder
         .dangerous()
-        .with_custom_certificate_verifier(verifier)
+        .with_custom_certificate_verifier(Arc::new(Verifier { chain, provider }))
         .with_no_client_auth())
 }
 
@@ -242,12 +243,6 @@ impl Unsupported {
         SignatureScheme::Unknown(0x080b),
     ];
 
-    /// Returns the schemes of a provider, then these.
-    fn with(mut schemes: Vec<SignatureScheme>) -> Vec<SignatureScheme> {
-        schemes.extend(Self::SCHEMES);
-        schemes
-    }
-
     /// Returns what is special about a certificate by the object identifiers in it: secp521r1 and
     /// id-RSASSA-PSS.
     fn find(certificate: &[u8]) -> Self {
@@ -282,59 +277,75 @@ impl Unsupported {
     }
 }
 
-/// Checks chain and name as OpenSSL does.
+/// Verifies a server's certificate as OpenSSL does.
+#[derive(Debug)]
+struct Verifier {
+    /// None encrypts without knowing to whom. The signature of the handshake is then that of a key
+    /// which no authority vouches for: checking it would add nothing, and refuse what libpq accepts.
+    chain: Option<Chain>,
+    provider: Arc<CryptoProvider>,
+}
+
 #[derive(Debug)]
 struct Chain {
     inner: Arc<WebPkiServerVerifier>,
     roots: Arc<RootCertStore>,
-    name: bool,
+    name: NameCheck,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NameCheck {
+    Skip,
+    Require,
 }
 
 impl Chain {
-    /// Tells whether a certificate's key is that of a root itself.
+    /// Returns whether a certificate's key is that of a root itself.
     fn is_root(&self, certificate: &CertificateDer<'_>) -> bool {
         let mut own = RootCertStore::empty();
+        let mut roots = self.roots.roots.iter();
         own.add(certificate.clone().into_owned()).is_ok()
-            && own.roots.iter().any(|own| {
-                self.roots
-                    .roots
+            && roots.any(|root| {
+                let key = &root.subject_public_key_info;
+                own.roots
                     .iter()
-                    .any(|root| root.subject_public_key_info == own.subject_public_key_info)
+                    .any(|own| own.subject_public_key_info == *key)
             })
     }
 }
 
-impl ServerCertVerifier for Chain {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
+        name: &ServerName<'_>,
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        match self.inner.verify_server_cert(
-            end_entity,
-            intermediates,
-            server_name,
-            ocsp_response,
-            now,
-        ) {
+        let Some(chain) = &self.chain else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        let verified =
+            chain
+                .inner
+                .verify_server_cert(end_entity, intermediates, name, ocsp_response, now);
+        match verified {
             // The name is checked last, so this error says that the chain is good.
             Err(rustls::Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) if !self.name => Ok(ServerCertVerified::assertion()),
+            )) if chain.name == NameCheck::Skip => Ok(ServerCertVerified::assertion()),
             // A self-signed server certificate as `openssl req -x509` makes one (PostgreSQL's
             // section 19.9.5) is marked as an authority. Its dates were checked before its mark.
             Err(rustls::Error::InvalidCertificate(CertificateError::Other(other)))
-                if other.to_string() == "CaUsedAsEndEntity" && self.is_root(end_entity) =>
+                if other.to_string() == "CaUsedAsEndEntity" && chain.is_root(end_entity) =>
             {
-                if self.name {
-                    verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                if chain.name == NameCheck::Require {
+                    verify_server_name(&ParsedCertificate::try_from(end_entity)?, name)?;
                 }
                 Ok(ServerCertVerified::assertion())
             }
-            verdict => verdict.map_err(|error| Unsupported::explain(error, end_entity)),
+            verified => verified.map_err(|error| Unsupported::explain(error, end_entity)),
         }
     }
 
@@ -344,9 +355,13 @@ impl ServerCertVerifier for Chain {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner
-            .verify_tls12_signature(message, certificate, signature)
-            .map_err(|error| Unsupported::explain(error, certificate))
+        let Some(chain) = &self.chain else {
+            return Ok(HandshakeSignatureValid::assertion());
+        };
+        let verified = chain
+            .inner
+            .verify_tls12_signature(message, certificate, signature);
+        verified.map_err(|error| Unsupported::explain(error, certificate))
     }
 
     fn verify_tls13_signature(
@@ -355,58 +370,20 @@ impl ServerCertVerifier for Chain {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner
-            .verify_tls13_signature(message, certificate, signature)
-            .map_err(|error| Unsupported::explain(error, certificate))
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        Unsupported::with(self.inner.supported_verify_schemes())
-    }
-}
-
-/// Encrypts without knowing to whom: libpq's `prefer`, and `require` without a root certificate.
-///
-/// The signature of the handshake proves that the server holds the key of a certificate that
-/// nobody vouches for, so checking it would add nothing, and refuse what libpq takes.
-#[derive(Debug)]
-struct Unverified {
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for Unverified {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _certificate: &CertificateDer<'_>,
-        _signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _message: &[u8],
-        _certificate: &CertificateDer<'_>,
-        _signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
+        let Some(chain) = &self.chain else {
+            return Ok(HandshakeSignatureValid::assertion());
+        };
+        let verified = chain
+            .inner
+            .verify_tls13_signature(message, certificate, signature);
+        verified.map_err(|error| Unsupported::explain(error, certificate))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         let algorithms = self.provider.signature_verification_algorithms;
-        Unsupported::with(algorithms.supported_schemes())
+        let mut schemes = algorithms.supported_schemes();
+        schemes.extend(Unsupported::SCHEMES);
+        schemes
     }
 }
 

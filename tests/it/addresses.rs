@@ -239,7 +239,7 @@ fn odd_names_and_passwords_survive() {
     std::fs::write(&file, url(&password) + "\n").unwrap();
     Run::new(["migrate"])
         .env("DATABASE_URL_FILE", &file)
-        .stderr("may be used by every user")
+        .stderr("every user may read or write the file")
         .output()
         .assert_success();
 }

@@ -78,7 +78,7 @@ fn tls_means_what_libpq_says() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ca.pem");
     std::fs::write(&path, tls::tests::root_pem()).unwrap();
-    let file = || Roots::File(path.clone());
+    let file = || Some(path.clone());
     for (query, expected) in [
         ("", TlsMode::Prefer),
         ("sslmode=disable", TlsMode::Disable),
@@ -95,20 +95,20 @@ fn tls_means_what_libpq_says() {
             "sslmode=verify-ca&sslrootcert=/ca.pem",
             TlsMode::VerifyCa(file()),
         ),
-        ("sslmode=verify-ca", TlsMode::VerifyCa(Roots::System)),
+        ("sslmode=verify-ca", TlsMode::VerifyCa(None)),
         (
             "sslmode=verify-full&sslrootcert=/ca.pem",
             TlsMode::VerifyFull(file()),
         ),
-        ("sslmode=verify-full", TlsMode::VerifyFull(Roots::System)),
-        ("sslrootcert=system", TlsMode::VerifyFull(Roots::System)),
+        ("sslmode=verify-full", TlsMode::VerifyFull(None)),
+        ("sslrootcert=system", TlsMode::VerifyFull(None)),
         (
             "sslmode=require&sslrootcert=system",
-            TlsMode::VerifyFull(Roots::System),
+            TlsMode::VerifyFull(None),
         ),
         (
             "sslmode=disable&sslmode=verify-full",
-            TlsMode::VerifyFull(Roots::System),
+            TlsMode::VerifyFull(None),
         ),
     ] {
         let query = query.replace("/ca.pem", path.to_str().unwrap());
