@@ -9,7 +9,7 @@
 //! # Module overview
 //! A folder imports only what stands below it in this list.
 //! - [`app`] sets the process up and runs a command; `commands` has one file per command.
-//! - `report` notifies others of how a cycle ended: metrics file, Sentry.
+//! - `report` notifies others of a cycle: metrics file, Sentry, Healthchecks.
 //! - [`cycle`] is the cycle, top to bottom: read `cycle/mod.rs` first.
 //! - `state` has one file per table and the summary; `output` is what a terminal or a log receives.
 //! - `config` validates the settings.

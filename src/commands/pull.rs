@@ -22,7 +22,7 @@ use crate::report::Notifier;
 use crate::state::runs::Run;
 use crate::state::summary::Summary;
 
-/// How long the reports of a cycle may take after its deadline, on outputs that nobody reads.
+/// How long the reports of a cycle may take after its deadline, on blocked outputs.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The wait before the first retry of a cycle; it doubles with each.

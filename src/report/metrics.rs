@@ -127,6 +127,29 @@ fn render(labels: &str, gauges: &[Gauge]) -> String {
     text
 }
 
+/// Returns when and how a cycle ended.
+fn end_gauges(duration_ms: u64, exit: Exit, now: f64) -> [Gauge; 3] {
+    let duration = duration_ms as f64 / 1000.0;
+    [
+        (
+            "last_run_timestamp_seconds",
+            "When a cycle last ended, in Unix seconds.",
+            now,
+        ),
+        (
+            "last_exit_status",
+            "The exit status of the last cycle.",
+            f64::from(exit.code()),
+        ),
+        (
+            "last_duration_seconds",
+            "How long the last cycle took.",
+            duration,
+        ),
+    ]
+    .map(|(name, help, value)| (name, help.to_owned(), Some(value)))
+}
+
 /// Returns the metrics of a cycle; a failed one keeps those from before where it has none.
 fn gauges(
     outcome: &Outcome,
@@ -143,37 +166,15 @@ fn gauges(
         Exit::Success => fresh,
         _ => before.get(name).copied(),
     };
-    let mut gauges = Vec::new();
+    let mut gauges = Vec::from(end_gauges(summary.duration_ms, exit, seconds(now)));
     let mut gauge = |name, help: &str, value| gauges.push((name, help.to_owned(), value));
-    let name = "last_run_timestamp_seconds";
-    gauge(
-        name,
-        "When a cycle last ended, in Unix seconds.",
-        Some(seconds(now)),
-    );
-    let status = f64::from(exit.code());
-    gauge(
-        "last_exit_status",
-        "The exit status of the last cycle.",
-        Some(status),
-    );
-    let duration = summary.duration_ms as f64 / 1000.0;
-    gauge(
-        "last_duration_seconds",
-        "How long the last cycle took.",
-        Some(duration),
-    );
-
     let name = "last_success_timestamp_seconds";
     // Without a file before, the database may know.
     let last_success = history.and_then(|history| history.last_success);
     let success = kept(name, Some(seconds(now)));
     let success = success.or(last_success.map(|last| seconds(last.started_at)));
-    gauge(
-        name,
-        "When a cycle last succeeded, in Unix seconds.",
-        success,
-    );
+    let help = "When a cycle last succeeded, in Unix seconds.";
+    gauge(name, help, success);
     let name = "watermark_timestamp_seconds";
     let watermark = match history {
         Some(_) => summary.watermark.map(seconds),
@@ -182,11 +183,8 @@ fn gauges(
     gauge(name, "The watermark, in Unix seconds.", watermark);
     let name = "oldest_rejected_timestamp_seconds";
     let oldest = kept(name, outcome.findings.oldest_rejected.map(seconds));
-    gauge(
-        name,
-        "The validation time of the oldest rejected entry, in Unix seconds.",
-        oldest,
-    );
+    let help = "The validation time of the oldest rejected entry, in Unix seconds.";
+    gauge(name, help, oldest);
     for (name, count) in summary.counters() {
         let help = format!("The counter {name} of the last cycle that succeeded.");
         gauge(name, &help, kept(name, Some(count as f64)));

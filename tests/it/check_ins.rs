@@ -223,8 +223,10 @@ fn receivers_that_are_away_silent_or_refusing_are_warnings() {
         scene
             .upstream
             .fault(On::everything(), Fault::Status(403, &[]));
-        // The last line of standard error is the failure.
+        // The last line of standard error is the failure, and no level shows the URL.
         run().spawn().wait_within(limit).permanent("token_refused");
+        let verbose = run().any_stderr().arg("-vvv").env("RUST_LOG", "trace");
+        verbose.output().permanent("token_refused");
     };
     thread::scope(|scope| {
         scope.spawn(|| attempt("127.0.0.1:1", "127.0.0.1:1: no connection"));

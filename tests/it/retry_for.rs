@@ -45,22 +45,22 @@ impl Scene {
 const WAITS: &str = "The cycle failed (server_error): GET /api/v1/demandes";
 const WAIT: &str = "; running it again in 60 s";
 
-/// The clock jumps over the wait: it is late until the wait has begun.
+/// The clock jumps over the wait once it has begun.
 #[test]
 fn a_transient_cycle_is_run_again() {
     let scene = Scene::new();
     let folder = tempfile::tempdir().unwrap();
-    let right = folder.path().join("right");
+    let ahead = folder.path().join("ahead");
     let metrics = folder.path().join("it.prom");
     let running = scene
         .cycle("2m")
         .env("LD_PRELOAD", clock_library(folder.path()))
-        .env("CLOCK_RIGHT", &right)
+        .env("CLOCK_AHEAD", &ahead)
         .env("DATAPASS_METRICS_FILE", &metrics)
         .stderr(WAITS)
         .spawn();
     running.wait_for_stderr(WAIT);
-    fs::write(&right, "").unwrap();
+    fs::write(&ahead, "").unwrap();
     let outcome = running.wait();
     assert_eq!(outcome.success().created, 1);
     assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
