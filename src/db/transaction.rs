@@ -242,7 +242,11 @@ impl Store {
                 Ok(value) => return Ok(value),
                 Err(TxError::Failed(failure)) => return Err(failure),
                 Err(TxError::Sql { what, table, error }) => {
-                    let failure = sqlstate::failure_of_statement(at, what, table, &error);
+                    let mut failure = sqlstate::failure_of_statement(at, what, table, &error);
+                    if failure.reason == Reason::DatabaseUnavailable {
+                        let place = format!(" (PostgreSQL at {})", self.url.places());
+                        failure.message.push_str(&place);
+                    }
                     if !sqlstate::is_conflict(&error) {
                         return Err(failure);
                     }
@@ -299,7 +303,7 @@ impl Store {
             &[(&limit, Type::TEXT), (&lock_limit, Type::TEXT)],
         )?;
         if access != Access::ReadOnly {
-            require_writable(*stage, &server)?;
+            self.require_writable(*stage, &server)?;
         }
         let outcome = body(&mut tx);
         *stage = tx.stage;
@@ -350,20 +354,22 @@ impl Store {
             retries += 1;
         }
     }
-}
 
-/// Fails on a server that accepts no change: as transient, since a failover or an operator ends that.
-fn require_writable(stage: Stage, server: &[Row]) -> Result<(), TxError> {
-    let Some(server) = server.first() else {
-        return Ok(());
-    };
-    let why = if server.column("is_standby")? {
-        "it is a standby: a failover may be under way, or DATABASE_URL names a replica"
-    } else if server.column("is_read_only")? {
-        "default_transaction_read_only is on for this server, database or role"
-    } else {
-        return Ok(());
-    };
-    let message = format!("PostgreSQL accepts no changes: {why}");
-    Err(Failure::new(stage, Reason::DatabaseUnavailable, message).into())
+    /// Fails on a server that accepts no change: as transient, since a failover or an operator ends
+    /// that.
+    fn require_writable(&self, stage: Stage, server: &[Row]) -> Result<(), TxError> {
+        let Some(server) = server.first() else {
+            return Ok(());
+        };
+        let why = if server.column("is_standby")? {
+            "it is a standby: a failover may be under way, or DATABASE_URL names a replica"
+        } else if server.column("is_read_only")? {
+            "default_transaction_read_only is on for this server, database or role"
+        } else {
+            return Ok(());
+        };
+        let place = self.url.places();
+        let message = format!("PostgreSQL at {place} accepts no changes: {why}");
+        Err(Failure::new(stage, Reason::DatabaseUnavailable, message).into())
+    }
 }

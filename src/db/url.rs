@@ -127,6 +127,14 @@ pub struct DatabaseUrl {
     pub client_config: Option<ClientConfig>,
 }
 
+impl DatabaseUrl {
+    /// Returns all servers, for messages.
+    pub fn places(&self) -> String {
+        let places: Vec<String> = self.servers.iter().map(Server::to_string).collect();
+        places.join(", ")
+    }
+}
+
 /// Shows neither user nor password.
 impl fmt::Debug for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

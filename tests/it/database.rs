@@ -94,10 +94,13 @@ fn a_standby_is_an_outage_found_before_the_first_request() {
             .env("DATAPASS_MAX_RETRIES", "0")
     };
     cluster.restart_as_standby();
-    let standby = "PostgreSQL accepts no changes: it is a standby";
+    let standby = format!(
+        "PostgreSQL at 127.0.0.1:{} accepts no changes: it is a standby",
+        cluster.port()
+    );
     let outcome = run(&["pull"]).output();
     outcome.transient("database_unavailable");
-    assert!(outcome.stderr.contains(standby), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains(&standby), "{}", outcome.stderr);
     assert!(upstream.requests().is_empty());
     for args in [
         &["migrate"][..],
@@ -107,11 +110,11 @@ fn a_standby_is_an_outage_found_before_the_first_request() {
     ] {
         let outcome = run(args).output();
         outcome.assert_code(2);
-        assert!(outcome.stderr.contains(standby), "{}", outcome.stderr);
+        assert!(outcome.stderr.contains(&standby), "{}", outcome.stderr);
     }
     let outcome = run(&["check"]).output();
     assert_eq!(outcome.code(), 2, "{}", outcome.stdout);
-    assert!(outcome.stdout.contains(standby), "{}", outcome.stdout);
+    assert!(outcome.stdout.contains(&standby), "{}", outcome.stdout);
     for args in [
         &["status"][..],
         &["rejected", "list"],
@@ -130,7 +133,7 @@ fn a_standby_is_an_outage_found_before_the_first_request() {
     gate.open();
     let outcome = running.wait();
     outcome.transient("database_unavailable");
-    assert!(outcome.stderr.contains(standby), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains(&standby), "{}", outcome.stderr);
     assert!(
         outcome.stderr.contains("stage=create"),
         "{}",
@@ -389,7 +392,11 @@ fn a_commit_whose_answer_is_lost_is_looked_up() {
     let hold = proxy.hold(Place::Before(last));
     let running = cycle().spawn();
     hold.reached().cut();
-    running.wait().transient("database_unavailable");
+    let outcome = running.wait();
+    outcome.transient("database_unavailable");
+    let (host, port) = proxy.host_and_port();
+    let place = format!("(PostgreSQL at {host}:{port})");
+    assert!(outcome.stderr.contains(&place), "{}", outcome.stderr);
     let runs = database.runs();
     assert_eq!(runs.len(), 1);
     assert_eq!(
