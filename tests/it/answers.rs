@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::harness::datapass::{DEFINITION, Endpoint};
+use crate::harness::datapass::{Clock, DEFINITION, Endpoint};
 use crate::harness::*;
 
 /// A demande that was created in the order of its id.
@@ -172,4 +172,70 @@ fn pages_in_flight_share_one_fresh_token() {
     upstream.before(On::page(20), |upstream| upstream.expire_tokens());
     run().transient("unauthorized");
     assert_eq!(count(&upstream, Endpoint::Token), 2);
+}
+
+#[test]
+fn pages_come_from_no_cache_and_are_logged_with_what_they_cost() {
+    let (upstream, database) = (datapass(30), Database::migrated());
+    let run = cycle(&upstream, &database).args(["--page-size", "25", "-v"]);
+    let run = run.args(["--concurrency", "1", "--log-format", "json"]);
+    let outcome = run.any_stderr().output();
+    outcome.success();
+    let requests = upstream.requests_of(Endpoint::Listing);
+    for request in &requests {
+        assert_eq!(request.header("cache-control"), Some("no-cache"));
+    }
+    let lines = outcome.stderr.lines();
+    let events = lines.map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let pages: Vec<_> = events.filter(|event| event["bytes"].is_u64()).collect();
+    assert_eq!(pages.len(), requests.len());
+    assert_eq!(pages[0]["offset"], 0);
+    for (page, request) in pages.iter().zip(&requests) {
+        assert_eq!(
+            page["offset"].as_u64(),
+            request.number("offset").map(|it| it as u64)
+        );
+        assert_eq!(page["status"], 200);
+        // A demande of the harness has some two thousand bytes.
+        let (rows, bytes) = (
+            page["rows"].as_u64().unwrap(),
+            page["bytes"].as_u64().unwrap(),
+        );
+        assert!((1_500 * rows..3_000 * rows).contains(&bytes), "{page}");
+        let duration = page["duration_ms"].as_u64().unwrap();
+        let offset = &page["offset"];
+        let message = format!(
+            "Page at offset {offset}: status 200, {rows} rows, {bytes} bytes, {duration} ms"
+        );
+        assert_eq!(page["message"], message);
+    }
+}
+
+/// Only what is dated later than the last page is dated in the future.
+#[test]
+fn an_approval_during_the_listing_is_not_dated_in_the_future() {
+    let (upstream, database) = (datapass(30), Database::migrated());
+    let begin = at("2026-08-01T10:00:00Z");
+    upstream.with(|upstream| upstream.clock = Clock::Fixed(begin));
+    upstream.before(On::page(2), move |upstream| {
+        upstream.clock = Clock::Fixed(begin + TimeDelta::minutes(2));
+        let oldest = demande(31).created(at("2020-01-01T10:00:00Z"));
+        upstream.add(oldest.validated(begin + TimeDelta::minutes(1)));
+    });
+    let run = || cycle(&upstream, &database).args(["--page-size", "25", "--concurrency", "1"]);
+    let summary = run().output().success();
+    assert_eq!((summary.seen, summary.created), (31, 31));
+    // It was validated after the listing began, and so the watermark is not moved there yet.
+    assert!(summary.watermark < Some(begin));
+    upstream.behave();
+    upstream.with(|upstream| {
+        upstream.edit(30, |shown| {
+            shown["last_validated_at"] = "2026-08-01T12:03:00.000+02:00".into();
+        })
+    });
+    let run = run().stderr("dated after DataPass' own clock");
+    assert_eq!(
+        run.output().success().watermark,
+        Some(begin + TimeDelta::minutes(1))
+    );
 }

@@ -9,8 +9,6 @@ pub mod decode;
 pub mod definitions;
 pub mod fetcher;
 pub mod paging;
-#[cfg(test)]
-mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -277,3 +275,6 @@ pub fn clock_offset(meta: Meta) -> Option<TimeDelta> {
     let date = meta.date?;
     Some(TimeDelta::seconds((middle - date).num_seconds()))
 }
+
+#[cfg(test)]
+mod tests;
