@@ -132,7 +132,7 @@ pub fn http_client_config(ca_file: Option<&Path>) -> Result<ClientConfig, Failur
     Ok(config)
 }
 
-/// Makes TLS settings that trust nobody, for a client that only speaks plain HTTP.
+/// Makes TLS settings that trust no authority, for a client that only speaks plain HTTP.
 pub fn without_roots() -> Result<ClientConfig, Failure> {
     builder()
         .map(|(builder, _)| builder.with_root_certificates(RootCertStore::empty()))
@@ -433,7 +433,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// Makes a root certificate that nobody has the key of.
+    /// Makes a root certificate whose key is thrown away.
     pub(crate) fn root_pem() -> String {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::default();

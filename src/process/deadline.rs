@@ -55,7 +55,7 @@ impl Deadline {
     }
 
     /// Ends the whole process when `reporting` has passed after the deadline, even if it is blocked
-    /// where nothing else ends it: on an output that nobody reads.
+    /// where nothing else ends it: on an output that is not read.
     pub fn end_process_after(&self, reporting: Duration) {
         signals::end_process_at(self.end + reporting);
     }

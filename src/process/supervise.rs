@@ -1,7 +1,7 @@
 //! Waits for work in another thread, until it ends, its deadline passes or a signal comes.
 //!
 //! Work bounds itself by its deadline wherever it can; what it cannot bound (a name lookup, a silent
-//! peer, an output that nobody reads) is abandoned here: the process ends, and with it the
+//! peer, an output that is not read) is abandoned here: the process ends, and with it the
 //! connection, whose transaction PostgreSQL then rolls back.
 
 use std::io;

@@ -121,12 +121,12 @@ fn a_cycle_passes_over_what_is_down_or_read_only() {
         .args(["--max-retries", "0"])
         .output();
     outcome.transient("database_unavailable");
-    for told in ["127.0.0.1:1: ", "does not allow writes"] {
-        assert!(outcome.stderr.contains(told), "{told}: {}", outcome.stderr);
+    for text in ["127.0.0.1:1: ", "does not allow writes"] {
+        assert!(outcome.stderr.contains(text), "{text}: {}", outcome.stderr);
     }
     let any = format!("postgres://postgres@{hosts}/{name}?target_session_attrs=any");
     assert_eq!(shown(&mut connected(&any), "transaction_read_only"), "on");
-    // What a person must mend ends the search.
+    // What an operator must fix ends the search.
     let outcome = Run::cycle(&upstream, &database)
         .env(
             "DATABASE_URL",
@@ -224,7 +224,7 @@ fn odd_names_and_passwords_survive() {
     let row = client.query_one("select current_user::text, current_database()::text", &[]);
     let row = row.unwrap();
     assert_eq!((row.get(0), row.get(1)), (odd_role, odd_base));
-    // Wrong by one character, the server does look at it; and no piece of it is told.
+    // Wrong by one character, the server refuses it, and no piece of it is shown.
     let wrong = format!("{password}!");
     let outcome = Run::new(["status"])
         .env("DATABASE_URL", url(&wrong))

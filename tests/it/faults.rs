@@ -1,7 +1,7 @@
 //! What may go wrong × where: a cycle is hit at every request and at every statement, and each time
 //! the tables are as before or as after, and a plain next run makes them right.
 
-// What was covered is for a person to read.
+// What was covered is printed.
 #![allow(clippy::print_stdout)]
 
 use std::collections::BTreeMap;
@@ -144,8 +144,8 @@ impl<'a> Bench<'a> {
         written
     }
 
-    /// Ends a cell whose run lived to tell.
-    fn judge(&mut self, action: &str, place: &str, outcome: &Outcome, allowed: &[(i32, &str)]) {
+    /// Ends a cell whose run reported its end.
+    fn check(&mut self, action: &str, place: &str, outcome: &Outcome, allowed: &[(i32, &str)]) {
         outcome.assert_no_canary();
         let word = outcome
             .stdout
@@ -222,7 +222,7 @@ fn at_statements(bench: &mut Bench<'_>) {
                         true => (0, "success"),
                         false => (2, "interrupted"),
                     };
-                    bench.judge(action, &named, &outcome, &[allowed]);
+                    bench.check(action, &named, &outcome, &[allowed]);
                     continue;
                 }
                 "cut" => held.cut(),
@@ -233,7 +233,7 @@ fn at_statements(bench: &mut Bench<'_>) {
             }
             // Between the transactions no connection is needed, and the run succeeds.
             let allowed = [(2, "database_unavailable"), (0, "success")];
-            bench.judge(action, &named, &running.wait(), &allowed);
+            bench.check(action, &named, &running.wait(), &allowed);
         }
         let refusable = !["connect", "COMMIT"].contains(&&*statements[nth]);
         if matches!(place, Place::After(_)) || !refusable {
@@ -248,7 +248,7 @@ fn at_statements(bench: &mut Bench<'_>) {
             let hold = bench.proxy.hold(place);
             let running = bench.run().spawn();
             hold.reached().refuse(code, "refused by the test");
-            bench.judge(code, &named, &running.wait(), &allowed);
+            bench.check(code, &named, &running.wait(), &allowed);
         }
     }
 }
@@ -280,7 +280,7 @@ fn at_requests(bench: &mut Bench<'_>) {
             running.signal("TERM");
             let outcome = running.wait_after_signal();
             gate.open();
-            bench.judge(action, &named, &outcome, &[(2, "interrupted")]);
+            bench.check(action, &named, &outcome, &[(2, "interrupted")]);
         }
         let faults: [Spoiled; 7] = [
             ("cut", Fault::CutBeforeAnswer, &[(2, "connection")]),
@@ -303,14 +303,14 @@ fn at_requests(bench: &mut Bench<'_>) {
             bench.begin();
             bench.upstream.fault(On::request(number), fault);
             let outcome = bench.run().output();
-            bench.judge(action, &named, &outcome, allowed);
+            bench.check(action, &named, &outcome, allowed);
         }
         bench.begin();
         bench
             .upstream
             .before(On::request(number), |upstream| upstream.expire_tokens());
         let outcome = bench.run().output();
-        bench.judge("token expires", &named, &outcome, &[(0, "success")]);
+        bench.check("token expires", &named, &outcome, &[(0, "success")]);
     }
 }
 
@@ -336,7 +336,7 @@ fn at_stops(bench: &mut Bench<'_>) {
         let outcome = running.wait();
         bench.cluster.start_again();
         let allowed = [(2, "database_unavailable"), (0, "success")];
-        bench.judge("server stopped", &format!("{place:?}"), &outcome, &allowed);
+        bench.check("server stopped", &format!("{place:?}"), &outcome, &allowed);
     }
 }
 
@@ -366,7 +366,7 @@ fn at_deadlines(bench: &mut Bench<'_>) {
             Place::After(_) => (0, "success"),
             Place::Before(_) => (2, "deadline"),
         };
-        bench.judge("deadline", &format!("{place:?}"), &outcome, &[allowed]);
+        bench.check("deadline", &format!("{place:?}"), &outcome, &[allowed]);
     }
 }
 

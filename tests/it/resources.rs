@@ -25,8 +25,8 @@ fn a_thread_that_cannot_start_is_a_transient_failure_wherever_it_is() {
     for count in 0..6 {
         let outcome = with_threads(run(), count).any_stderr().output();
         outcome.transient("resources");
-        let told = outcome.stderr.lines().last().unwrap();
-        assert!(told.contains("limits"), "{count}: {told}");
+        let text = outcome.stderr.lines().last().unwrap();
+        assert!(text.contains("limits"), "{count}: {text}");
     }
     let (code, screen) = with_threads(run(), 0)
         .env("TERM", "xterm")

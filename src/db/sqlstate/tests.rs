@@ -106,10 +106,10 @@ fn values_are_never_shown() {
             (b'c', "siret"),
             (b'n', "some_check"),
         ]);
-        let (reason, story) = classified(&error);
+        let (reason, text) = classified(&error);
         assert_eq!(reason, Reason::DatabaseRefused);
         assert_eq!(
-            story,
+            text,
             format!(
                 "Cannot test: PostgreSQL answered SQLSTATE {code}, table proactivite_requests, \
                  column siret, constraint some_check"
@@ -148,14 +148,14 @@ fn values_are_never_shown() {
 
 #[test]
 fn missing_tables_and_privileges_say_what_to_do() {
-    let (reason, story) = classified(&server_error(&[
+    let (reason, text) = classified(&server_error(&[
         (b'C', "42P01"),
         (b'M', "la relation « datapass_pull_runs » n'existe pas"),
     ]));
     assert_eq!(reason, Reason::TablesMissing);
-    assert!(story.ends_with("run `datapass-pull migrate`"), "{story}");
+    assert!(text.ends_with("run `datapass-pull migrate`"), "{text}");
 
-    let (reason, story) = classified(&server_error(&[
+    let (reason, text) = classified(&server_error(&[
         (b'C', "42703"),
         (
             b'M',
@@ -163,25 +163,25 @@ fn missing_tables_and_privileges_say_what_to_do() {
         ),
     ]));
     assert_eq!(reason, Reason::DatabaseRefused);
-    assert!(!story.contains("migrate"), "{story}");
+    assert!(!text.contains("migrate"), "{text}");
 
-    let (reason, story) = classified(&server_error(&[
+    let (reason, text) = classified(&server_error(&[
         (b'C', "42501"),
         (b'M', "droit refusé pour la table datapass_pull_rejections"),
     ]));
     assert_eq!(reason, Reason::DatabaseRefused);
     assert!(
-        story.contains("needs SELECT, INSERT, UPDATE on datapass_pull_rejections"),
-        "{story}"
+        text.contains("needs SELECT, INSERT, UPDATE on datapass_pull_rejections"),
+        "{text}"
     );
-    let (_, story) = classified(&server_error(&[
+    let (_, text) = classified(&server_error(&[
         (b'C', "42501"),
         (
             b'M',
             "permission denied for sequence proactivite_requests_id_seq",
         ),
     ]));
-    assert!(story.contains("USAGE on its sequence"), "{story}");
+    assert!(text.contains("USAGE on its sequence"), "{text}");
 }
 
 #[test]
@@ -396,11 +396,11 @@ fn errors_without_a_code_are_classified() {
             "DATABASE_URL",
         ),
     ] {
-        let (reason, story) = classified(error);
-        assert_eq!(reason, expected, "{story}");
-        assert!(story.contains(words), "{story}");
-        assert!(!story.contains("CANARY"), "{story}");
-        assert!(!is_conflict(error), "{story}");
+        let (reason, text) = classified(error);
+        assert_eq!(reason, expected, "{text}");
+        assert!(text.contains(words), "{text}");
+        assert!(!text.contains("CANARY"), "{text}");
+        assert!(!is_conflict(error), "{text}");
     }
 }
 

@@ -325,7 +325,7 @@ fn a_password_that_was_not_encoded_is_shown_nowhere() {
                 format!("postgres://db?user=me&password={password}"),
                 format!("postgres://db?password={password}&user=me"),
             ] {
-                let told = match parse(&text) {
+                let shown = match parse(&text) {
                     Err(error) => error.to_string(),
                     Ok(url) => format!(
                         "{:?} {:?} {:?} {:?} {:?}",
@@ -336,8 +336,8 @@ fn a_password_that_was_not_encoded_is_shown_nowhere() {
                         url.servers,
                     ),
                 };
-                if told.contains("canary") {
-                    leaks.push(format!("{text}: {told}"));
+                if shown.contains("canary") {
+                    leaks.push(format!("{text}: {shown}"));
                 }
             }
         }

@@ -320,7 +320,7 @@ fn a_password_is_bound_to_the_channel() {
 }
 
 #[test]
-fn a_cycle_tells_what_the_certificate_lacks() {
+fn a_cycle_names_what_the_certificate_lacks() {
     let (ours, other) = (Authority::new(), Authority::new());
     let cluster = server(&ours, 2001, 2100).start();
     let (upstream, database) = (DataPass::start(), cluster.migrated());
