@@ -214,16 +214,16 @@ impl Failure {
     /// Returns what is wrong, one sentence per problem.
     pub fn problems(&self) -> Vec<String> {
         match &self.problems[..] {
-            [] => vec![self.story()],
+            [] => vec![self.error_chain()],
             problems => problems.to_vec(),
         }
     }
 
     /// Returns the message with its causes, on one line.
-    pub fn story(&self) -> String {
+    pub fn error_chain(&self) -> String {
         let causes = self.source.iter().flat_map(anyhow::Error::chain);
-        causes.fold(self.message.clone(), |story, cause| {
-            format!("{story}: {cause}")
+        causes.fold(self.message.clone(), |chain, cause| {
+            format!("{chain}: {cause}")
         })
     }
 }

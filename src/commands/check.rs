@@ -186,7 +186,7 @@ impl Findings {
     fn expect(&self, name: &'static str, result: Result<()>, detail: &str) {
         match result {
             Ok(()) => self.add(Verdict::Ok, name, detail),
-            Err(failure) => self.add(Verdict::Warn, name, failure.story()),
+            Err(failure) => self.add(Verdict::Warn, name, failure.error_chain()),
         }
     }
 }
@@ -348,7 +348,7 @@ fn check_definition(session: &Session, store: &Store, findings: &Findings) {
         }
         Ok(Some(failure)) => findings.fail("definition", failure),
         Err(failure) => {
-            let cause = failure.story();
+            let cause = failure.error_chain();
             let detail = format!("Cannot find out whether the account sees it: {cause}");
             findings.add(Verdict::Warn, "definition", detail);
         }

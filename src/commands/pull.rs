@@ -128,7 +128,7 @@ impl Pull {
             stage = failure.stage.as_str(), reason = failure.reason.as_str(),
             wait_ms = wait.as_millis() as u64;
             "The cycle failed ({}): {}; running it again in {} s",
-            failure.reason, failure.story(), wait.as_secs()
+            failure.reason, failure.error_chain(), wait.as_secs()
         );
         end.wait(failure.stage)
     }

@@ -59,7 +59,7 @@ fn read(tx: &mut Tx<'_>, job: &JobConfig) -> Result<State, TxError> {
     let queue = match enqueue::choose(tx, job) {
         Ok(queue) => Ok(queue),
         Err(TxError::Failed(failure)) if failure.reason == Reason::EnqueueRefused => {
-            Err(failure.story())
+            Err(failure.error_chain())
         }
         Err(error) => return Err(error),
     };

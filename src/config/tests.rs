@@ -90,7 +90,7 @@ fn problem(args: &str, base: &[(&str, &str)], more: &[(&str, &str)]) -> (Reason,
         panic!("{args} is valid")
     };
     assert_eq!(failure.stage, Stage::Prepare);
-    let message = failure.story();
+    let message = failure.error_chain();
     assert!(!message.contains(CANARY), "{message}");
     assert!(!message.contains('\n'), "{message}");
     (failure.reason, message)

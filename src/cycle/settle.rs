@@ -55,7 +55,7 @@ pub fn settle(
     match (settled.and_then(BestEffort::wait), outcome.committing) {
         (Ok(Ok(true)), Some(done)) => {
             warn!(stage = failure.stage.as_str();
-                "The answer to COMMIT did not come, and everything is written: {}", failure.story());
+                "The answer to COMMIT did not come, and everything is written: {}", failure.error_chain());
             remarks::log(&done);
             *shared.lock() = *done;
             Ok(())
@@ -63,7 +63,7 @@ pub fn settle(
         (settled, _) => {
             match settled {
                 Ok(Ok(_)) => {}
-                Ok(Err(error)) => debug!("The failed run is not recorded: {}", error.story()),
+                Ok(Err(error)) => debug!("The failed run is not recorded: {}", error.error_chain()),
                 Err(why) => debug!("The failed run is not recorded: {why}"),
             }
             Err(failure)

@@ -43,7 +43,7 @@ pub fn wait(deadline: &Deadline, attempt: Attempt, mut failure: Failure) -> Resu
     warn!(
         stage = failure.stage.as_str(), reason = failure.reason.as_str(), page = attempt.page,
         attempt = attempt.retries.saturating_add(1), wait_ms = wait.as_millis() as u64;
-        "{}; retrying in {:.1} s", failure.story(), wait.as_secs_f64()
+        "{}; retrying in {:.1} s", failure.error_chain(), wait.as_secs_f64()
     );
     deadline.sleep(wait, failure.stage)
 }

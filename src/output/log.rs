@@ -84,7 +84,7 @@ pub fn failure(failure: &Failure) {
     let (stage, reason) = (failure.stage.as_str(), failure.reason.as_str());
     let lines = match STYLE.get() {
         Some(Style::Terminal) => failure.problems(),
-        _ => vec![failure.story()],
+        _ => vec![failure.error_chain()],
     };
     for line in lines {
         error!(stage = stage, reason = reason; "{line}");

@@ -55,6 +55,6 @@ pub fn described(failure: &Failure) -> Value {
         "outcome": failure.kind().as_str(),
         "reason": failure.reason.as_str(),
         "stage": failure.stage.as_str(),
-        "message": failure.story(),
+        "message": failure.error_chain(),
     })
 }

@@ -163,7 +163,11 @@ mod tests {
         let _ = panic::take_hook();
         let failure = outcome.unwrap_err();
         assert_eq!(failure.reason, Reason::Panic);
-        assert!(!failure.story().contains("canari"), "{}", failure.story());
+        assert!(
+            !failure.error_chain().contains("canari"),
+            "{}",
+            failure.error_chain()
+        );
         let location = panics::location().unwrap();
         let expected = format!("{}:{line}:", file!());
         assert!(location.starts_with(&expected), "{location}");

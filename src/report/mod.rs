@@ -101,7 +101,7 @@ fn send<'a>(deliveries: impl Iterator<Item = Delivery<'a>>) {
     for (receiver, sent) in sent {
         let problem = match sent.and_then(BestEffort::wait) {
             Ok(Ok(())) => continue,
-            Ok(Err(failure)) => failure.story(),
+            Ok(Err(failure)) => failure.error_chain(),
             Err(why) => why.to_owned(),
         };
         warn!("Cannot notify {receiver}: {problem}");

@@ -24,7 +24,7 @@ fn encoded(text: &str) -> String {
 fn connected(text: &str) -> Client {
     let url = url::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
     connect::connect(&url, Duration::from_secs(20))
-        .unwrap_or_else(|failure| panic!("{text}: {}", failure.story()))
+        .unwrap_or_else(|failure| panic!("{text}: {}", failure.error_chain()))
 }
 
 fn shown(client: &mut Client, setting: &str) -> String {

@@ -94,7 +94,7 @@ pub fn problems(client: &mut Client) -> Vec<String> {
     findings
         .into_iter()
         .filter_map(|finding| match finding {
-            Finding::Problem(failure) => Some(failure.story()),
+            Finding::Problem(failure) => Some(failure.error_chain()),
             Finding::Warning(_) => None,
         })
         .collect()
@@ -358,7 +358,7 @@ fn half_migrated_tables_get_what_they_lack() {
         let db = Database::empty();
         db.exec(RAILS);
         db.exec(change);
-        run(&db, true).unwrap_or_else(|failure| panic!("{name}: {}", failure.story()));
+        run(&db, true).unwrap_or_else(|failure| panic!("{name}: {}", failure.error_chain()));
         assert_done_after(name, &db);
     }
 }
@@ -470,7 +470,7 @@ fn what_cannot_be_upgraded_is_named_and_unchanged() {
             failure.reason,
             Reason::DatabaseRefused,
             "{}",
-            failure.story()
+            failure.error_chain()
         );
         assert!(failure.message.contains(words), "{}", failure.message);
         assert!(!failure.message.contains("abc"), "{}", failure.message);
@@ -488,7 +488,12 @@ fn a_busy_table_is_not_waited_for() {
         .batch_execute("SELECT FROM proactivite_requests")
         .unwrap();
     let failure = run(&db, true).unwrap_err();
-    assert_eq!(failure.reason, Reason::DatabaseBusy, "{}", failure.story());
+    assert_eq!(
+        failure.reason,
+        Reason::DatabaseBusy,
+        "{}",
+        failure.error_chain()
+    );
     drop(reading);
     run(&db, true).unwrap();
     assert_done(&db);
@@ -521,7 +526,7 @@ fn everything_works_through_a_pooler() {
             refused.reason,
             Reason::UpgradeRefused,
             "{}",
-            refused.story()
+            refused.error_chain()
         );
     }
     migrate::migrate(&mut clients[0], true).unwrap();

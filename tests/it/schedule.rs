@@ -37,7 +37,7 @@ fn config(scheduler: Scheduler) -> ScheduleConfig {
 }
 
 fn entry(config: &ScheduleConfig, binary: &Path) -> String {
-    schedule::entry(config, binary).unwrap_or_else(|failure| panic!("{}", failure.story()))
+    schedule::entry(config, binary).unwrap_or_else(|failure| panic!("{}", failure.error_chain()))
 }
 
 /// Runs a command to its end; `install` names the way to get a program that is absent.

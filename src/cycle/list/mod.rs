@@ -137,7 +137,7 @@ fn check_access(source: &dyn Source, had_entries: bool) -> Result<()> {
         }
         Err(failure) => {
             warn!(stage = Stage::List.as_str(), reason = failure.reason.as_str();
-                "Cannot find out whether the account sees the definition: {}", failure.story());
+                "Cannot find out whether the account sees the definition: {}", failure.error_chain());
             Ok(())
         }
     }

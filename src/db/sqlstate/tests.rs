@@ -48,7 +48,7 @@ fn classified(error: &Error) -> (Reason, String) {
     let failure = failure(Stage::Create, "test", error);
     assert_eq!(failure.stage, Stage::Create);
     assert!(failure.message.starts_with("Cannot test: "));
-    (failure.reason, failure.story())
+    (failure.reason, failure.error_chain())
 }
 
 #[test]

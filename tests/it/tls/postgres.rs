@@ -41,7 +41,7 @@ fn attempt(port: u16, name: &str, settings: &str) -> Result<Client, Failure> {
 #[track_caller]
 fn encrypted(port: u16, name: &str, settings: &str) -> bool {
     let mut client = attempt(port, name, settings)
-        .unwrap_or_else(|failure| panic!("{settings}: {}", failure.story()));
+        .unwrap_or_else(|failure| panic!("{settings}: {}", failure.error_chain()));
     client
         .query_one(
             "select ssl from pg_stat_ssl where pid = pg_backend_pid()",
@@ -103,7 +103,12 @@ fn each_sslmode_checks_what_libpq_says() {
         );
         if name_counts {
             let failure = refused(port, "wrong.test", &with_roots(mode, &ours.file()));
-            assert_eq!(failure.reason, Reason::Certificate, "{}", failure.story());
+            assert_eq!(
+                failure.reason,
+                Reason::Certificate,
+                "{}",
+                failure.error_chain()
+            );
             assert_eq!(failure.kind(), Kind::Permanent);
             for name in ["wrong.test", NAME] {
                 assert!(failure.message.contains(name), "{}", failure.message);
@@ -119,7 +124,7 @@ fn each_sslmode_checks_what_libpq_says() {
             failure.reason,
             Reason::Certificate,
             "{mode}: {}",
-            failure.story()
+            failure.error_chain()
         );
         let text = with_roots(mode, Path::new("/nowhere.pem"));
         let problem = url::parse(&format!("postgres://{NAME}?{text}")).unwrap_err();
@@ -128,7 +133,12 @@ fn each_sslmode_checks_what_libpq_says() {
     // The address alone is no name of the certificate.
     let settings = with_roots("verify-full", &ours.file());
     let failure = refused(port, "127.0.0.1", &settings);
-    assert_eq!(failure.reason, Reason::Certificate, "{}", failure.story());
+    assert_eq!(
+        failure.reason,
+        Reason::Certificate,
+        "{}",
+        failure.error_chain()
+    );
 }
 
 #[test]
@@ -182,7 +192,12 @@ fn each_certificate_is_taken_where_libpq_takes_it() {
                     assert!(encrypted(port, "wrong.test", &own), "{name}");
                 } else {
                     let failure = refused(port, "wrong.test", &own);
-                    assert_eq!(failure.reason, Reason::Certificate, "{}", failure.story());
+                    assert_eq!(
+                        failure.reason,
+                        Reason::Certificate,
+                        "{}",
+                        failure.error_chain()
+                    );
                     assert!(
                         failure.message.contains("wrong.test"),
                         "{}",
@@ -191,11 +206,21 @@ fn each_certificate_is_taken_where_libpq_takes_it() {
                 }
             } else {
                 let failure = refused(port, NAME, &own);
-                assert_eq!(failure.reason, Reason::Certificate, "{}", failure.story());
+                assert_eq!(
+                    failure.reason,
+                    Reason::Certificate,
+                    "{}",
+                    failure.error_chain()
+                );
                 assert!(failure.message.contains(expected), "{}", failure.message);
             }
             let failure = refused(port, NAME, &with_roots(mode, &other.file()));
-            assert_eq!(failure.reason, Reason::Certificate, "{}", failure.story());
+            assert_eq!(
+                failure.reason,
+                Reason::Certificate,
+                "{}",
+                failure.error_chain()
+            );
         }
     }
 }
@@ -231,11 +256,20 @@ fn a_certificate_of_another_kind_is_named() {
         }
         for mode in ["require", "verify-ca", "verify-full"] {
             let failure = refused(port, NAME, &with_roots(mode, &file("authorities")));
-            assert_eq!(failure.reason, Reason::Certificate, "{}", failure.story());
+            assert_eq!(
+                failure.reason,
+                Reason::Certificate,
+                "{}",
+                failure.error_chain()
+            );
             for words in [expected, "re-issue it"] {
                 assert!(failure.message.contains(words), "{}", failure.message);
             }
-            assert!(!failure.story().contains("Other"), "{}", failure.story());
+            assert!(
+                !failure.error_chain().contains("Other"),
+                "{}",
+                failure.error_chain()
+            );
         }
     }
 }
@@ -253,7 +287,12 @@ fn a_server_without_tls_is_refused_when_it_is_demanded() {
         with_roots("verify-full", &ours.file()),
     ] {
         let failure = refused(cluster.port(), NAME, &settings);
-        assert_eq!(failure.reason, Reason::DatabaseTls, "{}", failure.story());
+        assert_eq!(
+            failure.reason,
+            Reason::DatabaseTls,
+            "{}",
+            failure.error_chain()
+        );
         assert_eq!(failure.kind(), Kind::Permanent);
     }
     let url = format!(
@@ -285,13 +324,18 @@ fn prefer_falls_back_when_tls_leads_nowhere() {
     client.batch_execute("create role plain login").unwrap();
     assert!(!encrypted(cluster.port(), NAME, "user=plain"));
     let failure = refused(cluster.port(), NAME, "user=plain&sslmode=require");
-    assert_eq!(failure.reason, Reason::DatabaseLogin, "{}", failure.story());
+    assert_eq!(
+        failure.reason,
+        Reason::DatabaseLogin,
+        "{}",
+        failure.error_chain()
+    );
 
     // A server whose newest version we do not speak.
     set(&cluster, &[("ssl_max_protocol_version", "TLSv1.1")]);
     assert!(!encrypted(cluster.port(), NAME, "sslmode=prefer"));
     let failure = refused(cluster.port(), NAME, "sslmode=require");
-    assert_eq!(failure.reason, Reason::Tls, "{}", failure.story());
+    assert_eq!(failure.reason, Reason::Tls, "{}", failure.error_chain());
     assert_eq!(failure.kind(), Kind::Transient);
 }
 
@@ -314,8 +358,13 @@ fn a_password_is_bound_to_the_channel() {
         ("CANARY", "sslmode=require"),
     ] {
         let failure = login(password, settings).unwrap_err();
-        assert_eq!(failure.reason, Reason::DatabaseLogin, "{}", failure.story());
-        assert!(!failure.story().contains("CANARY"));
+        assert_eq!(
+            failure.reason,
+            Reason::DatabaseLogin,
+            "{}",
+            failure.error_chain()
+        );
+        assert!(!failure.error_chain().contains("CANARY"));
     }
 }
 
