@@ -37,8 +37,8 @@
 //! 3.7 ms a page of 9 MB; what was tried instead and checks as much was no leap: 2.8 ms by `sonic-rs`,
 //! 2.5 ms by an index of the strings' ends in portable SIMD.
 //! Where pages take their server some time, all of that disappears behind the requests in flight:
-//! twelve overlapping pages, the first one alone, are seven waits with two at once and four with
-//! four. Of the time for rows and jobs two thirds are the 25 indexes of `good_jobs`.
+//! twelve overlapping pages are six waits with two at once and three with four, once the length of the
+//! list is known. Of the time for rows and jobs two thirds are the 25 indexes of `good_jobs`.
 
 // A benchmark that fails may panic, and prints.
 #![allow(

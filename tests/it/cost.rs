@@ -9,7 +9,7 @@ use crate::demandes::Listing;
 use crate::harness::datapass::DEFINITION;
 use crate::harness::*;
 
-/// Instructions that decoding may take for each byte of a page; 10.8 when this was written.
+/// Instructions that decoding may take for each byte of a page; 11.8 when this was written.
 ///
 /// The margin is for other processors, for which the libraries choose other instructions.
 const INSTRUCTIONS_PER_BYTE: u64 = 12;

@@ -121,7 +121,7 @@ fn an_idle_list_takes_the_plain_count_of_requests_and_one() {
     }
 }
 
-/// The server's page size changes before any answer, up or down, while the rows stand still; also to
+/// The server's page size changes before any answer, up or down, while the rows are unchanged; also to
 /// the very number of rows that two pages share.
 #[test]
 fn a_page_size_that_changes_in_mid_listing_loses_nothing() {
@@ -166,13 +166,13 @@ fn pages_of_any_size_lose_nothing() {
     for seed in 0..4000 {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut list = distinct(rng.i64(0..120));
-        let mut still: BTreeSet<i64> = list.iter().map(|row| row.id).collect();
+        let mut stable: BTreeSet<i64> = list.iter().map(|row| row.id).collect();
         let (moves, concurrency) = (rng.usize(0..12), rng.usize(1..=4));
         let mut next_id = 1000;
         let outcome = pages::read(1000, concurrency, None, |open| {
             if !list.is_empty() && rng.usize(0..12) < moves {
                 let gone = list.remove(rng.usize(0..list.len()));
-                still.remove(&gone.id);
+                stable.remove(&gone.id);
             }
             if rng.usize(0..12) < moves {
                 next_id += 1;
@@ -183,7 +183,7 @@ fn pages_of_any_size_lose_nothing() {
         });
         let Ok(listing) = outcome else { continue };
         proved += 1;
-        for id in still {
+        for id in stable {
             let key = Key::Id(id.try_into().unwrap());
             assert!(listing.elements.contains_key(&key), "{id}, seed {seed}");
         }
@@ -429,8 +429,8 @@ fn a_short_page_that_stops_before_what_was_seen_is_not_the_end() {
                     continue;
                 }
             };
-            let still = list.iter().filter(|row| row.id <= 250);
-            let lost: Vec<_> = still
+            let stable = list.iter().filter(|row| row.id <= 250);
+            let lost: Vec<_> = stable
                 .filter(|row| !keys.contains_key(&element(row).key))
                 .collect();
             assert!(lost.is_empty(), "pages of {cap}: {lost:?}");

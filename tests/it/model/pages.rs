@@ -1,4 +1,4 @@
-//! Reads a list with the real judgement, as its driver does, from answers of one's own.
+//! Reads a list with the real paging, as its driver does, from the answers of a test.
 
 use std::collections::{HashMap, VecDeque};
 

@@ -120,7 +120,7 @@ fn explore(
         left: Vec::new(),
         moves: 0,
     };
-    let mut still: BTreeSet<i64> = list.iter().map(|row| row.id).collect();
+    let mut stable: BTreeSet<i64> = list.iter().map(|row| row.id).collect();
     let mut answers = 0;
     let (limit, concurrency) = (reading.limit, reading.concurrency);
     let proved = pages::read(limit, concurrency, reading.expected_rows, |open| {
@@ -128,7 +128,7 @@ fn explore(
             now.make(*step);
         }
         answers += 1;
-        still.retain(|id| now.rows.iter().any(|row| row.id == *id));
+        stable.retain(|id| now.rows.iter().any(|row| row.id == *id));
         let nth = if reading.last_first {
             open.len() - 1
         } else {
@@ -145,11 +145,11 @@ fn explore(
         }
         Ok(proved) => {
             explored.proved += 1;
-            for id in still {
+            for id in stable {
                 let key = Key::Id(id.try_into().unwrap());
                 assert!(
                     proved.elements.contains_key(&key),
-                    "D{id} stood still and is not listed: {list:?}, {reading:?}, {moves:?}"
+                    "D{id} is stable and is not listed: {list:?}, {reading:?}, {moves:?}"
                 );
             }
         }
@@ -228,7 +228,7 @@ fn read_twice(list: &[Row], moves: &[(usize, Small)]) {
 }
 
 /// A row that is away whenever the list is read to its end makes room for one that is never seen. Both
-/// readings give the same rows; only its new validation tells that it was away.
+/// readings give the same rows; only its new validation shows that it was away.
 #[test]
 fn a_row_that_leaves_and_returns_between_two_readings_hides_none() {
     let moves = [
@@ -250,7 +250,7 @@ fn a_row_that_is_read_twice_hides_none_that_it_swaps_with() {
     read_twice(&[row(1, 0), row(2, 0), row(3, 0)], &moves);
 }
 
-/// One reading that has a row twice ends too far down to tell that there is no other; that the second
+/// One reading that has a row twice ends too far down to show that there is no other; that the second
 /// one has each row once does not make up for it.
 #[test]
 fn a_row_that_is_read_twice_at_first_hides_none_that_another_makes_room_for() {

@@ -1,10 +1,11 @@
 //! One element of a page: what identifies it, and what a row is made of or why there is none.
 
-use std::borrow::{Borrow, Cow};
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::fmt;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -14,17 +15,45 @@ use crate::types::{
     AuthorizationId, DemandeId, Entity, EntityType, Invalid, Perimeter, ScholarshipLevel, Siret,
 };
 
-/// The members of an object as raw text. Of members with the same name the last one counts; a name that
-/// is not Unicode (an escape of half a surrogate pair) is an error.
-pub(super) type Members<'a> = BTreeMap<Name<'a>, &'a RawValue>;
+/// How many members a demande has, for a start.
+const USUAL_MEMBERS: usize = 24;
+
+/// The members of an object as raw text, in their order.
+#[derive(Default)]
+pub(super) struct Members<'a>(Vec<(Name<'a>, &'a RawValue)>);
 
 /// A member's name, borrowed where it has no escape.
-#[derive(Deserialize, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
-impl Borrow<str> for Name<'_> {
-    fn borrow(&self) -> &str {
-        &self.0
+impl<'a> Members<'a> {
+    /// Returns a member. Of several with the same name the last one counts.
+    fn get(&self, name: &str) -> Option<&'a RawValue> {
+        let mut members = self.0.iter().rev();
+        members.find(|(it, _)| it.0 == name).map(|(_, raw)| *raw)
+    }
+}
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    /// Fails on a name that is not Unicode (an escape of half a surrogate pair).
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct All;
+        impl<'de> Visitor<'de> for All {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
+                let mut members = Vec::with_capacity(USUAL_MEMBERS);
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(All)
     }
 }
 
@@ -68,7 +97,7 @@ pub(super) fn read(members: Option<Members<'_>>, text: &str, wanted: &str) -> El
     let Some(members) = members else {
         return unreadable(text);
     };
-    let member = |name: &str| members.get(name).copied();
+    let member = |name: &str| members.get(name);
     let mut faults = Faults(Vec::new());
     let demande_id = faults.keep("id", read_id(member("id")));
     let created_at = required(written(member("created_at")), parse_instant);
@@ -169,7 +198,7 @@ impl Faults {
 
     fn siret(&mut self, organisation: Option<&RawValue>) -> Option<Siret> {
         let organisation = self.keep("organisation", read_members(organisation))?;
-        let siret = required(written(organisation.get("siret").copied()), str::parse);
+        let siret = required(written(organisation.get("siret")), str::parse);
         self.keep("siret", siret)
     }
 
@@ -178,7 +207,7 @@ impl Faults {
         data: Option<&RawValue>,
     ) -> Option<(ScholarshipLevel, Perimeter, Option<NaiveDate>)> {
         let data = self.keep("data", read_members(data))?;
-        let member = |name: &str| data.get(name).copied();
+        let member = |name: &str| data.get(name);
         let level = match filled(member("niveau_bourse_min")) {
             Ok(None) => {
                 let level = required(filled(member("echelon_bourse")), str::parse);
@@ -198,7 +227,7 @@ impl Faults {
         const TYPE: &str = "data.entity_type";
         const CODE: &str = "data.code_insee_entity";
         const COMMUNES: &str = "data.manual_code_insee_communes";
-        let member = |name: &str| data.get(name).copied();
+        let member = |name: &str| data.get(name);
         let kind: Option<EntityType> =
             self.keep(TYPE, optional(filled(member("entity_type")), str::parse))?;
         let codes = read_codes(member("manual_code_insee_communes"));
@@ -284,18 +313,22 @@ fn is_approved(raw: Option<&RawValue>, wanted: &str) -> Result<bool, Invalid> {
     let Some(raw) = raw.map(RawValue::get).filter(|raw| *raw != "null") else {
         return Ok(true);
     };
-    let all: Vec<&RawValue> = serde_json::from_str(raw).map_err(|_| Invalid("not a list"))?;
+    // In one go, unless an item is not an object.
+    let all: Vec<Members<'_>> = serde_json::from_str(raw).or_else(|_| {
+        let items: Vec<&RawValue> = serde_json::from_str(raw).map_err(|_| Invalid("not a list"))?;
+        let members = |raw| read_members(Some(raw)).unwrap_or_default();
+        Ok(items.into_iter().map(members).collect())
+    })?;
     let is_or_unreadable = |members: &Members<'_>, name: &str, wanted: &str| {
-        let text = filled(members.get(name).copied()).ok().flatten();
+        let text = filled(members.get(name)).ok().flatten();
         text.is_none_or(|text| text == wanted)
     };
     let mut of_definition = all
-        .into_iter()
-        .map(|raw| read_members(Some(raw)).unwrap_or_default())
+        .iter()
         .filter(|members| is_or_unreadable(members, "definition_id", wanted))
         .peekable();
     Ok(of_definition.peek().is_none()
-        || of_definition.any(|members| is_or_unreadable(&members, "state", "active")))
+        || of_definition.any(|members| is_or_unreadable(members, "state", "active")))
 }
 
 /// Reads the codes typed by hand: a list, or a list written as JSON in a string. Blank items, which
