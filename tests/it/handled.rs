@@ -134,9 +134,9 @@ fn an_entry_that_is_shown_late_is_created_and_named() {
         upstream.add(validated(id, -id));
     }
     upstream.add(Demande::cnous(16).never_validated());
-    let run = Run::cycle(&upstream, &database).stderr(
-        "13 entries should have been known before: DataPass showed them late (D15, D14, D13, D12, \
-         D11, D10, D9, D8, D7, D6, …)",
+    let run = Run::cycle(&upstream, &database).any_stderr().stderr(
+        "Created late, since DataPass did not list them before: D15, D14, D13, D12, D11, D10, D9, \
+         D8, D7, D6",
     );
     let summary = run.output().success();
     assert_eq!(
