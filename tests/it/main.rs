@@ -30,6 +30,7 @@ mod handled;
 mod harness;
 mod harness_selftest;
 mod json;
+mod layout;
 mod leaks;
 mod log;
 mod metrics;
