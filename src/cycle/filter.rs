@@ -171,9 +171,7 @@ impl<'a> Sorted<'a> {
             }
         }
     }
-}
 
-impl<'a> Sorted<'a> {
     /// Returns what holds the watermark: the oldest entry with a time that still waits.
     pub fn waiting(&self) -> Option<&'a Listed> {
         let rejected = self.rejected.iter().map(|(entry, _)| *entry);

@@ -71,13 +71,12 @@ impl Outcome {
         };
         let created: Vec<&Listed> = sorted.created.iter().map(|(entry, _)| *entry).collect();
         let late: Vec<&Listed> = created.iter().filter(is_late).copied().collect();
-        let rejected = sorted.rejected.iter().map(|(entry, rejected)| {
-            let reasons = rejected.faults.iter().map(ToString::to_string);
-            (entry.reference.clone(), reasons.collect())
-        });
+        let rejected = sorted
+            .rejected
+            .iter()
+            .map(|(entry, rejected)| (entry.reference.clone(), rejected.reasons()));
         let invalid = sorted.invalid_deleted.iter().map(|(entry, rejected)| {
-            let faults: Vec<String> = rejected.faults.iter().map(ToString::to_string).collect();
-            format!("{} ({})", entry.reference, faults.join(", "))
+            format!("{} ({})", entry.reference, rejected.reasons().join(", "))
         });
         let times = sorted.rejected.iter().filter_map(|(entry, _)| entry.time());
         let waiting = sorted.waiting();
@@ -100,6 +99,11 @@ impl Outcome {
         };
         summary.late = count(self.findings.late.len());
     }
+}
+
+/// Names the first `limit` references.
+pub fn first(references: &[String], limit: usize) -> String {
+    references.get(..limit).unwrap_or(references).join(", ")
 }
 
 /// The outcome, shared with whoever ends the cycle.

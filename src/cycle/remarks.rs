@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use log::{info, warn};
 
-use super::outcome::Outcome;
+use super::outcome::{Outcome, first};
 use crate::error::Stage;
 use crate::output::log::DRY_RUN;
 use crate::types::time::shown;
@@ -58,7 +58,8 @@ pub(super) fn log(outcome: &Outcome) {
         ),
     ] {
         if !references.is_empty() {
-            warn!(stage = stage; "{what}: {}", first(references));
+            let named = first(references, NAMED_REFERENCES);
+            warn!(stage = stage; "{what}: {named} ({} in all)", references.len());
         }
     }
     if findings.future > 0 {
@@ -79,14 +80,4 @@ pub fn list_created(outcome: &Outcome) {
     for reference in &outcome.findings.created {
         info!(target: DRY_RUN, reference = reference.as_str(); "Would create {reference}");
     }
-}
-
-/// Names the first references, and returns how many there are.
-fn first(references: &[String]) -> String {
-    let named: Vec<&str> = references
-        .iter()
-        .take(NAMED_REFERENCES)
-        .map(String::as_str)
-        .collect();
-    format!("{} ({} in all)", named.join(", "), references.len())
 }

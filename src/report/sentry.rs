@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::Delivery;
 use crate::config::{self, SentryConfig};
-use crate::cycle::outcome::Outcome;
+use crate::cycle::outcome::{Outcome, first};
 use crate::error::{Failure, Kind, Reason, Stage};
 use crate::net::http::Post;
 use crate::process::panics;
@@ -155,7 +155,7 @@ fn alerts(outcome: &Outcome, failure: Option<&Failure>) -> Vec<Alert> {
         let message = format!(
             "{} entries should have been known before and are created late: {}",
             findings.late.len(),
-            first(&findings.late)
+            first(&findings.late, MAX_OWN_EVENTS)
         );
         add("late", message, &["late"]);
     }
@@ -163,7 +163,7 @@ fn alerts(outcome: &Outcome, failure: Option<&Failure>) -> Vec<Alert> {
         let message = format!(
             "{} entries were validated again and their rows are deleted: {}",
             findings.revalidated_deleted.len(),
-            first(&findings.revalidated_deleted)
+            first(&findings.revalidated_deleted, MAX_OWN_EVENTS)
         );
         add("deleted", message, &["deleted"]);
     }
@@ -178,16 +178,6 @@ fn alerts(outcome: &Outcome, failure: Option<&Failure>) -> Vec<Alert> {
         add("rejected", message, &["rejected", reference]);
     }
     alerts
-}
-
-/// Names the first references of a list.
-fn first(references: &[String]) -> String {
-    let named: Vec<&str> = references
-        .iter()
-        .take(MAX_OWN_EVENTS)
-        .map(String::as_str)
-        .collect();
-    named.join(", ")
 }
 
 /// Returns the event of a failure, if it is reported.

@@ -85,12 +85,11 @@ pub fn record(
 }
 
 fn row(entry: &Listed, rejected: &Rejected) -> Value {
-    let reasons: Vec<String> = rejected.faults.iter().map(ToString::to_string).collect();
     json!({
         "ref": entry.reference,
         "demande_id": entry.key.demande_id().map(DemandeId::get),
         "datapass_authorization_id": entry.public_id(),
-        "reasons": reasons,
+        "reasons": rejected.reasons(),
         "last_validated_at": entry.time(),
     })
 }

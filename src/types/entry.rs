@@ -135,6 +135,13 @@ pub struct Rejected {
     pub faults: Vec<Fault>,
 }
 
+impl Rejected {
+    /// Returns field and rule of each fault.
+    pub fn reasons(&self) -> Vec<String> {
+        self.faults.iter().map(ToString::to_string).collect()
+    }
+}
+
 /// A field and the rule that it breaks, shown as `siret: checksum`; never a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fault {

@@ -348,7 +348,7 @@ fn a_cycle_that_cannot_start_is_reported() {
             .output()
             .success();
     }
-    // These notify nobody.
+    // These report nothing to Sentry.
     for run in [
         secretless().arg("--dry-run"),
         run().args(["--dry-run", "--frobnicate"]),
