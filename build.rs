@@ -12,24 +12,15 @@ const COMMIT: &str = "DATAPASS_PULL_COMMIT";
 fn main() {
     // A commit, and a change that makes it a dirty one.
     let log = git(&["rev-parse", "--git-path", "logs/HEAD"]).filter(|log| Path::new(log).exists());
-    for path in ["src", "sql", "build.rs", "Cargo.toml", "Cargo.lock"]
-        .into_iter()
-        .chain(log.as_deref())
+    for path in
+        ["src", "sql", "build.rs", "Cargo.toml", "Cargo.lock"].into_iter().chain(log.as_deref())
     {
         println!("cargo::rerun-if-changed={path}");
     }
     println!("cargo::rerun-if-env-changed={COMMIT}");
     let given = env::var(COMMIT).ok().filter(|commit| !commit.is_empty());
     let commit = given
-        .or_else(|| {
-            git(&[
-                "describe",
-                "--always",
-                "--dirty",
-                "--abbrev=12",
-                "--exclude=*",
-            ])
-        })
+        .or_else(|| git(&["describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]))
         .unwrap_or_else(|| "unknown".to_owned());
     let target = env::var("TARGET").unwrap_or_default();
     println!("cargo::rustc-env=BUILD_COMMIT={commit}");

@@ -51,10 +51,7 @@ fn read(
     let settings = Settings::new(options, variables, Utc::now());
     // A pipe may hold it, and be slow.
     let reading = settings.clone();
-    let read = supervise(
-        &Deadline::signal_only(),
-        move || Ok(reading.with_env_file()),
-    );
+    let read = supervise(&Deadline::signal_only(), move || Ok(reading.with_env_file()));
     match read {
         Ok(settings) => (settings.with_output(), None),
         Err(failure) => (settings.with_output(), Some(failure)),
@@ -89,11 +86,7 @@ fn refused(
     let Some(args) = pull else {
         return answer(settings.format(), Err(failure));
     };
-    let reports = if is_typed || args.dry_run {
-        Reports::default()
-    } else {
-        settings.reports()
-    };
+    let reports = if is_typed || args.dry_run { Reports::default() } else { settings.reports() };
     pull::not_started(failure, &reports, &args, settings.format())
 }
 

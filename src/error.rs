@@ -170,22 +170,13 @@ pub struct Failure {
 impl Failure {
     /// Makes a failure without a deeper cause.
     pub fn new(stage: Stage, reason: Reason, message: impl Into<String>) -> Self {
-        Self {
-            stage,
-            reason,
-            message: message.into(),
-            problems: vec![],
-            source: None,
-        }
+        Self { stage, reason, message: message.into(), problems: vec![], source: None }
     }
 
     /// Makes the failure of several problems, which its message joins behind `title`.
     pub fn of_problems(stage: Stage, reason: Reason, title: &str, problems: Vec<String>) -> Self {
         let message = format!("{title}: {}", problems.join("; "));
-        Self {
-            problems,
-            ..Self::new(stage, reason, message)
-        }
+        Self { problems, ..Self::new(stage, reason, message) }
     }
 
     /// Makes the failure of a machine that cannot start a thread.
@@ -222,9 +213,7 @@ impl Failure {
     /// Returns the message with its causes, on one line.
     pub fn error_chain(&self) -> String {
         let causes = self.source.iter().flat_map(anyhow::Error::chain);
-        causes.fold(self.message.clone(), |chain, cause| {
-            format!("{chain}: {cause}")
-        })
+        causes.fold(self.message.clone(), |chain, cause| format!("{chain}: {cause}"))
     }
 }
 

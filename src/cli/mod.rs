@@ -338,15 +338,8 @@ mod tests {
 
     #[test]
     fn help_and_version_are_no_failures() {
-        for args in [
-            "--help",
-            "-h",
-            "help",
-            "--version",
-            "-V",
-            "pull --help",
-            "help watermark set",
-        ] {
+        for args in ["--help", "-h", "help", "--version", "-V", "pull --help", "help watermark set"]
+        {
             assert!(!parsed(args).unwrap_err().use_stderr(), "{args}");
         }
         assert_eq!(
@@ -360,21 +353,9 @@ mod tests {
         let help = parsed("--help").unwrap_err().to_string();
         assert!(help.trim_end().ends_with(EXIT_STATUS), "{help}");
         for variable in VARIABLES {
-            assert!(
-                help.contains(&format!("\n  {}\n", variable.name)),
-                "{}",
-                variable.name
-            );
+            assert!(help.contains(&format!("\n  {}\n", variable.name)), "{}", variable.name);
         }
-        for name in [
-            "pull",
-            "check",
-            "status",
-            "migrate",
-            "rejected",
-            "watermark",
-            "schedule",
-        ] {
+        for name in ["pull", "check", "status", "migrate", "rejected", "watermark", "schedule"] {
             let help = parsed(&format!("{name} --help")).unwrap_err().to_string();
             assert!(help.contains("Exit status:"), "{help}");
         }

@@ -15,9 +15,8 @@ use super::{Cli, Command, Options, PullArgs, Root, command, options};
 /// or a setting typed where none belongs is not repeated: it may hold a password.
 pub fn parse(args: &[OsString]) -> Result<Cli, clap::Error> {
     let mut command = command();
-    let matches = command
-        .try_get_matches_from_mut(command_first(args.to_vec()))
-        .map_err(without_settings)?;
+    let matches =
+        command.try_get_matches_from_mut(command_first(args.to_vec())).map_err(without_settings)?;
     let root = Root::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
     Ok(Cli {
         command: root.command.unwrap_or(Command::Pull(root.pull)),
@@ -51,14 +50,10 @@ pub fn parse_refused(given: &[OsString]) -> (Option<PullArgs>, Options) {
     }
     let word = |args: &[OsString]| args.get(command_at(args)?)?.clone().into_string().ok();
     let is_cycle = word(given).or_else(|| word(&args)).is_none_or(|word| {
-        let found = command()
-            .find_subcommand(&word)
-            .map(|it| it.get_name() == "pull");
+        let found = command().find_subcommand(&word).map(|it| it.get_name() == "pull");
         found.unwrap_or(word != "help")
     });
-    let matches = command()
-        .ignore_errors(true)
-        .get_matches_from(command_first(args));
+    let matches = command().ignore_errors(true).get_matches_from(command_first(args));
     let options = innermost(&matches);
     let pull = is_cycle.then(|| PullArgs::from_arg_matches(&options.0).unwrap_or_default());
     (pull, options)
@@ -98,11 +93,8 @@ fn innermost(mut matches: &clap::ArgMatches) -> Options {
 
 /// Takes URLs and `NAME=value` out of what clap repeats of a refused command line.
 fn without_settings(mut error: clap::Error) -> clap::Error {
-    let repeated = [
-        ContextKind::InvalidArg,
-        ContextKind::InvalidSubcommand,
-        ContextKind::InvalidValue,
-    ];
+    let repeated =
+        [ContextKind::InvalidArg, ContextKind::InvalidSubcommand, ContextKind::InvalidValue];
     for kind in repeated {
         let value = error.get(kind).map(ToString::to_string);
         let shown = match value.unwrap_or_default() {
@@ -174,9 +166,7 @@ pub(super) mod tests {
             "--since 7d pull -q --dry-run",
             "-q --dry-run --since=7d pull",
         ] {
-            let Command::Pull(pull) = parsed(args).unwrap().command else {
-                panic!("{args}")
-            };
+            let Command::Pull(pull) = parsed(args).unwrap().command else { panic!("{args}") };
             assert_eq!(pull.since.as_deref(), Some("7d"), "{args}");
             assert!(pull.dry_run && pull.quiet, "{args}");
         }
@@ -224,25 +214,13 @@ pub(super) mod tests {
     #[test]
     fn an_option_that_would_be_ignored_is_refused() {
         for (option, commands) in [
-            (
-                "--since 7d",
-                "check status migrate rejected|list watermark|reset completions|bash",
-            ),
-            (
-                "--dry-run",
-                "check status migrate watermark|reset schedule|systemd",
-            ),
+            ("--since 7d", "check status migrate rejected|list watermark|reset completions|bash"),
+            ("--dry-run", "check status migrate watermark|reset schedule|systemd"),
             ("-q", "check status migrate watermark|reset"),
-            (
-                "--page-size 5",
-                "status migrate rejected|list schedule|systemd",
-            ),
+            ("--page-size 5", "status migrate rejected|list schedule|systemd"),
             ("--max-retries 5", "status migrate schedule|systemd"),
             ("--metrics-file m", "status migrate schedule|systemd"),
-            (
-                "--timeout 5m",
-                "status migrate rejected|list completions|bash",
-            ),
+            ("--timeout 5m", "status migrate rejected|list completions|bash"),
             ("--retry-for 5m", "status migrate rejected|list"),
             ("--enqueue none", "migrate rejected|list schedule|systemd"),
             ("--format json", "schedule|systemd completions|bash"),
@@ -275,9 +253,7 @@ pub(super) mod tests {
             ("pull", None),
         ];
         for (args, since) in cases {
-            let Command::Pull(pull) = parsed(args).unwrap().command else {
-                panic!("{args}")
-            };
+            let Command::Pull(pull) = parsed(args).unwrap().command else { panic!("{args}") };
             assert_eq!(pull.since.as_deref(), since, "{args}");
         }
         let cases = [
@@ -361,11 +337,9 @@ pub(super) mod tests {
             assert_eq!(pull.is_some(), is_cycle, "{args}");
             assert!(!is_cycle || value(&options, "format") == format, "{args}");
         }
-        for (args, dry_run) in [
-            ("--dry-run --oops", true),
-            ("pull --oops --dry-run", true),
-            ("--oops", false),
-        ] {
+        for (args, dry_run) in
+            [("--dry-run --oops", true), ("pull --oops --dry-run", true), ("--oops", false)]
+        {
             let (pull, options) = parse_refused(&words(&format!("--env-file e {args}")));
             assert_eq!(pull.unwrap().dry_run, dry_run, "{args}");
             assert_eq!(value(&options, "env-file"), Some("e"), "{args}");

@@ -63,14 +63,8 @@ macro_rules! variables {
     };
 }
 
-const PLAIN: Variable = Variable {
-    name: "",
-    option: None,
-    default: None,
-    required: false,
-    secret: false,
-    help: "",
-};
+const PLAIN: Variable =
+    Variable { name: "", option: None, default: None, required: false, secret: false, help: "" };
 
 variables! {
     DATAPASS_AUTH_URL (required):
@@ -140,9 +134,7 @@ mod tests {
             let line = line.strip_prefix("# ").unwrap_or(line);
             let (name, value) = line.split_once('=')?;
             let is_name = |c: char| c.is_ascii_uppercase() || c == '_';
-            name.chars()
-                .all(is_name)
-                .then(|| (name.to_owned(), value.to_owned()))
+            name.chars().all(is_name).then(|| (name.to_owned(), value.to_owned()))
         };
         let entries: Vec<_> = TEMPLATE.lines().filter_map(entry).collect();
         let names: Vec<&str> = entries.iter().map(|(name, _)| name.as_str()).collect();

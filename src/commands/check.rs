@@ -98,10 +98,7 @@ struct State {
 
 impl Findings {
     fn new(format: Format) -> Self {
-        Self(Arc::new(Mutex::new(State {
-            format,
-            ..State::default()
-        })))
+        Self(Arc::new(Mutex::new(State { format, ..State::default() })))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -121,11 +118,7 @@ impl Findings {
             // The exit code reports what standard output cannot.
             let _ = print(&format!("{style}{word}{style:#} {name}: {detail}\n"));
         }
-        state.checks.push(Check {
-            name,
-            verdict,
-            detail,
-        });
+        state.checks.push(Check { name, verdict, detail });
     }
 
     fn fail(&self, name: &'static str, failure: Failure) {
@@ -313,9 +306,7 @@ fn check_hosts(
         let route = http::route(url, &settings.proxies);
         if !routes.contains(&route) {
             let result = http::connect(url, settings, deadline);
-            is_connected &= findings
-                .take("connect", result, |()| route.clone())
-                .is_some();
+            is_connected &= findings.take("connect", result, |()| route.clone()).is_some();
             routes.push(route);
         }
     }
@@ -323,11 +314,7 @@ fn check_hosts(
 }
 
 fn check_listing(session: &Session, store: &Store, findings: &Findings) {
-    let ask = Ask {
-        number: 1,
-        offset: 0,
-        limit: 1,
-    };
+    let ask = Ask { number: 1, offset: 0, limit: 1 };
     let page = session.page(ask, &AtomicBool::new(false));
     let page = findings.take("listing", page, |page: &Page| {
         format!("{} row requested and read", page.elements.len())
@@ -367,21 +354,14 @@ fn check_clock(offset: Option<TimeDelta>, findings: &Findings) {
         return;
     };
     let side = if seconds < 0 { "behind" } else { "ahead of" };
-    let verdict = if seconds.abs() > CLOCK_TOLERANCE_SECONDS {
-        Verdict::Warn
-    } else {
-        Verdict::Ok
-    };
+    let verdict = if seconds.abs() > CLOCK_TOLERANCE_SECONDS { Verdict::Warn } else { Verdict::Ok };
     let detail = format!("this machine is {} s {side} DataPass", seconds.abs());
     findings.add(verdict, "clock", detail);
 }
 
 fn check_database(config: &PullConfig, store: &Store, verbosity: u8, findings: &Findings) {
     let connected = store.transaction(Stage::Prepare, Access::ReadBeforeWrite, |_| Ok(()));
-    if findings
-        .take("database", connected, |()| "connected".to_owned())
-        .is_none()
-    {
+    if findings.take("database", connected, |()| "connected".to_owned()).is_none() {
         findings.skip(&SECTIONS[6..], "needs the database");
         return;
     }
@@ -396,9 +376,8 @@ fn check_database(config: &PullConfig, store: &Store, verbosity: u8, findings: &
 
 /// Examines the tables; returns whether a cycle could use them.
 fn check_tables(store: &Store, findings: &Findings) -> bool {
-    let examined = store.transaction(Stage::Prepare, Access::ReadOnly, |tx| {
-        Ok(schema::examine(tx.inner())?)
-    });
+    let examined =
+        store.transaction(Stage::Prepare, Access::ReadOnly, |tx| Ok(schema::examine(tx.inner())?));
     let (place, found) = match examined {
         Ok(examined) => examined,
         Err(failure) => {
@@ -453,11 +432,7 @@ fn check_jobs(store: &Store, config: &JobConfig, verbosity: u8, findings: &Findi
     if let Some(job) = job
         && verbosity > 0
     {
-        findings.add(
-            Verdict::Ok,
-            "job",
-            format!("for the record with id 1: {job}"),
-        );
+        findings.add(Verdict::Ok, "job", format!("for the record with id 1: {job}"));
     }
 }
 

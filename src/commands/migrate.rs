@@ -104,11 +104,7 @@ fn upgrade(transaction: &mut Transaction<'_>, yes: bool) -> Result<Vec<String>, 
              be renamed or retyped by: {}; to do so, run `datapass-pull migrate --yes`",
             statements.join("; ")
         );
-        return Err(Failure::new(
-            Stage::Prepare,
-            Reason::UpgradeRefused,
-            message,
-        ));
+        return Err(Failure::new(Stage::Prepare, Reason::UpgradeRefused, message));
     }
     let mut changes = Vec::new();
     for step in steps {

@@ -75,10 +75,7 @@ impl Pull {
         loop {
             let mut ended = self.cycle();
             let wait = ended.failure.as_ref().and_then(|failure| {
-                let limit = self
-                    .config
-                    .retry_for
-                    .filter(|_| is_retryable(failure.reason))?;
+                let limit = self.config.retry_for.filter(|_| is_retryable(failure.reason))?;
                 Some((failure, next_wait(retries, started.elapsed(), limit)?))
             });
             let Some((failure, wait)) = wait else {
@@ -106,17 +103,12 @@ impl Pull {
         let ended = {
             let (outcome, deadline) = (outcome.clone(), deadline.clone());
             let config = Arc::clone(&self.config);
-            supervise(&deadline.clone(), move || {
-                cycle::run(&config, &deadline, &outcome)
-            })
+            supervise(&deadline.clone(), move || cycle::run(&config, &deadline, &outcome))
         };
         drop(progress);
         let ended = ended.or_else(|failure| settle(&self.config, &deadline, &outcome, failure));
         let outcome = outcome.lock().clone();
-        Ended {
-            outcome,
-            failure: ended.err(),
-        }
+        Ended { outcome, failure: ended.err() }
     }
 
     /// Waits before a retry; a signal ends the wait and is the failure then.
@@ -153,11 +145,7 @@ fn load(mut settings: Settings, args: PullArgs) -> (Reports, Result<PullConfig>)
     let loaded = supervise(&Deadline::signal_only(), move || {
         let reports = settings.reports();
         let config = settings.pull(&args);
-        let reports = if args.dry_run {
-            Reports::default()
-        } else {
-            reports
-        };
+        let reports = if args.dry_run { Reports::default() } else { reports };
         Ok((reports, settings.finish(config)))
     });
     loaded.unwrap_or_else(|failure| (Reports::default(), Err(failure)))
@@ -165,24 +153,15 @@ fn load(mut settings: Settings, args: PullArgs) -> (Reports, Result<PullConfig>)
 
 /// Ends a cycle that could not start.
 pub fn not_started(failure: Failure, reports: &Reports, args: &PullArgs, format: Format) -> Exit {
-    let run = Run::start(Summary {
-        dry_run: args.dry_run,
-        ..Summary::default()
-    });
-    let ended = Ended {
-        outcome: SharedOutcome::start(run).lock().clone(),
-        failure: Some(failure),
-    };
+    let run = Run::start(Summary { dry_run: args.dry_run, ..Summary::default() });
+    let ended = Ended { outcome: SharedOutcome::start(run).lock().clone(), failure: Some(failure) };
     conclude(ended, args, format, &Notifier::new(reports))
 }
 
 /// Reports how the last cycle ended. The failure is the last line of standard error, the summary
 /// that of standard output.
 fn conclude(ended: Ended, args: &PullArgs, format: Format, notifier: &Notifier<'_>) -> Exit {
-    let Ended {
-        mut outcome,
-        failure,
-    } = ended;
+    let Ended { mut outcome, failure } = ended;
     outcome.run.summary.reason = failure.as_ref().map(|failure| failure.reason);
     outcome.run.summary.duration_ms = outcome.run.started.elapsed().as_millis() as u64;
     let line = outcome.run.summary.line(format);
@@ -209,15 +188,7 @@ mod tests {
     #[test]
     fn waits_double_up_to_a_quarter_of_an_hour_and_end_in_time() {
         let minutes = |count: u64| Duration::from_secs(count * 60);
-        for (retries, wait) in [
-            (0, 1),
-            (1, 2),
-            (2, 4),
-            (3, 8),
-            (4, 15),
-            (5, 15),
-            (u32::MAX, 15),
-        ] {
+        for (retries, wait) in [(0, 1), (1, 2), (2, 4), (3, 8), (4, 15), (5, 15), (u32::MAX, 15)] {
             let (wait, elapsed) = (minutes(wait), minutes(30));
             let limit = elapsed + wait;
             assert_eq!(next_wait(retries, elapsed, limit), Some(wait), "{retries}");
@@ -231,11 +202,7 @@ mod tests {
     fn only_what_may_pass_by_itself_is_retried() {
         let retried = [Reason::ServerError, Reason::Deadline, Reason::DatabaseBusy];
         assert!(retried.into_iter().all(is_retryable));
-        let ends = [
-            Reason::Unauthorized,
-            Reason::Interrupted,
-            Reason::TokenRefused,
-        ];
+        let ends = [Reason::Unauthorized, Reason::Interrupted, Reason::TokenRefused];
         assert!(!ends.into_iter().any(is_retryable));
     }
 }

@@ -41,9 +41,7 @@ pub fn run(settings: Settings, action: cli::Rejected) -> Result<String> {
         // Whatever a public id is like, blanks included, it can be named.
         let id = it.argument("ID", not_blank(&id).map(|_| id.clone()));
         let decision = match reason {
-            Some(reason) => it
-                .argument("--reason", not_blank(&reason))
-                .map(Decision::Accept),
+            Some(reason) => it.argument("--reason", not_blank(&reason)).map(Decision::Accept),
             None => Some(Decision::Reopen),
         };
         Some((it.database()?, id?, decision?))
@@ -80,11 +78,9 @@ fn list(store: &Store, format: Format) -> Result<String> {
 fn text(it: &Rejection) -> String {
     let state = match (it.accepted_at, &it.accepted_reason) {
         (None, _) => "open".to_owned(),
-        (Some(at), reason) => format!(
-            "accepted {}: {}",
-            at.format("%F"),
-            reason.as_deref().unwrap_or("no reason")
-        ),
+        (Some(at), reason) => {
+            format!("accepted {}: {}", at.format("%F"), reason.as_deref().unwrap_or("no reason"))
+        }
     };
     let public_id = it.public_id.as_deref().map_or("none".into(), escape);
     let mut text = format!("{}\n    public id   {public_id}\n", escape(&it.reference));
@@ -123,10 +119,9 @@ fn decide(store: &Store, id: &str, decision: &Decision) -> Result<(Rejection, St
                 rejections::accept(tx, &entry.reference, reason)?,
                 format!("Accepted {reference}\n"),
             ),
-            (Decision::Reopen, Some(_)) => (
-                rejections::reopen(tx, &entry.reference)?,
-                format!("Reopened {reference}\n"),
-            ),
+            (Decision::Reopen, Some(_)) => {
+                (rejections::reopen(tx, &entry.reference)?, format!("Reopened {reference}\n"))
+            }
             (Decision::Reopen, None) => {
                 let message = format!("{reference} is not accepted, so it cannot be reopened");
                 return Err(refused(message).into());
@@ -155,9 +150,8 @@ fn resolve(
         // An acceptance outlives the closure.
         Decision::Reopen => it.is_closed && it.accepted_at.is_none(),
     };
-    let (numbered, mut named): (Vec<Rejection>, Vec<Rejection>) = found
-        .into_iter()
-        .partition(|it| Some(&*it.reference) == number);
+    let (numbered, mut named): (Vec<Rejection>, Vec<Rejection>) =
+        found.into_iter().partition(|it| Some(&*it.reference) == number);
     if id.starts_with('D') && !numbered.is_empty() {
         named.clear();
     }
@@ -167,21 +161,15 @@ fn resolve(
     }
     let mut candidates = [numbered, named].concat();
     if candidates.is_empty() {
-        return Err(refused(
-            "No rejected entry has this id; see `datapass-pull rejected list`",
-        ));
+        return Err(refused("No rejected entry has this id; see `datapass-pull rejected list`"));
     }
     if candidates.iter().all(is_over) {
-        return Err(refused(
-            "This entry is not rejected any more: it passed, or left the listing",
-        ));
+        return Err(refused("This entry is not rejected any more: it passed, or left the listing"));
     }
     if candidates.len() > 1 {
         let names: Vec<&str> = candidates.iter().map(|it| &*it.reference).collect();
         let names = names.join(" or ");
-        return Err(refused(format!(
-            "This id is that of more than one entry: use {names}"
-        )));
+        return Err(refused(format!("This id is that of more than one entry: use {names}")));
     }
     Ok(candidates.remove(0))
 }
@@ -230,13 +218,7 @@ mod tests {
             (&accept, "x", None, "x+", "not rejected any more"),
             (&accept, "x", None, "", "No rejected entry"),
             (&Decision::Reopen, "x", None, "x- D5+", "D5"),
-            (
-                &Decision::Reopen,
-                "x",
-                None,
-                "x- D5-",
-                "not rejected any more",
-            ),
+            (&Decision::Reopen, "x", None, "x- D5-", "not rejected any more"),
         ] {
             let resolved = match resolve(id, number, decision, rows(found)) {
                 Ok(it) => it.reference,

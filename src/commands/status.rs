@@ -130,21 +130,12 @@ impl State {
             fields.push(("held since", or_none(held_since.map(since))));
         }
         fields.extend([
-            (
-                "skip before",
-                or_none(self.watermark.skip_before.map(since)),
-            ),
+            ("skip before", or_none(self.watermark.skip_before.map(since))),
             ("last success", or_none(last)),
-            (
-                "deleted",
-                format!("{} handled entries have no row", self.deleted),
-            ),
+            ("deleted", format!("{} handled entries have no row", self.deleted)),
             ("rows go to", or_none(self.table.clone())),
             ("jobs go to", self.jobs()),
-            (
-                "rejected",
-                format!("{open} open, {} accepted", self.rejections.len() - open),
-            ),
+            ("rejected", format!("{open} open, {} accepted", self.rejections.len() - open)),
         ]);
         let mut text: String = fields
             .iter()

@@ -44,11 +44,9 @@ pub fn run(settings: Settings, action: cli::Watermark) -> Result<String> {
             "watermark": target.time.map(rfc3339),
             "skip_before": target.skip_before.map(rfc3339),
         })),
-        Format::Text => format!(
-            "The watermark was {}, and is {} now\n",
-            shown(before),
-            shown(target.time)
-        ),
+        Format::Text => {
+            format!("The watermark was {}, and is {} now\n", shown(before), shown(target.time))
+        }
     })
 }
 
@@ -75,10 +73,7 @@ impl Move {
 
     /// Clears both, and frees the definition.
     fn reset() -> Self {
-        Self {
-            kind: "watermark reset",
-            target: Watermark::default(),
-        }
+        Self { kind: "watermark reset", target: Watermark::default() }
     }
 
     /// Refuses to move the watermark of another definition; to free it is no such move.
@@ -138,9 +133,7 @@ fn require_terminal() -> Result<()> {
     if io::stdin().is_terminal() {
         return Ok(());
     }
-    Err(refused(
-        "There is no terminal to confirm on; pass --yes to move the watermark",
-    ))
+    Err(refused("There is no terminal to confirm on; pass --yes to move the watermark"))
 }
 
 /// Asks on the terminal, and waits for the answer without a limit.

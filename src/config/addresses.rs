@@ -19,9 +19,7 @@ pub(super) fn web_url(text: &str, allow_http: bool) -> Result<Url, String> {
     }
     let url = Url::parse(text).map_err(|_| EXPECTED.to_owned())?;
     // The parser forgives `https:host` and backslashes; we do not guess.
-    let slashes = text
-        .get(url.scheme().len()..)
-        .is_some_and(|rest| rest.starts_with("://"));
+    let slashes = text.get(url.scheme().len()..).is_some_and(|rest| rest.starts_with("://"));
     if !slashes || !matches!(url.scheme(), "http" | "https") {
         return Err(EXPECTED.to_owned());
     }
@@ -96,11 +94,7 @@ mod tests {
             ("https://h", false, "https://h/"),
             ("https://h:8443/", false, "https://h:8443/"),
             ("HTTPS://H/", false, "https://h/"),
-            (
-                "http://localhost:3000/v1",
-                false,
-                "http://localhost:3000/v1",
-            ),
+            ("http://localhost:3000/v1", false, "http://localhost:3000/v1"),
             ("http://127.0.0.1/v1", false, "http://127.0.0.1/v1"),
             ("http://127.9.8.7/v1", false, "http://127.9.8.7/v1"),
             ("http://[::1]:80/v1", false, "http://[::1]/v1"),
@@ -154,10 +148,7 @@ mod tests {
         ] {
             let dsn = sentry_dsn(text, allow_http).map(drop);
             assert_eq!(dsn.is_ok(), is_good, "{text}");
-            assert!(
-                !dsn.err().is_some_and(|problem| problem.contains("hunter2")),
-                "{text}"
-            );
+            assert!(!dsn.err().is_some_and(|problem| problem.contains("hunter2")), "{text}");
         }
     }
 
@@ -188,18 +179,9 @@ mod tests {
         std::fs::write(&file, "x").unwrap();
         for (path, expected) in [
             (&file, "names a file without a usable PEM certificate"),
-            (
-                &missing,
-                "names a file that cannot be read (entity not found)",
-            ),
-            (
-                &directory.path().into(),
-                "names a file that cannot be read (is a directory)",
-            ),
-            (
-                &"/dev/zero".into(),
-                "names a file without a usable PEM certificate",
-            ),
+            (&missing, "names a file that cannot be read (entity not found)"),
+            (&directory.path().into(), "names a file that cannot be read (is a directory)"),
+            (&"/dev/zero".into(), "names a file without a usable PEM certificate"),
         ] {
             assert_eq!(root_certificates(path.clone()), Err(expected.to_owned()));
             let query = format!("sslmode=verify-full&sslrootcert={}", path.display());

@@ -17,15 +17,9 @@ pub fn describe(config: &PullConfig, reports: &Reports) -> Vec<(&'static str, St
     settings.extend(listing.map(|url| ("listing", endpoint(&url, &upstream.http))));
     settings.push(("definition", upstream.definition_id.clone()));
     let (rows, concurrency) = (config.page_size, config.concurrency);
-    settings.push((
-        "pages",
-        format!("{rows} rows each, {concurrency} concurrent"),
-    ));
+    settings.push(("pages", format!("{rows} rows each, {concurrency} concurrent")));
     let (timeout, retries) = (config.timeout.as_secs(), config.max_retries);
-    settings.push((
-        "limits",
-        format!("{timeout} s, {retries} retries per request"),
-    ));
+    settings.push(("limits", format!("{timeout} s, {retries} retries per request")));
     settings.push(("database", database(&config.database.url)));
     settings.push(("jobs", jobs(&config.job)));
     if let Some(path) = &reports.metrics_file {
@@ -77,12 +71,7 @@ fn plain(name: &str) -> &str {
 }
 
 fn jobs(config: &JobConfig) -> String {
-    let JobConfig {
-        class,
-        queue,
-        priority,
-        ..
-    } = config;
+    let JobConfig { class, queue, priority, .. } = config;
     let argument = match config.argument {
         JobArgument::Record => format!("record of {}", config.app),
         JobArgument::Id => "id".to_owned(),

@@ -64,11 +64,7 @@ fn entry(text: &str) -> Option<(&str, String, &str)> {
             }
             c => {
                 begun = true;
-                value.push(if c == '\\' {
-                    chars.next().filter(|c| !c.is_control())?
-                } else {
-                    c
-                });
+                value.push(if c == '\\' { chars.next().filter(|c| !c.is_control())? } else { c });
             }
         }
     }
@@ -127,10 +123,7 @@ mod tests {
             }
             assert_eq!(parse(line), [Ok(("A", expected.to_owned()))], "{line}");
         }
-        assert_eq!(
-            parse("\u{feff}\n# A=1\n \nB.c=1"),
-            [Ok(("B.c", "1".to_owned()))]
-        );
+        assert_eq!(parse("\u{feff}\n# A=1\n \nB.c=1"), [Ok(("B.c", "1".to_owned()))]);
     }
 
     #[test]
@@ -159,12 +152,7 @@ mod tests {
         }
         assert_eq!(
             parse("A='x\n'\nx\ny=1\nz"),
-            [
-                Ok(("A", "x\n".to_owned())),
-                Err(3),
-                Ok(("y", "1".to_owned())),
-                Err(5)
-            ]
+            [Ok(("A", "x\n".to_owned())), Err(3), Ok(("y", "1".to_owned())), Err(5)]
         );
     }
 }

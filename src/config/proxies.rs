@@ -28,10 +28,7 @@ impl Settings {
             let found = self.proxy_variable(name);
             let (place, value) = found.or_else(|| self.proxy_variable("ALL_PROXY"))?;
             let parsed = utf8(&value).and_then(proxy);
-            let problem = parsed
-                .as_ref()
-                .err()
-                .filter(|_| targets.iter().any(is_used));
+            let problem = parsed.as_ref().err().filter(|_| targets.iter().any(is_used));
             if let Some(problem) = problem {
                 is_valid = false;
                 let text = format!("{place} {problem}");
@@ -40,14 +37,9 @@ impl Settings {
             parsed.ok()
         };
         let (https, http) = (proxy("https", "HTTPS_PROXY"), proxy("http", "HTTP_PROXY"));
-        let ca_file = self.setting("DATAPASS_CA_FILE", |path| {
-            addresses::root_certificates(PathBuf::from(path))
-        });
-        let proxies = Proxies {
-            http,
-            https,
-            exceptions,
-        };
+        let ca_file = self
+            .setting("DATAPASS_CA_FILE", |path| addresses::root_certificates(PathBuf::from(path)));
+        let proxies = Proxies { http, https, exceptions };
         is_valid.then_some(HttpSettings { proxies, ca_file })
     }
 
@@ -75,9 +67,7 @@ fn proxy(text: &str) -> Result<Url, String> {
         };
         is_host && matches!(url.scheme(), "http" | "https")
     };
-    url.ok()
-        .filter(|url| !has_blank && is_usable(url))
-        .ok_or_else(|| EXPECTED.to_owned())
+    url.ok().filter(|url| !has_blank && is_usable(url)).ok_or_else(|| EXPECTED.to_owned())
 }
 
 #[cfg(test)]
@@ -95,11 +85,7 @@ mod tests {
             ("[fd00::1]:8080", "http://[fd00::1]:8080/"),
             ("user:p%40ss@proxy_1:1", "http://user:p%40ss@proxy_1:1/"),
         ] {
-            assert_eq!(
-                proxy(text).map(String::from).as_deref(),
-                Ok(expected),
-                "{text}"
-            );
+            assert_eq!(proxy(text).map(String::from).as_deref(), Ok(expected), "{text}");
         }
         for text in [
             "socks5://proxy:1080",

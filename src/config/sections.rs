@@ -54,12 +54,9 @@ impl Settings {
 
     fn upstream(&mut self) -> Option<UpstreamConfig> {
         let allow_http = self.allows_http();
-        let auth_url = self.text("DATAPASS_AUTH_URL", |text| {
-            addresses::web_url(text, allow_http)
-        });
-        let api_base_url = self.text("DATAPASS_API_BASE_URL", |text| {
-            addresses::base_url(text, allow_http)
-        });
+        let auth_url = self.text("DATAPASS_AUTH_URL", |text| addresses::web_url(text, allow_http));
+        let api_base_url =
+            self.text("DATAPASS_API_BASE_URL", |text| addresses::base_url(text, allow_http));
         let client_id = self.text("DATAPASS_CLIENT_ID", |text| values::plain(text, 4_096));
         let client_secret = self.secret("DATAPASS_CLIENT_SECRET", |text| {
             values::plain(text, usize::MAX).map(SecretString::from)
@@ -95,20 +92,15 @@ impl Settings {
 
     /// How a created row's job is enqueued.
     pub fn job(&mut self) -> Option<JobConfig> {
-        let modes = [
-            ("auto", Enqueue::Auto),
-            ("good_job", Enqueue::GoodJob),
-            ("none", Enqueue::None),
-        ];
+        let modes =
+            [("auto", Enqueue::Auto), ("good_job", Enqueue::GoodJob), ("none", Enqueue::None)];
         let enqueue = self.text("DATAPASS_ENQUEUE", |text| values::word(text, &modes));
         let class = self.text("DATAPASS_JOB_CLASS", values::ruby_class);
         let queue = self.text("DATAPASS_JOB_QUEUE", |text| values::plain(text, 200));
         let priority = self.text("DATAPASS_JOB_PRIORITY", values::integer);
         let app = self.text("DATAPASS_JOB_APP", values::global_id_app);
         let arguments = [("record", JobArgument::Record), ("id", JobArgument::Id)];
-        let argument = self.text("DATAPASS_JOB_ARGUMENT", |text| {
-            values::word(text, &arguments)
-        });
+        let argument = self.text("DATAPASS_JOB_ARGUMENT", |text| values::word(text, &arguments));
         Some(JobConfig {
             enqueue: enqueue?,
             class: class?,
@@ -126,16 +118,13 @@ impl Settings {
             definition_id: self.definition_id(),
             sentry: self.sentry(allow_http),
             ping: self.ping(allow_http),
-            metrics_file: self.setting("DATAPASS_METRICS_FILE", |path| {
-                values::writable_file(path.into())
-            }),
+            metrics_file: self
+                .setting("DATAPASS_METRICS_FILE", |path| values::writable_file(path.into())),
         }
     }
 
     fn ping(&mut self, allow_http: bool) -> Option<PingConfig> {
-        let url = self.secret("DATAPASS_PING_URL", |text| {
-            addresses::web_url(text, allow_http)
-        })?;
+        let url = self.secret("DATAPASS_PING_URL", |text| addresses::web_url(text, allow_http))?;
         let http = self.http(&[Some(&url)])?;
         Some(PingConfig { url, http })
     }
@@ -176,20 +165,16 @@ impl Settings {
                 Some(Scheduler::Crontab)
             }
             cli::Scheduler::Systemd => Some(Scheduler::Systemd),
-            cli::Scheduler::Kubernetes {
-                image,
-                name,
-                job,
-                since,
-            } => {
+            cli::Scheduler::Kubernetes { image, name, job, since } => {
                 let image = self.argument("--image", values::image(&image));
                 let name = self.argument("--name", values::kubernetes_name(&name));
                 let since = since.filter(|text| !text.is_empty());
                 let job = self.argument("--since", schedule_job(job, since, self.now));
-                image
-                    .zip(name)
-                    .zip(job)
-                    .map(|((image, name), job)| Scheduler::Kubernetes { image, name, job })
+                image.zip(name).zip(job).map(|((image, name), job)| Scheduler::Kubernetes {
+                    image,
+                    name,
+                    job,
+                })
             }
         };
         let (cron, timeout) = (self.cron(), self.timeout());
@@ -209,9 +194,7 @@ impl Settings {
     }
 
     fn cron(&mut self) -> Option<Cron> {
-        self.text("DATAPASS_PULL_CRON", |text| {
-            values::plain(text, 200)?.parse()
-        })
+        self.text("DATAPASS_PULL_CRON", |text| values::plain(text, 200)?.parse())
     }
 
     fn timeout(&mut self) -> Option<Duration> {

@@ -151,9 +151,7 @@ impl Settings {
 
     /// Validates what is only an option or argument.
     pub fn argument<T>(&mut self, name: &str, value: Result<T, String>) -> Option<T> {
-        value
-            .map_err(|problem| self.problem("", Source::Option, format!("{name} {problem}")))
-            .ok()
+        value.map_err(|problem| self.problem("", Source::Option, format!("{name} {problem}"))).ok()
     }
 
     /// Validates a setting; none when it is neither set nor has a default.
@@ -169,10 +167,7 @@ impl Settings {
         };
         let (source, parsed) = (given.source, parse(given.value.as_ref()?));
         let text = |problem| format!("{} {problem}", given.place);
-        parsed
-            .map_err(text)
-            .map_err(|text| self.problem(name, source, text))
-            .ok()
+        parsed.map_err(text).map_err(|text| self.problem(name, source, text)).ok()
     }
 
     /// Validates a setting that is a string.

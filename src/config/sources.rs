@@ -68,14 +68,7 @@ impl Settings {
             let default = default.map(|value| (Source::Default, variable.name.to_owned(), value));
             if let Some((source, place, value)) = given.or(default) {
                 let value = Some(value.to_owned());
-                settings.give(
-                    variable.name,
-                    Given {
-                        source,
-                        place,
-                        value,
-                    },
-                );
+                settings.give(variable.name, Given { source, place, value });
             }
         }
         settings
@@ -150,14 +143,7 @@ impl Settings {
                 self.problem(variable.name, source, text);
             }
             let (place, value) = (name + suffix, (!is_quoted).then_some(value));
-            self.give(
-                variable.name,
-                Given {
-                    source,
-                    place,
-                    value,
-                },
-            );
+            self.give(variable.name, Given { source, place, value });
         }
     }
 
@@ -206,14 +192,7 @@ impl Settings {
             ));
         }
         let (source, value) = (Source::File, Some(text.into()));
-        self.give(
-            name,
-            Given {
-                source,
-                place,
-                value,
-            },
-        );
+        self.give(name, Given { source, place, value });
         Ok(())
     }
 }
@@ -239,10 +218,7 @@ fn similar(name: &str) -> Option<&'static str> {
 
 /// Whether a value begins and ends with the same quote character, as `docker --env-file` keeps them.
 fn is_quoted(value: &OsStr) -> bool {
-    matches!(
-        value.as_encoded_bytes(),
-        [b'\'', .., b'\''] | [b'"', .., b'"']
-    )
+    matches!(value.as_encoded_bytes(), [b'\'', .., b'\''] | [b'"', .., b'"'])
 }
 
 /// Reads a secret from a file, without a byte-order mark and one line end; none when there is no

@@ -13,10 +13,7 @@ use crate::cli::{self, Cli, Command};
 use crate::error::{Reason, Result, Stage};
 
 const COMPLETE: &[(&str, &str)] = &[
-    (
-        "DATAPASS_AUTH_URL",
-        "https://datapass.example/api/oauth/token",
-    ),
+    ("DATAPASS_AUTH_URL", "https://datapass.example/api/oauth/token"),
     ("DATAPASS_API_BASE_URL", "https://datapass.example/api/v1/"),
     ("DATAPASS_CLIENT_ID", "client"),
     ("DATAPASS_CLIENT_SECRET", "s3cret"),
@@ -37,8 +34,7 @@ type Variables = Vec<(OsString, OsString)>;
 fn variables(base: &[(&str, &str)], more: &[(&str, &str)]) -> Variables {
     let is_kept = |(name, _): &&(&str, &str)| !more.iter().any(|(other, _)| other == name);
     let all = base.iter().filter(is_kept).chain(more);
-    all.map(|(name, value)| (name.into(), value.into()))
-        .collect()
+    all.map(|(name, value)| (name.into(), value.into())).collect()
 }
 
 /// Asks for what a command needs, and returns the warnings, too.
@@ -47,9 +43,7 @@ fn run(args: &str, variables: Variables) -> (Result<Asked>, Vec<String>) {
     let args: Vec<OsString> = args.map(OsString::from).collect();
     let Cli { command, options } = cli::parse(&args).unwrap();
     let now = Utc.with_ymd_and_hms(2026, 5, 18, 10, 0, 0).unwrap();
-    let mut settings = Settings::new(options, variables, now)
-        .with_env_file()
-        .with_output();
+    let mut settings = Settings::new(options, variables, now).with_env_file().with_output();
     let asked = match command {
         Command::Pull(args) => {
             let (reports, format) = (settings.reports(), settings.format());
@@ -86,9 +80,7 @@ fn schedule(args: &str, more: &[(&str, &str)]) -> (ScheduleConfig, Vec<String>) 
 }
 
 fn problem(args: &str, base: &[(&str, &str)], more: &[(&str, &str)]) -> (Reason, String) {
-    let Err(failure) = run(args, variables(base, more)).0 else {
-        panic!("{args} is valid")
-    };
+    let Err(failure) = run(args, variables(base, more)).0 else { panic!("{args} is valid") };
     assert_eq!(failure.stage, Stage::Prepare);
     let message = failure.error_chain();
     assert!(!message.contains(CANARY), "{message}");
@@ -99,66 +91,39 @@ fn problem(args: &str, base: &[(&str, &str)], more: &[(&str, &str)]) -> (Reason,
 #[test]
 fn a_bare_cycle_has_every_default() {
     let (config, reports, format) = pull("", &[]);
-    assert_eq!(
-        config.upstream.auth_url.as_str(),
-        "https://datapass.example/api/oauth/token"
-    );
-    assert_eq!(
-        config.upstream.api_base_url.as_str(),
-        "https://datapass.example/api/v1"
-    );
+    assert_eq!(config.upstream.auth_url.as_str(), "https://datapass.example/api/oauth/token");
+    assert_eq!(config.upstream.api_base_url.as_str(), "https://datapass.example/api/v1");
     assert_eq!(config.upstream.client_id, "client");
     assert_eq!(config.upstream.client_secret.expose_secret(), "s3cret");
-    assert_eq!(
-        config.upstream.definition_id,
-        "proactivite_pour_les_etudiants_boursiers_dyn"
-    );
+    assert_eq!(config.upstream.definition_id, "proactivite_pour_les_etudiants_boursiers_dyn");
     assert_eq!(config.upstream.http.ca_file, None);
     let url = &config.database.url;
     assert_eq!(url.config.get_password(), Some(&b"p"[..]));
     assert_eq!(url.servers[0].to_string(), "h:5432");
     assert_eq!(config.job.enqueue, Enqueue::Auto);
     assert_eq!(config.job.class, "ProcessProactiviteRequestJob");
-    assert_eq!(
-        (config.job.queue.as_str(), config.job.app.as_str()),
-        ("default", "relais")
-    );
+    assert_eq!((config.job.queue.as_str(), config.job.app.as_str()), ("default", "relais"));
     assert_eq!(config.job.argument, JobArgument::Record);
     assert_eq!(config.job.priority, 0);
     assert!(reports.sentry.is_none() && reports.metrics_file.is_none());
     assert!(reports.ping.is_none());
-    assert_eq!(
-        reports.definition_id,
-        Some(config.upstream.definition_id.clone())
-    );
+    assert_eq!(reports.definition_id, Some(config.upstream.definition_id.clone()));
     assert!(config.since.is_none() && config.retry_for.is_none() && !config.dry_run);
     assert_eq!(format, Format::Text);
-    assert_eq!(
-        (config.page_size, config.concurrency, config.max_retries),
-        (1_000, 2, 5)
-    );
+    assert_eq!((config.page_size, config.concurrency, config.max_retries), (1_000, 2, 5));
     assert_eq!(config.timeout, Duration::from_secs(900));
     let shown = format!("{config:?}");
-    assert!(
-        !shown.contains("s3cret") && !shown.contains("u:p"),
-        "{shown}"
-    );
+    assert!(!shown.contains("s3cret") && !shown.contains("u:p"), "{shown}");
 }
 
 #[test]
 fn the_option_wins_over_the_variable_over_the_file() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("env");
-    std::fs::write(
-        &path,
-        "DATAPASS_PAGE_SIZE=3\nDATAPASS_TIMEOUT=3m\nDATAPASS_RETRY_FOR=3h\n",
-    )
-    .unwrap();
-    let variables = [
-        ("DATAPASS_PAGE_SIZE", "2"),
-        ("DATAPASS_TIMEOUT", "2m"),
-        ("DATAPASS_RETRY_FOR", ""),
-    ];
+    std::fs::write(&path, "DATAPASS_PAGE_SIZE=3\nDATAPASS_TIMEOUT=3m\nDATAPASS_RETRY_FOR=3h\n")
+        .unwrap();
+    let variables =
+        [("DATAPASS_PAGE_SIZE", "2"), ("DATAPASS_TIMEOUT", "2m"), ("DATAPASS_RETRY_FOR", "")];
     let args = format!("--page-size 1 --timeout= --env-file {}", path.display());
     let (config, ..) = pull(&args, &variables);
     assert_eq!(config.page_size, 1);
@@ -200,30 +165,18 @@ fn every_variable_is_read_and_yields_to_its_option() {
     assert_eq!(config.retry_for, two_hours);
     assert_eq!(reports.metrics_file, Some("/m/datapass.prom".into()));
     assert_eq!(reports.definition_id.as_deref(), Some("other"));
-    assert_eq!(
-        reports.ping.unwrap().url.as_str(),
-        "https://ping.example/u?a=1"
-    );
+    assert_eq!(reports.ping.unwrap().url.as_str(), "https://ping.example/u?a=1");
     assert_eq!(config.upstream.http.ca_file, Some(ca_file));
     assert_eq!(config.upstream.definition_id, "other");
     let job = &config.job;
-    assert_eq!(
-        (job.enqueue, job.argument),
-        (Enqueue::GoodJob, JobArgument::Id)
-    );
-    assert_eq!(
-        (job.class.as_str(), job.queue.as_str(), job.app.as_str()),
-        ("A::B", "low", "app")
-    );
+    assert_eq!((job.enqueue, job.argument), (Enqueue::GoodJob, JobArgument::Id));
+    assert_eq!((job.class.as_str(), job.queue.as_str(), job.app.as_str()), ("A::B", "low", "app"));
     assert_eq!(job.priority, -5);
     let sentry = reports.sentry.unwrap();
     assert_eq!(sentry.dsn.to_string(), "https://key:@sentry.example/1");
     assert_eq!(&*sentry.environment, "staging");
     let monitor = sentry.monitor.unwrap();
-    assert_eq!(
-        (monitor.slug.as_str(), monitor.retry_for),
-        ("pull_1", two_hours)
-    );
+    assert_eq!((monitor.slug.as_str(), monitor.retry_for), ("pull_1", two_hours));
     assert_eq!(monitor.cron.to_string(), "5 * * * *");
     assert_eq!(monitor.timeout, config.timeout);
 
@@ -241,16 +194,10 @@ fn every_variable_is_read_and_yields_to_its_option() {
             ("DATAPASS_METRICS_FILE", "/"),
         ],
     );
-    assert_eq!(
-        config.since.unwrap().to_rfc3339(),
-        "2026-05-16T22:00:00+00:00"
-    );
+    assert_eq!(config.since.unwrap().to_rfc3339(), "2026-05-16T22:00:00+00:00");
     assert!(config.dry_run);
     assert_eq!(format, Format::Json);
-    assert_eq!(
-        (config.page_size, config.concurrency, config.max_retries),
-        (7, 1, 100)
-    );
+    assert_eq!((config.page_size, config.concurrency, config.max_retries), (7, 1, 100));
     assert_eq!(config.timeout, Duration::from_secs(1));
     assert_eq!(config.retry_for, Some(Duration::from_secs(10_800)));
     assert_eq!(config.job.enqueue, Enqueue::None);
@@ -277,14 +224,8 @@ fn nothing_set_names_all_that_is_required_in_order() {
     );
     let (_, some) = problem("", &[], &[("DATAPASS_CLIENT_ID", "client")]);
     assert!(!some.contains(".env.template"), "{some}");
-    let empty: Vec<_> = VARIABLES
-        .iter()
-        .map(|variable| (variable.name, ""))
-        .collect();
-    assert_eq!(
-        problem("--since= --page-size= --metrics-file=", &empty, &[]),
-        (reason, message)
-    );
+    let empty: Vec<_> = VARIABLES.iter().map(|variable| (variable.name, "")).collect();
+    assert_eq!(problem("--since= --page-size= --metrics-file=", &empty, &[]), (reason, message));
 }
 
 #[test]
@@ -311,10 +252,8 @@ fn every_bad_variable_is_named_and_none_is_shown() {
     assert_eq!(reason, Reason::Configuration);
     let problems: Vec<_> = message.split_once(": ").unwrap().1.split("; ").collect();
     assert!(problems[0].starts_with("--since is no time"), "{message}");
-    let named: Vec<&str> = problems[1..]
-        .iter()
-        .map(|text| text.split(' ').next().unwrap())
-        .collect();
+    let named: Vec<&str> =
+        problems[1..].iter().map(|text| text.split(' ').next().unwrap()).collect();
     let expected: Vec<&str> = VARIABLES
         .iter()
         .map(|variable| variable.name)
@@ -328,48 +267,21 @@ fn only_bad_options_are_a_usage_error() {
     for (args, expected) in [
         ("--since 2026-05-19", "--since is in the future"),
         ("--since 2026-05-18T10:00:00", "--since has no offset"),
-        (
-            "--page-size 0",
-            "--page-size must be a whole number from 1 to 1000",
-        ),
+        ("--page-size 0", "--page-size must be a whole number from 1 to 1000"),
         ("--page-size 1001", "--page-size must be"),
-        (
-            "--concurrency 5",
-            "--concurrency must be a whole number from 1 to 4",
-        ),
-        (
-            "--max-retries 101",
-            "--max-retries must be a whole number from 0 to 100",
-        ),
+        ("--concurrency 5", "--concurrency must be a whole number from 1 to 4"),
+        ("--max-retries 101", "--max-retries must be a whole number from 0 to 100"),
         ("--max-retries -1", "--max-retries must be"),
-        (
-            "--retry-for 0m",
-            "--retry-for must be a whole number with s, m, h or d, at least 1s",
-        ),
-        (
-            "--timeout 0s",
-            "--timeout must be a whole number with s, m, h or d, at least 1s",
-        ),
+        ("--retry-for 0m", "--retry-for must be a whole number with s, m, h or d, at least 1s"),
+        ("--timeout 0s", "--timeout must be a whole number with s, m, h or d, at least 1s"),
         ("--format hunter2", "--format must be text or json"),
         ("--log-format hunter2", "--log-format must be text or json"),
-        (
-            "--enqueue hunter2",
-            "--enqueue must be auto or good_job or none",
-        ),
+        ("--enqueue hunter2", "--enqueue must be auto or good_job or none"),
         ("--metrics-file /", "--metrics-file must name a file"),
-        (
-            "--format x --enqueue x",
-            "--format must be text or json; --enqueue must be",
-        ),
+        ("--format x --enqueue x", "--format must be text or json; --enqueue must be"),
         ("schedule kubernetes --image=", "--image must be an image"),
-        (
-            "schedule kubernetes --image i --name=-x",
-            "--name must be 1 to 52 lower-case letters",
-        ),
-        (
-            "schedule kubernetes --image i --job replay",
-            "--since is missing: --job replay needs it",
-        ),
+        ("schedule kubernetes --image i --name=-x", "--name must be 1 to 52 lower-case letters"),
+        ("schedule kubernetes --image i --job replay", "--since is missing: --job replay needs it"),
         (
             "schedule kubernetes --image i --job replay --since 2026-05-19",
             "--since is in the future",
@@ -378,18 +290,12 @@ fn only_bad_options_are_a_usage_error() {
             "schedule kubernetes --image i --job migrate --since 7d",
             "--since is only for --job replay",
         ),
-        (
-            "schedule kubernetes --image i --since 7d",
-            "--since is only for --job replay",
-        ),
+        ("schedule kubernetes --image i --since 7d", "--since is only for --job replay"),
         (
             "schedule crontab --retry-for 0s",
             "--retry-for must be a whole number with s, m, h or d, at least 1s",
         ),
-        (
-            "schedule kubernetes --image a\"b",
-            "--image must be an image",
-        ),
+        ("schedule kubernetes --image a\"b", "--image must be an image"),
     ] {
         let (reason, message) = problem(args, COMPLETE, &[]);
         assert_eq!(reason, Reason::Usage, "{args}");
@@ -400,13 +306,7 @@ fn only_bad_options_are_a_usage_error() {
     }
     let (reason, _) = problem("--page-size 0", COMPLETE, &[("DATAPASS_CONCURRENCY", "0")]);
     assert_eq!(reason, Reason::Configuration);
-    for bad in [
-        "0 24 * * *",
-        "hunter2",
-        "@hunter2",
-        "hunter2 * * * *",
-        "1-hunter2/2 * * * *",
-    ] {
+    for bad in ["0 24 * * *", "hunter2", "@hunter2", "hunter2 * * * *", "1-hunter2/2 * * * *"] {
         let args = "schedule kubernetes --image=";
         let (reason, message) = problem(args, &[], &[("DATAPASS_PULL_CRON", bad)]);
         assert_eq!(reason, Reason::Configuration);
@@ -441,9 +341,7 @@ fn a_schedule_has_what_was_asked() {
     let crontab = schedule("crontab --retry-for 90m");
     assert_eq!(crontab.scheduler, Scheduler::Crontab);
     assert_eq!(crontab.retry_for, Some(Duration::from_secs(5_400)));
-    let replay = ScheduleJob::Replay {
-        since: "7d".to_owned(),
-    };
+    let replay = ScheduleJob::Replay { since: "7d".to_owned() };
     for (args, name, job) in [
         ("", "datapass-pull", None),
         ("--name other", "other", None),
@@ -451,11 +349,8 @@ fn a_schedule_has_what_was_asked() {
         ("--job replay --since 7d", "datapass-pull", Some(replay)),
     ] {
         let kubernetes = schedule(&format!("kubernetes --image i:1 {args}"));
-        let expected = Scheduler::Kubernetes {
-            image: "i:1".to_owned(),
-            name: name.to_owned(),
-            job,
-        };
+        let expected =
+            Scheduler::Kubernetes { image: "i:1".to_owned(), name: name.to_owned(), job };
         assert_eq!(kubernetes.scheduler, expected, "{args}");
     }
 }
@@ -476,9 +371,7 @@ fn http_needs_a_loopback_host_or_permission() {
         let asked = run("", variables(COMPLETE, &more)).0;
         assert_eq!(asked.is_ok(), is_good, "{allowed}");
     }
-    let local = [
-        ("DATAPASS_AUTH_URL", "http://localhost/t"),
-        ("DATAPASS_API_BASE_URL", "http://[::1]/"),
-    ];
+    let local =
+        [("DATAPASS_AUTH_URL", "http://localhost/t"), ("DATAPASS_API_BASE_URL", "http://[::1]/")];
     pull("", &local);
 }

@@ -24,8 +24,7 @@ pub(super) fn number(text: &str, min: u32, max: u32) -> Result<u32, String> {
 
 /// Parses an integer of PostgreSQL.
 pub(super) fn integer(text: &str) -> Result<i32, String> {
-    text.parse()
-        .map_err(|_| format!("must be an integer from {} to {}", i32::MIN, i32::MAX))
+    text.parse().map_err(|_| format!("must be an integer from {} to {}", i32::MIN, i32::MAX))
 }
 
 /// Parses decimal digits, without the sign that `parse` would allow.
@@ -62,15 +61,11 @@ pub(super) fn instant(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, S
     const FORMS: &str = "expected RFC 3339 with an offset (2026-05-18T10:00:00Z), \
                          a date (2026-05-18) or an age (36h, 7d)";
     let time = if let Some(age) = duration(text) {
-        TimeDelta::from_std(age)
-            .ok()
-            .and_then(|age| now.checked_sub_signed(age))
+        TimeDelta::from_std(age).ok().and_then(|age| now.checked_sub_signed(age))
     } else if let Ok(date) = parse_date(text) {
         Some(date.and_time(NaiveTime::MIN).and_utc())
     } else {
-        DateTime::parse_from_rfc3339(text)
-            .ok()
-            .map(|time| time.to_utc())
+        DateTime::parse_from_rfc3339(text).ok().map(|time| time.to_utc())
     };
     let time = time.and_then(|time| Utc.timestamp_micros(time.timestamp_micros()).single());
     match time {
@@ -134,9 +129,7 @@ pub(super) fn ruby_class(text: &str) -> Result<String, String> {
     let expected = "the name of a Ruby class, such as Jobs::Process";
     let is_constant =
         |name: &str| has_only(name, b"_") && name.starts_with(|c: char| c.is_ascii_uppercase());
-    checked(text, 200, expected, |text| {
-        text.split("::").all(is_constant)
-    })
+    checked(text, 200, expected, |text| text.split("::").all(is_constant))
 }
 
 /// Takes a GlobalID application (`URI::GID.validate_app`).
@@ -263,10 +256,7 @@ mod tests {
         for (text, expected) in [
             ("2026-05-18T10:00:00Z", "2026-05-18T10:00:00+00:00"),
             ("2026-05-18T12:00:00+02:00", "2026-05-18T10:00:00+00:00"),
-            (
-                "2026-05-18t09:59:59.1234567z",
-                "2026-05-18T09:59:59.123456+00:00",
-            ),
+            ("2026-05-18t09:59:59.1234567z", "2026-05-18T09:59:59.123456+00:00"),
             ("2016-12-31T23:59:60Z", "2017-01-01T00:00:00+00:00"),
             ("2026-05-18", "2026-05-18T00:00:00+00:00"),
             ("0001-01-01", "0001-01-01T00:00:00+00:00"),
@@ -313,25 +303,11 @@ mod tests {
                 &["Job", "A::B2", "My_Job"][..],
                 &["job", "A::", "::A", "A:B", "A b", "A\n", "É", "A;drop", ""][..],
             ),
-            (
-                global_id_app,
-                &["relais", "my-app2"],
-                &["my_app", "a/b", "a b", "é", "a\n"],
-            ),
+            (global_id_app, &["relais", "my-app2"], &["my_app", "a/b", "a b", "é", "a\n"]),
             (
                 image,
                 &["a", "r.example:5000/a/b:1.0@sha256:00"],
-                &[
-                    "",
-                    "a b",
-                    "a\n",
-                    "a\"",
-                    "a'",
-                    "a#b",
-                    "é",
-                    "-x",
-                    "https://x/y",
-                ],
+                &["", "a b", "a\n", "a\"", "a'", "a#b", "é", "-x", "https://x/y"],
             ),
             (
                 slug,
@@ -346,9 +322,7 @@ mod tests {
             (
                 |text| plain(text, 5),
                 &["a", " é ", "12345"],
-                &[
-                    "", " ", "\u{a0}", "123456", "a\0", "a\n", "a\u{7f}", "a\u{9b}",
-                ],
+                &["", " ", "\u{a0}", "123456", "a\0", "a\n", "a\u{7f}", "a\u{9b}"],
             ),
         ] {
             for text in good {
@@ -365,11 +339,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let missing = directory.path().join("missing");
         assert_eq!(writable_file(missing.clone()), Ok(missing));
-        for path in [
-            directory.path().into(),
-            PathBuf::from("/"),
-            PathBuf::from(".."),
-        ] {
+        for path in [directory.path().into(), PathBuf::from("/"), PathBuf::from("..")] {
             assert_eq!(writable_file(path), Err("must name a file".to_owned()));
         }
     }

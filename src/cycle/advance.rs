@@ -33,10 +33,7 @@ mod tests {
                     let moved = watermark(stored, newest, open);
                     let case = format!("{stored:?} {newest:?} {open:?}");
                     assert!(moved >= stored, "back: {case}");
-                    assert!(
-                        moved == stored || moved <= newest,
-                        "past the newest: {case}"
-                    );
+                    assert!(moved == stored || moved <= newest, "past the newest: {case}");
                     let passes = open.is_some() && moved > open;
                     assert!(moved == stored || !passes, "past what waits: {case}");
                     let reaches = moved >= newest || (open.is_some() && moved >= open);

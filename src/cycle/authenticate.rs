@@ -58,16 +58,8 @@ pub struct Resource<'a> {
 impl Session {
     /// Fetches the first token.
     pub fn open(http: Http, upstream: UpstreamConfig) -> Result<Self> {
-        let token = Token {
-            secret: fetch_token(&http, &upstream)?,
-            is_renewed: false,
-        };
-        Ok(Self {
-            http,
-            upstream,
-            token: Mutex::new(token),
-            has_succeeded: AtomicBool::new(false),
-        })
+        let token = Token { secret: fetch_token(&http, &upstream)?, is_renewed: false };
+        Ok(Self { http, upstream, token: Mutex::new(token), has_succeeded: AtomicBool::new(false) })
     }
 
     /// Waits as before retry number `retry`, counted from 0, and returns the session on new connections.
@@ -79,9 +71,7 @@ impl Session {
         let upstream = self.upstream.clone();
         let targets = [&upstream.auth_url, &upstream.api_base_url];
         Ok(Self {
-            http: self
-                .http
-                .reconnect(targets, &upstream.http, retry, reason)?,
+            http: self.http.reconnect(targets, &upstream.http, retry, reason)?,
             token: Mutex::new(self.lock().clone()),
             has_succeeded: AtomicBool::new(true),
             upstream,
@@ -106,8 +96,7 @@ impl Session {
                 self.send(resource, &token, read)
             }
             result => {
-                self.has_succeeded
-                    .fetch_or(result.is_ok(), Ordering::Relaxed);
+                self.has_succeeded.fetch_or(result.is_ok(), Ordering::Relaxed);
                 result
             }
         }

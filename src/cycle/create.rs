@@ -47,9 +47,7 @@ fn insert(tx: &mut Tx<'_>, batch: &[New<'_>]) -> Result<Vec<i64>, TxError> {
     let demande_ids = column(batch, |body| body.demande_id.get());
     let sirets = column(batch, |body| body.siret.to_string());
     let levels = column(batch, |body| body.level.as_str());
-    let entity_types = column(batch, |body| {
-        body.perimeter.entity().map(|it| it.kind().as_str())
-    });
+    let entity_types = column(batch, |body| body.perimeter.entity().map(|it| it.kind().as_str()));
     let entities = column(batch, |body| body.perimeter.entity().map(|it| it.code()));
     let communes = column(batch, |body| array_literal(body.perimeter.communes()));
     let dates = column(batch, |body| body.transmission_date);

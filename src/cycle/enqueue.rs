@@ -94,19 +94,12 @@ fn filled(discrete: bool) -> Vec<&'static str> {
 
 /// Selects the rows that the table gets, its columns in the order of [`filled`].
 fn rows(discrete: bool) -> String {
-    format!(
-        "select {} from ({JOBS}) as job",
-        filled(discrete).join(", ")
-    )
+    format!("select {} from ({JOBS}) as job", filled(discrete).join(", "))
 }
 
 /// Inserts those rows.
 fn insert(table: &str, discrete: bool) -> String {
-    format!(
-        "insert into {table} ({}) {}",
-        filled(discrete).join(", "),
-        rows(discrete)
-    )
+    format!("insert into {table} ({}) {}", filled(discrete).join(", "), rows(discrete))
 }
 
 /// A column of `good_jobs`.
@@ -151,11 +144,8 @@ pub fn choose(tx: &mut Tx<'_>, config: &JobConfig) -> Result<Queue, TxError> {
         ))
         .into());
     }
-    let rows = tx.rows(
-        "read the columns of good_jobs",
-        GOOD_JOBS_COLUMNS,
-        &[(&oid, Type::INT8)],
-    )?;
+    let rows =
+        tx.rows("read the columns of good_jobs", GOOD_JOBS_COLUMNS, &[(&oid, Type::INT8)])?;
     let columns = rows.iter().map(|row| {
         Ok(Column {
             name: row.column(0)?,
@@ -239,11 +229,7 @@ pub fn enqueue(
         )
         .into());
     }
-    tx.rows(
-        "notify the workers",
-        NOTIFY_JOBS,
-        &[(&config.queue, Type::TEXT)],
-    )?;
+    tx.rows("notify the workers", NOTIFY_JOBS, &[(&config.queue, Type::TEXT)])?;
     Ok(enqueued)
 }
 
@@ -328,11 +314,7 @@ mod tests {
         }
         for (names, must, problem) in [
             (with(&DISCRETE[..1]), &DISCRETE[..1], "requires is_discrete"),
-            (
-                vec!["id", "priority"],
-                &must,
-                "lacks active_job_id, job_class",
-            ),
+            (vec!["id", "priority"], &must, "lacks active_job_id, job_class"),
         ] {
             let error = shape_of(&names, must).unwrap_err();
             assert!(error.message.contains(problem), "{}", error.message);

@@ -18,9 +18,7 @@ pub fn entries(elements: Vec<Element>) -> Vec<Listed> {
     // The key last, so that equal times come in the same order every time.
     entries.sort_by(|one, other| {
         let order = |entry: &Listed| (entry.time().is_none(), entry.time());
-        order(one)
-            .cmp(&order(other))
-            .then_with(|| one.key.cmp(&other.key))
+        order(one).cmp(&order(other)).then_with(|| one.key.cmp(&other.key))
     });
     entries
 }
@@ -91,10 +89,8 @@ pub struct Sorted<'a> {
 impl<'a> Sorted<'a> {
     /// Sorts the entries of a listing, which are in the order of creation.
     pub fn new(entries: &'a [Listed], scope: Scope, known: Known<'_>) -> Self {
-        let classes: Vec<Class<'a>> = entries
-            .iter()
-            .map(|entry| scope.classify(entry, known))
-            .collect();
+        let classes: Vec<Class<'a>> =
+            entries.iter().map(|entry| scope.classify(entry, known)).collect();
         // Of several entries with one public id, the one validated first gets the row.
         let mut creators: HashMap<&str, usize> = HashMap::new();
         for (at, class) in classes.iter().enumerate() {
@@ -102,10 +98,7 @@ impl<'a> Sorted<'a> {
                 creators.entry(body.authorization_id.as_str()).or_insert(at);
             }
         }
-        let mut sorted = Self {
-            scope,
-            ..Self::default()
-        };
+        let mut sorted = Self { scope, ..Self::default() };
         for (at, (entry, class)) in entries.iter().zip(classes).enumerate() {
             let creator = entry.public_id().and_then(|id| creators.get(id));
             match class {
@@ -158,13 +151,9 @@ impl<'a> Sorted<'a> {
             if is_deleted {
                 self.deleted.push(entry);
             }
-            if stored
-                .last_validated_at
-                .is_some_and(|it| entry.time() > Some(it))
-            {
+            if stored.last_validated_at.is_some_and(|it| entry.time() > Some(it)) {
                 self.revalidated.push(entry);
-                self.revalidated_deleted
-                    .extend(is_deleted.then_some(*entry));
+                self.revalidated_deleted.extend(is_deleted.then_some(*entry));
             }
             if !stored.is_handled || entry.time() > stored.last_validated_at {
                 self.handled.push((public_id, entry.time()));
@@ -176,9 +165,7 @@ impl<'a> Sorted<'a> {
     pub fn waiting(&self) -> Option<&'a Listed> {
         let rejected = self.rejected.iter().map(|(entry, _)| *entry);
         let waiting = rejected.chain(self.postponed.iter().copied());
-        waiting
-            .filter(|entry| entry.time().is_some())
-            .min_by_key(|entry| entry.time())
+        waiting.filter(|entry| entry.time().is_some()).min_by_key(|entry| entry.time())
     }
 }
 
@@ -221,12 +208,11 @@ impl Scope {
 
     /// An entry without a time counts as older than any; one whose time cannot be read does not.
     fn skips(self, entry: &Listed) -> bool {
-        self.skip_before
-            .is_some_and(|skip_before| match entry.last_validated_at {
-                ValidatedAt::At(time) => time < skip_before,
-                ValidatedAt::Never => true,
-                ValidatedAt::Unreadable => false,
-            })
+        self.skip_before.is_some_and(|skip_before| match entry.last_validated_at {
+            ValidatedAt::At(time) => time < skip_before,
+            ValidatedAt::Never => true,
+            ValidatedAt::Unreadable => false,
+        })
     }
 }
 

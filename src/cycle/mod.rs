@@ -47,12 +47,7 @@ struct Before {
 pub fn run(config: &PullConfig, deadline: &Deadline, outcome: &SharedOutcome) -> Result<()> {
     // What is wrong on this machine shows before anything is contacted.
     let urls = [&config.upstream.auth_url, &config.upstream.api_base_url];
-    let http = Http::new(
-        urls,
-        &config.upstream.http,
-        deadline.clone(),
-        config.max_retries,
-    )?;
+    let http = Http::new(urls, &config.upstream.http, deadline.clone(), config.max_retries)?;
     let store = Store::new(&config.database.url, deadline.clone(), config.max_retries);
 
     let before = prepare(&store, config, outcome)?;
@@ -61,17 +56,10 @@ pub fn run(config: &PullConfig, deadline: &Deadline, outcome: &SharedOutcome) ->
     let clock = listing.clock;
     let mut entries = filter::entries(listing.elements);
     outcome.lock().findings.future = filter::future(&entries, listing.clock_at_end);
-    let access = if config.dry_run {
-        Access::ReadOnly
-    } else {
-        Access::ReadWrite
-    };
+    let access = if config.dry_run { Access::ReadOnly } else { Access::ReadWrite };
     let done = store.transaction(Stage::Create, access, |tx| {
         let shared = outcome;
-        let outcome = Outcome {
-            committing: None,
-            ..shared.lock().clone()
-        };
+        let outcome = Outcome { committing: None, ..shared.lock().clone() };
         let done = commit(tx, config, &before, &mut entries, clock, outcome)?;
         shared.lock().committing = Some(Box::new(done.clone()));
         Ok(done)
@@ -104,11 +92,7 @@ fn prepare(store: &Store, config: &PullConfig, outcome: &SharedOutcome) -> Resul
         let queue = enqueue::choose(tx, &config.job)?;
         info!(stage = Stage::Prepare.as_str(); "Jobs go to {}", queue.describe());
         outcome.lock().run.enqueue = Some(queue.as_str());
-        Ok(Before {
-            history,
-            rejections,
-            queue,
-        })
+        Ok(Before { history, rejections, queue })
     })
 }
 
@@ -126,10 +110,8 @@ fn list(
         summary.seen = progress.seen;
         summary.drift_rewinds = progress.drift_rewinds;
     };
-    let settings = ListSettings {
-        page_size: config.page_size as usize,
-        concurrency: config.concurrency,
-    };
+    let settings =
+        ListSettings { page_size: config.page_size as usize, concurrency: config.concurrency };
     let last = LastListing {
         seen: before.history.last_success.map(|last| last.seen),
         had_entries: before.history.had_entries,
@@ -149,17 +131,11 @@ fn commit(
     let locked = watermark::lock(tx, tx.access())?;
     locked.require_definition(&config.upstream.definition_id)?;
     reject::reject_unstorable(tx, entries)?;
-    let scope = Scope {
-        since: config.since,
-        skip_before: locked.skip_before,
-    };
+    let scope = Scope { since: config.since, skip_before: locked.skip_before };
     let public_ids: Vec<&str> = entries.iter().filter_map(Listed::public_id).collect();
     let known_entries = handled::known(tx, &public_ids)?;
     let known_rejections = rejections::known(tx)?;
-    let known = Known {
-        entries: &known_entries,
-        rejections: &known_rejections,
-    };
+    let known = Known { entries: &known_entries, rejections: &known_rejections };
     let sorted = Sorted::new(entries, scope, known);
 
     let jobs = if config.dry_run {

@@ -81,11 +81,7 @@ impl Outcome {
         let times = sorted.rejected.iter().filter_map(|(entry, _)| entry.time());
         let waiting = sorted.waiting();
         self.findings = Findings {
-            late: if sorted.scope.since.is_none() {
-                names(&late)
-            } else {
-                Vec::new()
-            },
+            late: if sorted.scope.since.is_none() { names(&late) } else { Vec::new() },
             created: names(&created),
             rejected: rejected.collect(),
             skipped: names(&sorted.skipped),

@@ -24,10 +24,7 @@ pub(super) fn reject_unstorable(tx: &mut Tx<'_>, entries: &mut [Listed]) -> Resu
         entry.reference = entry.key.ascii_reference();
         entry.reject(
             None,
-            Fault {
-                field: "public_id",
-                rule: "a character that the database cannot store",
-            },
+            Fault { field: "public_id", rule: "a character that the database cannot store" },
         );
     }
     Ok(())
@@ -51,11 +48,7 @@ pub(super) fn reject(
     seen: u64,
     at_start: &KnownRejections,
 ) -> Result<(), TxError> {
-    let accepted: Vec<&str> = sorted
-        .accepted
-        .iter()
-        .map(|(it, _)| &*it.reference)
-        .collect();
+    let accepted: Vec<&str> = sorted.accepted.iter().map(|(it, _)| &*it.reference).collect();
     let recorded = [&sorted.rejected[..], &sorted.accepted].concat();
     rejections::record(tx, &recorded, &accepted)?;
     let created = sorted.created.iter().map(|(entry, _)| *entry);

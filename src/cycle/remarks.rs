@@ -20,11 +20,7 @@ pub(super) fn log(outcome: &Outcome) {
     if !summary.dry_run {
         let late: HashSet<&String> = findings.late.iter().collect();
         for reference in &findings.created {
-            let late = if late.contains(reference) {
-                ", late"
-            } else {
-                ""
-            };
+            let late = if late.contains(reference) { ", late" } else { "" };
             info!(stage = stage, reference = reference.as_str(); "Created {reference}{late}");
         }
     }
@@ -40,22 +36,13 @@ pub(super) fn log(outcome: &Outcome) {
             "Rejected {reference}: {}; retried every cycle", reasons.join(", "));
     }
     for (what, references) in [
-        (
-            "Created late, since DataPass did not list them before",
-            &findings.late,
-        ),
+        ("Created late, since DataPass did not list them before", &findings.late),
         (
             "Validated again although their rows are deleted; --since creates them again",
             &findings.revalidated_deleted,
         ),
-        (
-            "Not created again, since they are invalid now",
-            &findings.invalid_deleted,
-        ),
-        (
-            "Validated before --since, and left to the next plain cycle",
-            &findings.postponed,
-        ),
+        ("Not created again, since they are invalid now", &findings.invalid_deleted),
+        ("Validated before --since, and left to the next plain cycle", &findings.postponed),
     ] {
         if !references.is_empty() {
             let named = first(references, NAMED_REFERENCES);

@@ -29,9 +29,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// certificate or TLS ends it. Failures are of the stage `prepare`.
 pub fn connect(url: &DatabaseUrl, remaining: Duration) -> Result<Client, Failure> {
     // The driver would panic where it cannot build its own.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     drop(runtime.map_err(no_resources)?);
     let end = Instant::now() + remaining;
     let mut failures: Vec<Failure> = Vec::new();
@@ -90,10 +88,7 @@ fn attempt(
     if limit.is_zero() {
         return Err(too_late(server));
     }
-    config
-        .host(&server.host)
-        .port(server.port)
-        .connect_timeout(limit);
+    config.host(&server.host).port(server.port).connect_timeout(limit);
     if let Some(address) = target {
         config.hostaddr(address);
     }
@@ -208,11 +203,7 @@ mod tests {
             let url = url::parse(&format!("{text}?sslmode={mode}&connect_timeout=1")).unwrap();
             let failure = connect(&url, Duration::from_secs(60)).err().unwrap();
             assert_eq!(failure.reason, Reason::DatabaseUnavailable, "{mode}");
-            assert!(
-                failure.message.contains("no answer within 1 s"),
-                "{}",
-                failure.message
-            );
+            assert!(failure.message.contains("no answer within 1 s"), "{}", failure.message);
         }
         let url = url::parse(&text).unwrap();
         let failure = connect(&url, Duration::ZERO).err().unwrap();
@@ -224,10 +215,6 @@ mod tests {
         let url = url::parse("postgres://me@host.invalid").unwrap();
         let failure = connect(&url, Duration::from_secs(60)).err().unwrap();
         assert_eq!(failure.reason, Reason::DatabaseUnavailable);
-        assert!(
-            failure.message.contains("host.invalid:5432"),
-            "{}",
-            failure.message
-        );
+        assert!(failure.message.contains("host.invalid:5432"), "{}", failure.message);
     }
 }

@@ -125,9 +125,7 @@ fn refusals(transaction: &mut Transaction<'_>, table: &str) -> Result<Vec<Error>
     for (_, sql) in STATEMENTS.iter().filter(|(name, _)| *name == table) {
         // The server infers the types of the parameters, and plans for any value.
         let parameters = (1..).take_while(|number| sql.contains(&format!("${number}")));
-        let nulls: Vec<_> = parameters
-            .map(|_| (&None::<&str> as _, Type::UNKNOWN))
-            .collect();
+        let nulls: Vec<_> = parameters.map(|_| (&None::<&str> as _, Type::UNKNOWN)).collect();
         // What the server refuses would end the transaction.
         let planned = transaction
             .transaction()

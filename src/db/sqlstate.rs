@@ -18,9 +18,8 @@ use crate::net::tls;
 const MESSAGE_MAX_CHARS: usize = 300;
 
 /// Classes whose messages name objects and settings, never a row's values.
-const SHOWN_CLASSES: &[&str] = &[
-    "08", "0A", "25", "26", "28", "2B", "3D", "3F", "40", "42", "53", "55", "57", "58",
-];
+const SHOWN_CLASSES: &[&str] =
+    &["08", "0A", "25", "26", "28", "2B", "3D", "3F", "40", "42", "53", "55", "57", "58"];
 
 /// How PgBouncer's refusals of user, password and database begin.
 const POOLER_LOGINS: &[&str] = &[
@@ -76,10 +75,7 @@ pub(crate) fn statement_pooling(stage: Stage) -> Failure {
 
 /// Returns whether a transaction conflicted with another and may be run again from its start.
 pub fn is_conflict(error: &Error) -> bool {
-    matches!(
-        error.code().map(|code| code.code()),
-        Some("40001" | "40P01")
-    )
+    matches!(error.code().map(|code| code.code()), Some("40001" | "40P01"))
 }
 
 /// Returns whether a TLS handshake failed, or was required of a server that offers none.
@@ -255,23 +251,19 @@ fn classify_client_error(error: &Error) -> (Reason, String) {
         return (Reason::Certificate, why);
     }
     let lacks_resources = tls::chain(error).any(|cause| {
-        let code = cause
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::raw_os_error);
+        let code = cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
         code.is_some_and(|code| RESOURCE_ERRORS.contains(&code))
     });
     match client_error(error) {
         _ if lacks_resources => (Reason::Resources, causes),
-        ClientError::Tls if causes == "server does not support TLS" => (
-            Reason::DatabaseTls,
-            "the server offers no TLS, which sslmode requires".to_owned(),
-        ),
+        ClientError::Tls if causes == "server does not support TLS" => {
+            (Reason::DatabaseTls, "the server offers no TLS, which sslmode requires".to_owned())
+        }
         ClientError::Tls => (Reason::Tls, format!("the TLS handshake failed: {causes}")),
         ClientError::Login => (Reason::DatabaseLogin, format!("the login failed: {causes}")),
-        ClientError::Settings => (
-            Reason::Configuration,
-            "the settings of DATABASE_URL cannot be used".to_owned(),
-        ),
+        ClientError::Settings => {
+            (Reason::Configuration, "the settings of DATABASE_URL cannot be used".to_owned())
+        }
         ClientError::Connection if causes.is_empty() => {
             (Reason::DatabaseUnavailable, error.to_string())
         }

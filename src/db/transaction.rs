@@ -43,8 +43,7 @@ pub trait Columns {
 
 impl Columns for Row {
     fn column<'a, T: FromSql<'a>>(&'a self, at: impl RowIndex + Display) -> Result<T, TxError> {
-        self.try_get(at)
-            .map_err(TxError::of("read the answer of a statement", ""))
+        self.try_get(at).map_err(TxError::of("read the answer of a statement", ""))
     }
 }
 
@@ -146,9 +145,7 @@ impl<'a> Tx<'a> {
         params: &[Param<'_>],
     ) -> Result<Vec<Row>, TxError> {
         self.deadline.check(self.stage)?;
-        self.inner
-            .query_typed(sql, params)
-            .map_err(TxError::of(what, sql))
+        self.inner.query_typed(sql, params).map_err(TxError::of(what, sql))
     }
 
     /// Runs a statement and returns how many rows it changed.
@@ -159,9 +156,7 @@ impl<'a> Tx<'a> {
         params: &[Param<'_>],
     ) -> Result<u64, TxError> {
         self.deadline.check(self.stage)?;
-        self.inner
-            .execute_typed(sql, params)
-            .map_err(TxError::of(what, sql))
+        self.inner.execute_typed(sql, params).map_err(TxError::of(what, sql))
     }
 
     /// Returns whether this transaction writes.
@@ -193,9 +188,7 @@ impl<'a> Tx<'a> {
         match converted {
             // untranslatable_character, character_not_in_repertoire
             Err(TxError::Sql { error, .. })
-                if error
-                    .code()
-                    .is_some_and(|it| ["22P05", "22021"].contains(&it.code())) =>
+                if error.code().is_some_and(|it| ["22P05", "22021"].contains(&it.code())) =>
             {
                 Ok(false)
             }
@@ -218,11 +211,7 @@ impl Store {
     /// Returns the store of a database; nothing is contacted yet. A connection that fails as
     /// transient is retried so often.
     pub fn new(url: &DatabaseUrl, deadline: Deadline, max_retries: u32) -> Self {
-        Self {
-            url: url.clone(),
-            deadline,
-            max_retries,
-        }
+        Self { url: url.clone(), deadline, max_retries }
     }
 
     /// Runs `body` in one transaction, and commits when it succeeds.
@@ -273,9 +262,7 @@ impl Store {
     ) -> Result<T, TxError> {
         let mut client = self.connect(*stage)?;
         let left_ms = self.deadline.check(*stage)?.as_millis().max(1);
-        let builder = client
-            .build_transaction()
-            .isolation_level(IsolationLevel::ReadCommitted);
+        let builder = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted);
         let builder = match access {
             // `read write` would override default_transaction_read_only.
             Access::ReadWrite => builder,
@@ -288,12 +275,7 @@ impl Store {
                 return Err(TxError::of("open a transaction", "")(error));
             }
         };
-        let mut tx = Tx {
-            inner,
-            deadline: &self.deadline,
-            stage: *stage,
-            access,
-        };
+        let mut tx = Tx { inner, deadline: &self.deadline, stage: *stage, access };
         // PostgreSQL keeps these in a 32-bit number of milliseconds.
         let limit = left_ms.min(i32::MAX as u128).to_string();
         let lock_limit = left_ms.min(LOCK_TIMEOUT_MS).to_string();
@@ -346,10 +328,7 @@ impl Store {
             if is_final || retries == self.max_retries {
                 return Err(failure);
             }
-            let attempt = Attempt {
-                retries,
-                ..Attempt::default()
-            };
+            let attempt = Attempt { retries, ..Attempt::default() };
             retry::wait(&self.deadline, attempt, failure)?;
             retries += 1;
         }

@@ -30,10 +30,7 @@ const SOCKET_DIRECTORIES: [&str; 2] = ["/var/run/postgresql", "/tmp"];
 /// Parameters of the driver that the URL may override. PostgreSQL's own idle time before a
 /// keepalive, two hours, is longer than any cycle.
 const DEFAULTS: [(&str, &str); 4] = [
-    (
-        "application_name",
-        concat!("datapass-pull/", env!("CARGO_PKG_VERSION")),
-    ),
+    ("application_name", concat!("datapass-pull/", env!("CARGO_PKG_VERSION"))),
     ("keepalives_idle", "30"),
     ("keepalives_interval", "10"),
     ("keepalives_retries", "3"),
@@ -171,9 +168,7 @@ pub fn parse(text: &str) -> Result<DatabaseUrl, UrlError> {
     }
     if config.get_user().is_none() && whoami::username().is_err() {
         // The default is the process's user, which has no name in many a container.
-        return Err(problem(
-            "names no user, and the user of this process has no name",
-        ));
+        return Err(problem("names no user, and the user of this process has no name"));
     }
     let mut client_config = match servers.iter().all(Server::is_socket) {
         true => None,
@@ -182,12 +177,7 @@ pub fn parse(text: &str) -> Result<DatabaseUrl, UrlError> {
     if let Some(client_config) = client_config.as_mut().filter(|_| is_direct) {
         client_config.alpn_protocols = vec![b"postgresql".to_vec()];
     }
-    Ok(DatabaseUrl {
-        config,
-        servers,
-        tls,
-        client_config,
-    })
+    Ok(DatabaseUrl { config, servers, tls, client_config })
 }
 
 /// Returns how TLS is spoken, with the root certificates read.
@@ -204,9 +194,9 @@ fn client_config(mode: &TlsMode) -> Result<Option<ClientConfig>, UrlError> {
     };
     let config = verification.and_then(tls::client_config);
     config.map(Some).map_err(|error| match error {
-        TlsError::Unreadable { kind, .. } => problem(&format!(
-            "names a file in sslrootcert that cannot be read ({kind})"
-        )),
+        TlsError::Unreadable { kind, .. } => {
+            problem(&format!("names a file in sslrootcert that cannot be read ({kind})"))
+        }
         TlsError::NoCertificate { .. } => {
             problem("names a file in sslrootcert without a usable PEM certificate")
         }
@@ -314,9 +304,7 @@ impl Parameters {
             return Ok(());
         }
         if is_in(REFUSED, name) {
-            return Err(problem(&format!(
-                "has the parameter {name}, which is not supported"
-            )));
+            return Err(problem(&format!("has the parameter {name}, which is not supported")));
         }
         if !name.bytes().all(|it| it.is_ascii_lowercase() || it == b'_') {
             return Err(unknown());
@@ -404,9 +392,8 @@ impl Parameters {
         }
         let quoted = |value: &str| value.replace('\\', "\\\\").replace('\'', "\\'");
         let pairs = self.0.iter();
-        let pairs: Vec<String> = pairs
-            .map(|(name, value)| format!("{name}='{}'", quoted(value)))
-            .collect();
+        let pairs: Vec<String> =
+            pairs.map(|(name, value)| format!("{name}='{}'", quoted(value))).collect();
         pairs.join(" ").parse().map_err(|error: postgres::Error| {
             // The driver names an unknown parameter, or a known one whose value is invalid.
             let cause = error.source().map(ToString::to_string);

@@ -70,8 +70,7 @@ pub fn read_json<T: DeserializeOwned>(
     expected: &'static str,
 ) -> Result<T, BodyError> {
     let mut bytes = Vec::new();
-    body.take(MAX_SMALL_BODY_BYTES + 1)
-        .read_to_end(&mut bytes)?;
+    body.take(MAX_SMALL_BODY_BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_SMALL_BODY_BYTES {
         return Err(BodyError::TooLarge(MAX_SMALL_BODY_BYTES));
     }
@@ -92,9 +91,7 @@ fn is_form(text: &[u8]) -> bool {
 
 /// Returns whether reading a body took longer than the request may take.
 pub(super) fn is_timeout(error: &io::Error) -> bool {
-    let reqwest_error = error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<reqwest::Error>());
+    let reqwest_error = error.get_ref().and_then(|inner| inner.downcast_ref::<reqwest::Error>());
     error.kind() == io::ErrorKind::TimedOut || reqwest_error.is_some_and(reqwest::Error::is_timeout)
 }
 
@@ -117,10 +114,7 @@ mod tests {
             ("\u{feff}\u{feff}[1]", "not valid JSON"),
             ("<a href=b>", "not valid JSON"),
             ("token=", "form-encoded"),
-            (
-                "access_token=a%20b.c-d&scope=&token_type=bearer\n",
-                "form-encoded",
-            ),
+            ("access_token=a%20b.c-d&scope=&token_type=bearer\n", "form-encoded"),
         ] {
             let error = read(text).unwrap_err();
             assert!(error.contains(expected), "{text}: {error}");

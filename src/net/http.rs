@@ -85,10 +85,7 @@ pub fn connect(url: &Url, settings: &HttpSettings, deadline: &Deadline) -> Resul
     let builder = client_builder(&[url], settings)?.connector_layer(MapResultLayer::new(refuse));
     let client = build(builder)?;
     let left = deadline.check(Stage::Prepare)?;
-    let answer = client
-        .get(url.clone())
-        .timeout(left.min(REQUEST_TIMEOUT))
-        .send();
+    let answer = client.get(url.clone()).timeout(left.min(REQUEST_TIMEOUT)).send();
     let Err(error) = answer.map_err(reqwest::Error::without_url) else {
         return Ok(());
     };
@@ -161,12 +158,7 @@ pub struct HttpError {
 impl HttpError {
     /// Makes an error that is not retried.
     fn last(failure: Failure) -> Self {
-        Self {
-            failure,
-            status: None,
-            retry_after: Duration::ZERO,
-            is_retryable: false,
-        }
+        Self { failure, status: None, retry_after: Duration::ZERO, is_retryable: false }
     }
 }
 
@@ -206,8 +198,7 @@ pub struct Call<'a> {
 
 impl Call<'_> {
     fn is_abandoned(&self) -> bool {
-        self.is_abandoned
-            .is_some_and(|it| it.load(Ordering::Relaxed))
+        self.is_abandoned.is_some_and(|it| it.load(Ordering::Relaxed))
     }
 }
 
@@ -254,10 +245,7 @@ impl Http {
         retry: u32,
         reason: Failure,
     ) -> Result<Self> {
-        let attempt = Attempt {
-            retries: retry,
-            ..Attempt::default()
-        };
+        let attempt = Attempt { retries: retry, ..Attempt::default() };
         retry::wait(&self.deadline, attempt, reason)?;
         Self::new(targets, settings, self.deadline.clone(), self.max_retries)
     }
@@ -277,11 +265,7 @@ impl Http {
                 }
                 answer => return answer,
             };
-            let attempt = Attempt {
-                retries,
-                page: call.page,
-                retry_after: error.retry_after,
-            };
+            let attempt = Attempt { retries, page: call.page, retry_after: error.retry_after };
             retry::wait(&self.deadline, attempt, error.failure).map_err(HttpError::last)?;
             if call.is_abandoned() {
                 return Err(HttpError::last(deadline::interrupted(call.stage)));
@@ -306,11 +290,8 @@ impl Http {
         let begun = Instant::now();
         let response = self.client.execute(request);
         let response = response.map_err(|error| exchange.no_response(error.without_url()))?;
-        let meta = Meta {
-            date: date_of(&response),
-            elapsed: begun.elapsed(),
-            status: response.status(),
-        };
+        let meta =
+            Meta { date: date_of(&response), elapsed: begun.elapsed(), status: response.status() };
         match response.status() {
             status @ (StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT) => {
                 let problem = format!(" answered {}, which has no body", status.as_u16());
@@ -373,10 +354,7 @@ impl Exchange<'_> {
     /// Makes an error; `problem` follows the name of the request.
     fn error(&self, reason: Reason, problem: &str) -> HttpError {
         let failure = Failure::new(self.stage, reason, format!("{}{problem}", self.name));
-        HttpError {
-            is_retryable: reason.kind() == Kind::Transient,
-            ..HttpError::last(failure)
-        }
+        HttpError { is_retryable: reason.kind() == Kind::Transient, ..HttpError::last(failure) }
     }
 
     /// Classifies a request without a response.
@@ -459,30 +437,17 @@ pub fn classify(error: &reqwest::Error) -> (Reason, String) {
 /// Returns what a status other than 2xx means, and what to do.
 fn status_meaning(status: StatusCode, is_token: bool) -> (Reason, &'static str) {
     match status.as_u16() {
-        401 if is_token => (
-            Reason::Unauthorized,
-            "check DATAPASS_CLIENT_ID and its secret",
-        ),
+        401 if is_token => (Reason::Unauthorized, "check DATAPASS_CLIENT_ID and its secret"),
         401 => (Reason::Unauthorized, "the token is not accepted"),
         407 => (Reason::RequestRefused, PROXY_WANTS_CREDENTIALS),
         429 => (Reason::RateLimited, "too many requests"),
         408 | 425 | 500.. => (Reason::ServerError, "the server cannot answer now"),
-        300..=399 => (
-            Reason::Redirect,
-            "redirects are not followed; set the final URL",
-        ),
-        400..=499 if is_token => (
-            Reason::TokenRefused,
-            "check the client, its secret and DATAPASS_AUTH_URL",
-        ),
-        422 => (
-            Reason::RequestRefused,
-            "the account may lack the scope read_authorizations",
-        ),
-        _ => (
-            Reason::RequestRefused,
-            "check DATAPASS_API_BASE_URL and the account's permissions",
-        ),
+        300..=399 => (Reason::Redirect, "redirects are not followed; set the final URL"),
+        400..=499 if is_token => {
+            (Reason::TokenRefused, "check the client, its secret and DATAPASS_AUTH_URL")
+        }
+        422 => (Reason::RequestRefused, "the account may lack the scope read_authorizations"),
+        _ => (Reason::RequestRefused, "check DATAPASS_API_BASE_URL and the account's permissions"),
     }
 }
 

@@ -105,10 +105,7 @@ mod tests {
     #[test]
     fn a_wait_beyond_the_deadline_returns_the_failure_at_once() {
         let failure = || Failure::new(Stage::List, Reason::RateLimited, "GET /demandes failed");
-        let attempt = Attempt {
-            retry_after: Duration::MAX,
-            ..Attempt::default()
-        };
+        let attempt = Attempt { retry_after: Duration::MAX, ..Attempt::default() };
         let failed = wait(&Deadline::after(seconds(60)), attempt, failure()).unwrap_err();
         assert_eq!(failed.reason, Reason::RateLimited);
         let expected = "GET /demandes failed; the deadline leaves no time for a retry";

@@ -100,25 +100,18 @@ pub fn file_roots(path: &Path) -> Result<RootCertStore, TlsError> {
     let mut text = Vec::new();
     File::open(path)
         .and_then(|file| file.take(MAX_PEM_BYTES).read_to_end(&mut text))
-        .map_err(|error| TlsError::Unreadable {
-            path: path.to_owned(),
-            kind: error.kind(),
-        })?;
+        .map_err(|error| TlsError::Unreadable { path: path.to_owned(), kind: error.kind() })?;
     // The first line would not be recognized behind a byte-order mark.
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text);
     let mut store = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(text) {
         let added = certificate.ok().map(|certificate| store.add(certificate));
         if !matches!(added, Some(Ok(()))) {
-            return Err(TlsError::NoCertificate {
-                path: path.to_owned(),
-            });
+            return Err(TlsError::NoCertificate { path: path.to_owned() });
         }
     }
     if store.is_empty() {
-        return Err(TlsError::NoCertificate {
-            path: path.to_owned(),
-        });
+        return Err(TlsError::NoCertificate { path: path.to_owned() });
     }
     Ok(store)
 }
@@ -208,10 +201,7 @@ pub(crate) fn chain<'a>(
 ) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     std::iter::successors(Some(error), |error| {
         let error: &'a (dyn StdError + 'static) = *error;
-        match error
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref)
-        {
+        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
             Some(inner) => Some(inner as &(dyn StdError + 'static)),
             None => error.source(),
         }
@@ -307,9 +297,7 @@ impl Chain {
         own.add(certificate.clone().into_owned()).is_ok()
             && roots.any(|root| {
                 let key = &root.subject_public_key_info;
-                own.roots
-                    .iter()
-                    .any(|own| own.subject_public_key_info == *key)
+                own.roots.iter().any(|own| own.subject_public_key_info == *key)
             })
     }
 }
@@ -327,9 +315,7 @@ impl ServerCertVerifier for Verifier {
             return Ok(ServerCertVerified::assertion());
         };
         let verified =
-            chain
-                .inner
-                .verify_server_cert(end_entity, intermediates, name, ocsp_response, now);
+            chain.inner.verify_server_cert(end_entity, intermediates, name, ocsp_response, now);
         match verified {
             // The name is checked last, so this error says that the chain is good.
             Err(rustls::Error::InvalidCertificate(
@@ -358,9 +344,7 @@ impl ServerCertVerifier for Verifier {
         let Some(chain) = &self.chain else {
             return Ok(HandshakeSignatureValid::assertion());
         };
-        let verified = chain
-            .inner
-            .verify_tls12_signature(message, certificate, signature);
+        let verified = chain.inner.verify_tls12_signature(message, certificate, signature);
         verified.map_err(|error| Unsupported::explain(error, certificate))
     }
 
@@ -373,9 +357,7 @@ impl ServerCertVerifier for Verifier {
         let Some(chain) = &self.chain else {
             return Ok(HandshakeSignatureValid::assertion());
         };
-        let verified = chain
-            .inner
-            .verify_tls13_signature(message, certificate, signature);
+        let verified = chain.inner.verify_tls13_signature(message, certificate, signature);
         verified.map_err(|error| Unsupported::explain(error, certificate))
     }
 

@@ -35,10 +35,7 @@ mod tests {
     #[test]
     fn long_values_go_on_below_and_no_word_is_broken() {
         assert_eq!(entry("rejected  ", "3"), "rejected  3\n");
-        assert_eq!(
-            entry("held by  ", "a  b\n\u{1b}"),
-            "held by  a  b\\n\\u{1b}\n"
-        );
+        assert_eq!(entry("held by  ", "a  b\n\u{1b}"), "held by  a  b\\n\\u{1b}\n");
         let long = "x".repeat(90);
         assert_eq!(
             entry("held by  ", &format!("D5 {long} {}", "word ".repeat(15))),

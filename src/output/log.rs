@@ -66,9 +66,7 @@ pub fn init(config: &LogConfig) {
     let format = move |out: &mut env_logger::fmt::Formatter, record: &Record<'_>| {
         out.write_all(line(style, record, Utc::now()).as_bytes())
     };
-    builder
-        .format(format)
-        .target(Target::Pipe(Box::new(StandardError)));
+    builder.format(format).target(Target::Pipe(Box::new(StandardError)));
     let logger = builder.build();
     log::set_max_level(logger.filter());
     // It fails only when a log is there already.
@@ -132,9 +130,7 @@ impl Log for Capped {
 
 /// Whether a target is our crate or one of its modules.
 fn is_own(target: &str) -> bool {
-    target
-        .strip_prefix(OWN_TARGET)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    target.strip_prefix(OWN_TARGET).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
 /// Formats one event, with the line end.
@@ -161,19 +157,12 @@ fn line(style: Style, record: &Record<'_>, now: DateTime<Utc>) -> String {
             escape::json(&Value::Object(event.0))
         }
         Style::Terminal => {
-            let target = fields
-                .0
-                .get("target")
-                .map(|target| format!("{}: ", bare(target)));
+            let target = fields.0.get("target").map(|target| format!("{}: ", bare(target)));
             let level = match level {
                 "WARN" => "warning".to_owned(),
                 level => level.to_lowercase(),
             };
-            format!(
-                "{level}: {}{}",
-                target.unwrap_or_default(),
-                escape(&message)
-            )
+            format!("{level}: {}{}", target.unwrap_or_default(), escape(&message))
         }
         Style::Text => {
             let fields = fields.0.iter();
@@ -244,11 +233,7 @@ mod tests {
     use super::*;
 
     fn config(verbosity: u8, rust_log: &str) -> LogConfig {
-        LogConfig {
-            verbosity,
-            rust_log: Some(rust_log.to_owned()),
-            format: Format::Text,
-        }
+        LogConfig { verbosity, rust_log: Some(rust_log.to_owned()), format: Format::Text }
     }
 
     /// The level that a target ends up with.
@@ -279,13 +264,7 @@ mod tests {
             (0, "datapass_pull=info", Info, Info, Warn),
             (0, "datapass_pull", Trace, Trace, Warn),
             (0, "datapass_pull::cycle::list=trace", Warn, Trace, Warn),
-            (
-                0,
-                "error,datapass_pull::cycle::list=trace",
-                Error,
-                Trace,
-                Error,
-            ),
+            (0, "error,datapass_pull::cycle::list=trace", Error, Trace, Error),
             (0, "hyper=trace,debug", Debug, Debug, Warn),
             (0, "hyper=error", Warn, Warn, Error),
             (0, "trace,hyper::proto=trace", Trace, Trace, Warn),
@@ -295,25 +274,14 @@ mod tests {
         ];
         for (verbosity, rust_log, own, list, hyper) in cases {
             let config = config(verbosity, rust_log);
-            assert_eq!(
-                level(&config, "datapass_pull"),
-                own,
-                "{verbosity} {rust_log}"
-            );
+            assert_eq!(level(&config, "datapass_pull"), own, "{verbosity} {rust_log}");
             assert_eq!(
                 level(&config, "datapass_pull::cycle::list"),
                 list,
                 "{verbosity} {rust_log}"
             );
-            assert_eq!(
-                level(&config, "hyper::proto"),
-                hyper,
-                "{verbosity} {rust_log}"
-            );
-            assert!(
-                level(&config, "tokio_postgres") <= Warn,
-                "{verbosity} {rust_log}"
-            );
+            assert_eq!(level(&config, "hyper::proto"), hyper, "{verbosity} {rust_log}");
+            assert!(level(&config, "tokio_postgres") <= Warn, "{verbosity} {rust_log}");
         }
     }
 
@@ -335,12 +303,7 @@ mod tests {
             ("none", KeyValue::from("")),
         ];
         assert_eq!(
-            logged(
-                Style::Text,
-                "datapass_pull::cycle::list",
-                "Page read",
-                &pairs
-            ),
+            logged(Style::Text, "datapass_pull::cycle::list", "Page read", &pairs),
             "2026-05-18T10:00:00.000Z WARN datapass-pull: Page read stage=list page=3 last=true \
              why=\"no \\\"luck\\\"\" none=\"\"\n"
         );
@@ -348,10 +311,7 @@ mod tests {
             logged(Style::Terminal, "datapass_pull", "Page read", &pairs),
             "warning: Page read\n"
         );
-        assert_eq!(
-            logged(Style::Terminal, "hyper", "Odd", &[]),
-            "warning: hyper: Odd\n"
-        );
+        assert_eq!(logged(Style::Terminal, "hyper", "Odd", &[]), "warning: hyper: Odd\n");
         assert_eq!(
             logged(Style::Text, "hyper", "Odd", &[]),
             "2026-05-18T10:00:00.000Z WARN datapass-pull: Odd target=hyper\n"
@@ -382,20 +342,14 @@ mod tests {
             "last": true, "present": 3,
         });
         assert_eq!(json, expected);
-        assert!(
-            line.starts_with("{\"time\":") && !line.contains("forged"),
-            "{line}"
-        );
+        assert!(line.starts_with("{\"time\":") && !line.contains("forged"), "{line}");
     }
 
     #[test]
     fn remote_text_cannot_forge_a_line() {
         let evil =
             "a\n2026 ERROR\r\u{1b}[31m\u{7f}\u{9b}\u{202e}\u{2066}\u{2028}\u{200b}\u{e0041}é\u{0}b";
-        let pairs = [
-            ("k\ne=y", KeyValue::from(evil)),
-            ("ok", KeyValue::from("é")),
-        ];
+        let pairs = [("k\ne=y", KeyValue::from(evil)), ("ok", KeyValue::from("é"))];
         for style in [Style::Terminal, Style::Text, Style::Json] {
             let line = logged(style, "datapass_pull", evil, &pairs);
             let body = line.strip_suffix('\n').unwrap();

@@ -31,10 +31,7 @@ impl State {
     }
 }
 
-static STATE: Mutex<State> = Mutex::new(State {
-    signalled: None,
-    process_end: None,
-});
+static STATE: Mutex<State> = Mutex::new(State { signalled: None, process_end: None });
 static CHANGED: Condvar = Condvar::new();
 
 fn state() -> MutexGuard<'static, State> {
@@ -93,15 +90,13 @@ fn start() -> io::Result<()> {
         handled.push(SIGHUP);
     }
     let mut signals = Signals::new(handled)?;
-    thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(move || {
-            for _ in signals.forever() {
-                change(|state| {
-                    state.signalled.get_or_insert_with(Instant::now);
-                });
-            }
-        })?;
+    thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        for _ in signals.forever() {
+            change(|state| {
+                state.signalled.get_or_insert_with(Instant::now);
+            });
+        }
+    })?;
     Ok(())
 }
 

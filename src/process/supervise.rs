@@ -30,13 +30,11 @@ impl<T: Send + 'static> Work<T> {
     pub(crate) fn start(name: &str, work: impl FnOnce() -> T + Send + 'static) -> io::Result<Self> {
         let result = Arc::new(Mutex::new(None));
         let filled = Arc::clone(&result);
-        thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || {
-                let outcome = catch_unwind(AssertUnwindSafe(work));
-                *filled.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
-                signals::wake();
-            })?;
+        thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let outcome = catch_unwind(AssertUnwindSafe(work));
+            *filled.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+            signals::wake();
+        })?;
         Ok(Self(result))
     }
 
@@ -125,11 +123,7 @@ impl<T: Send + 'static> BestEffort<T> {
         let deadline = Deadline::for_report(usual);
         let (end, earlier_signal) = (deadline.end(), signals::signalled());
         let work = Work::start("report", move || work(deadline));
-        Ok(Self {
-            work: work.map_err(|_| "no thread can be started")?,
-            end,
-            earlier_signal,
-        })
+        Ok(Self { work: work.map_err(|_| "no thread can be started")?, end, earlier_signal })
     }
 
     /// Waits for its end.
@@ -163,11 +157,7 @@ mod tests {
         let _ = panic::take_hook();
         let failure = outcome.unwrap_err();
         assert_eq!(failure.reason, Reason::Panic);
-        assert!(
-            !failure.error_chain().contains("canari"),
-            "{}",
-            failure.error_chain()
-        );
+        assert!(!failure.error_chain().contains("canari"), "{}", failure.error_chain());
         let location = panics::location().unwrap();
         let expected = format!("{}:{line}:", file!());
         assert!(location.starts_with(&expected), "{location}");

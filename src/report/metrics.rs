@@ -85,9 +85,7 @@ fn read(path: &Path, labels: &str) -> io::Result<BTreeMap<String, f64>> {
     file.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes);
     let separator = format!("{{{labels}}} ");
-    let samples = text
-        .lines()
-        .filter_map(|line| line.strip_prefix(PREFIX)?.split_once(&separator));
+    let samples = text.lines().filter_map(|line| line.strip_prefix(PREFIX)?.split_once(&separator));
     Ok(samples
         .filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?)))
         .filter(|(_, value): &(String, f64)| value.is_finite())
@@ -96,10 +94,7 @@ fn read(path: &Path, labels: &str) -> io::Result<BTreeMap<String, f64>> {
 
 /// Returns the label of a definition; quotes, backslashes and line ends are escaped.
 fn label(definition: &str) -> String {
-    let escaped = definition
-        .replace('\\', r"\\")
-        .replace('"', "\\\"")
-        .replace('\n', r"\n");
+    let escaped = definition.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n");
     format!("definition=\"{escaped}\"")
 }
 
@@ -131,21 +126,9 @@ fn render(labels: &str, gauges: &[Gauge]) -> String {
 fn end_gauges(duration_ms: u64, exit: Exit, now: f64) -> [Gauge; 3] {
     let duration = duration_ms as f64 / 1000.0;
     [
-        (
-            "last_run_timestamp_seconds",
-            "When a cycle last ended, in Unix seconds.",
-            now,
-        ),
-        (
-            "last_exit_status",
-            "The exit status of the last cycle.",
-            f64::from(exit.code()),
-        ),
-        (
-            "last_duration_seconds",
-            "How long the last cycle took.",
-            duration,
-        ),
+        ("last_run_timestamp_seconds", "When a cycle last ended, in Unix seconds.", now),
+        ("last_exit_status", "The exit status of the last cycle.", f64::from(exit.code())),
+        ("last_duration_seconds", "How long the last cycle took.", duration),
     ]
     .map(|(name, help, value)| (name, help.to_owned(), Some(value)))
 }
@@ -201,20 +184,11 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let names = [r#"a"b\c"#, "a\nb", "a", r#"a" "#, "a,version=\"1"];
         let samples = |name: &str, value| {
-            render(
-                &label(name),
-                &[("created", "Help.".to_owned(), Some(value))],
-            )
+            render(&label(name), &[("created", "Help.".to_owned(), Some(value))])
         };
-        let all: Vec<String> = (1..)
-            .zip(names)
-            .map(|(value, name)| samples(name, f64::from(value)))
-            .collect();
-        assert!(
-            all[0].contains(r#"datapass_pull_created{definition="a\"b\\c"} 1"#),
-            "{}",
-            all[0]
-        );
+        let all: Vec<String> =
+            (1..).zip(names).map(|(value, name)| samples(name, f64::from(value))).collect();
+        assert!(all[0].contains(r#"datapass_pull_created{definition="a\"b\\c"} 1"#), "{}", all[0]);
         assert!(all[1].contains(r#"{definition="a\nb"} 2"#), "{}", all[1]);
         fs::write(file.path(), all.concat()).unwrap();
         for (value, name) in (1..).zip(names) {

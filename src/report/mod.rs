@@ -41,11 +41,7 @@ pub struct Notifier<'a> {
 impl<'a> Notifier<'a> {
     /// Starts the time that the check-ins span.
     pub fn new(reports: &'a Reports) -> Self {
-        Self {
-            reports,
-            started: Instant::now(),
-            id: run_id::current(),
-        }
+        Self { reports, started: Instant::now(), id: run_id::current() }
     }
 
     /// Reports the start.
@@ -69,10 +65,8 @@ impl<'a> Notifier<'a> {
             warn!("Cannot write the metrics file {}: {error}", path.display());
         }
         let sentry = self.reports.sentry.as_ref().map(|config| {
-            let end = sentry::End {
-                duration: self.started.elapsed(),
-                is_success: failure.is_none(),
-            };
+            let end =
+                sentry::End { duration: self.started.elapsed(), is_success: failure.is_none() };
             let check_in = sentry::check_in(config, self.id, Some(end));
             let events = sentry::events(config, definition, outcome, failure);
             sentry::delivery(config, check_in.into_iter().chain(events))

@@ -14,10 +14,7 @@ pub(super) fn delivery<'a>(
     body: &str,
 ) -> Delivery<'a> {
     let mut url = config.url.clone();
-    url.set_path(&format!(
-        "{}/{signal}",
-        config.url.path().trim_end_matches('/')
-    ));
+    url.set_path(&format!("{}/{signal}", config.url.path().trim_end_matches('/')));
     url.query_pairs_mut().append_pair("rid", &id.to_string());
     Delivery {
         receiver: "the host of DATAPASS_PING_URL",

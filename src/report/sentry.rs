@@ -101,9 +101,7 @@ fn monitor_config(monitor: &config::MonitorConfig) -> MonitorConfig {
     let minutes = |time: Duration| Some(time.as_secs().div_ceil(60).min(MAX_MONITOR_MINUTES));
     let retries = monitor.retry_for.unwrap_or_default();
     MonitorConfig {
-        schedule: MonitorSchedule::Crontab {
-            value: monitor.cron.to_string(),
-        },
+        schedule: MonitorSchedule::Crontab { value: monitor.cron.to_string() },
         // A start may wait for the process before it to end.
         checkin_margin: minutes(retries.saturating_add(monitor.timeout)),
         // The last retry may begin just before the retries end; a minute more for its reports.
@@ -129,9 +127,7 @@ pub(super) fn events(
 /// Returns what an operator should look at, the most significant first.
 fn alerts(outcome: &Outcome, failure: Option<&Failure>) -> Vec<Alert> {
     if let Some(failure) = failure {
-        return of_failure(outcome.history.as_ref(), failure)
-            .into_iter()
-            .collect();
+        return of_failure(outcome.history.as_ref(), failure).into_iter().collect();
     }
     let mut alerts = Vec::new();
     let mut add = |reason, message: String, fingerprint: &[&str]| {
@@ -145,10 +141,7 @@ fn alerts(outcome: &Outcome, failure: Option<&Failure>) -> Vec<Alert> {
     };
     let findings = &outcome.findings;
     if findings.future > 0 {
-        let message = format!(
-            "{} entries are dated after DataPass' own clock",
-            findings.future
-        );
+        let message = format!("{} entries are dated after DataPass' own clock", findings.future);
         add("future", message, &["future"]);
     }
     if !findings.late.is_empty() {

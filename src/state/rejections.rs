@@ -99,17 +99,12 @@ pub fn close(tx: &mut Tx<'_>, passed: &[(&str, KnownRejection)]) -> Result<(), T
     if passed.is_empty() {
         return Ok(());
     }
-    let (references, times_seen): (Vec<&str>, Vec<i64>) = passed
-        .iter()
-        .map(|(reference, known)| (*reference, known.times_seen))
-        .unzip();
+    let (references, times_seen): (Vec<&str>, Vec<i64>) =
+        passed.iter().map(|(reference, known)| (*reference, known.times_seen)).unzip();
     tx.execute(
         "close rejections",
         CLOSE,
-        &[
-            (&references, Type::TEXT_ARRAY),
-            (&times_seen, Type::INT8_ARRAY),
-        ],
+        &[(&references, Type::TEXT_ARRAY), (&times_seen, Type::INT8_ARRAY)],
     )?;
     Ok(())
 }

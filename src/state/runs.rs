@@ -33,10 +33,7 @@ impl Run {
     pub fn start(summary: Summary) -> Self {
         Self {
             started: Instant::now(),
-            summary: Summary {
-                run_id: run_id::current(),
-                ..summary
-            },
+            summary: Summary { run_id: run_id::current(), ..summary },
             enqueue: None,
         }
     }
@@ -96,9 +93,7 @@ pub fn record(
     failure: Option<&Failure>,
 ) -> Result<(), TxError> {
     let summary = &run.summary;
-    let counters = summary
-        .counters()
-        .map(|(_, count)| i64::try_from(count).unwrap_or(i64::MAX));
+    let counters = summary.counters().map(|(_, count)| i64::try_from(count).unwrap_or(i64::MAX));
     let outcome = failure.map_or("success", |failure| failure.kind().as_str());
     let reason = failure.map(|failure| failure.reason.as_str());
     let stage = failure.map(|failure| failure.stage.as_str());

@@ -59,8 +59,7 @@ pub struct Summary {
 impl Summary {
     /// Returns the word of the `outcome` field.
     pub fn outcome(&self) -> &'static str {
-        self.reason
-            .map_or("success", |reason| reason.kind().as_str())
+        self.reason.map_or("success", |reason| reason.kind().as_str())
     }
 
     /// Returns the counters, by name, in the order of the summary line.
@@ -104,9 +103,8 @@ impl Summary {
         let fields = self.fields().into_iter();
         match format {
             Format::Json => {
-                let object: Map<String, Value> = fields
-                    .map(|(name, value)| (name.to_owned(), value))
-                    .collect();
+                let object: Map<String, Value> =
+                    fields.map(|(name, value)| (name.to_owned(), value)).collect();
                 Value::Object(object).to_string()
             }
             Format::Text => {
@@ -115,9 +113,8 @@ impl Summary {
                     Value::Null => "none".to_owned(),
                     other => other.to_string(),
                 };
-                let words: Vec<String> = fields
-                    .map(|(name, value)| format!("{name}={}", word(value)))
-                    .collect();
+                let words: Vec<String> =
+                    fields.map(|(name, value)| format!("{name}={}", word(value))).collect();
                 words.join(" ")
             }
         }

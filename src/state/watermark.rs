@@ -91,11 +91,7 @@ pub fn advance(
     definition_id: &str,
     time: Option<DateTime<Utc>>,
 ) -> Result<(), TxError> {
-    let moved = Watermark {
-        definition_id: Some(definition_id.to_owned()),
-        time,
-        ..locked.clone()
-    };
+    let moved = Watermark { definition_id: Some(definition_id.to_owned()), time, ..locked.clone() };
     if moved == *locked {
         return Ok(());
     }

@@ -51,9 +51,8 @@ struct Kind {
     also: &'static str,
 }
 
-const MONTHS: [&str; 12] = [
-    "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
-];
+const MONTHS: [&str; 12] =
+    ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 const WEEKDAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 const SUNDAY_TOO: u8 = 7;
 
@@ -63,13 +62,7 @@ const KINDS: [Kind; 5] = [
     kind("hour", 0, 23, &[], ""),
     kind("day of month", 1, 31, &[], ""),
     kind("month", 1, 12, &MONTHS, " or JAN to DEC"),
-    kind(
-        "day of week",
-        0,
-        SUNDAY_TOO,
-        &WEEKDAYS,
-        " (0 and 7 are Sunday) or SUN to SAT",
-    ),
+    kind("day of week", 0, SUNDAY_TOO, &WEEKDAYS, " (0 and 7 are Sunday) or SUN to SAT"),
 ];
 
 const fn kind(
@@ -79,13 +72,7 @@ const fn kind(
     names: &'static [&'static str],
     also: &'static str,
 ) -> Kind {
-    Kind {
-        name,
-        min,
-        max,
-        names,
-        also,
-    }
+    Kind { name, min, max, names, also }
 }
 
 impl FromStr for Cron {
@@ -96,11 +83,9 @@ impl FromStr for Cron {
     fn from_str(text: &str) -> Result<Self, String> {
         let words: Vec<&str> = text.split_ascii_whitespace().collect();
         if words.first().is_some_and(|word| word.starts_with('@')) {
-            return Err(
-                "is a nickname, which not every scheduler supports: write five fields, \
+            return Err("is a nickname, which not every scheduler supports: write five fields, \
                         such as `0 0 * * *` for @daily"
-                    .to_owned(),
-            );
+                .to_owned());
         }
         if words.len() != KINDS.len() {
             return Err(format!(
@@ -111,9 +96,7 @@ impl FromStr for Cron {
         }
         let mut problems = Vec::new();
         let fields = words.iter().zip(KINDS).filter_map(|(word, kind)| {
-            Field::parse(&kind, word)
-                .map_err(|problem| problems.push(problem))
-                .ok()
+            Field::parse(&kind, word).map_err(|problem| problems.push(problem)).ok()
         });
         let fields: Vec<Field> = fields.collect();
         let Ok(fields) = fields.try_into() else {
@@ -173,10 +156,7 @@ impl Cron {
         let [minutes, hours, ..] = &self.fields;
         let of_hour = |hour: &u8| {
             let start = u64::from(*hour) * 60;
-            minutes
-                .values
-                .iter()
-                .map(move |minute| start + u64::from(*minute))
+            minutes.values.iter().map(move |minute| start + u64::from(*minute))
         };
         let starts: Vec<u64> = hours.values.iter().flat_map(of_hour).collect();
         let next_day = starts.first().map(|first| first + MINUTES_PER_DAY);
@@ -215,11 +195,7 @@ impl Field {
             true => text.to_owned(),
             false => compact(&values, "-", u8::to_string),
         };
-        Ok(Self {
-            values,
-            shape,
-            text,
-        })
+        Ok(Self { values, shape, text })
     }
 }
 
@@ -281,8 +257,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Cron {
-        text.parse()
-            .unwrap_or_else(|problem| panic!("{text}: {problem}"))
+        text.parse().unwrap_or_else(|problem| panic!("{text}: {problem}"))
     }
 
     fn refused(text: &str) -> String {
@@ -301,11 +276,7 @@ mod tests {
             ("*/30,7", vec![0, 7, 30]),
             ("58-59,0-1", vec![0, 1, 58, 59]),
         ] {
-            assert_eq!(
-                parse(&format!("{text} * * * *")).fields[0].values,
-                minutes,
-                "{text}"
-            );
+            assert_eq!(parse(&format!("{text} * * * *")).fields[0].values, minutes, "{text}");
         }
         for (text, weekdays) in [
             ("*", vec![0, 1, 2, 3, 4, 5, 6]),
@@ -317,17 +288,10 @@ mod tests {
             ("*/2", vec![0, 2, 4, 6]),
             ("1-7/2", vec![0, 1, 3, 5]),
         ] {
-            assert_eq!(
-                parse(&format!("0 1 * * {text}")).fields[4].values,
-                weekdays,
-                "{text}"
-            );
+            assert_eq!(parse(&format!("0 1 * * {text}")).fields[4].values, weekdays, "{text}");
         }
         assert_eq!(parse("*,5 * * * *").fields[0].values.len(), 60);
-        assert_eq!(
-            parse("0 1 * JAN,oct-DEC *").fields[3].values,
-            [1, 10, 11, 12]
-        );
+        assert_eq!(parse("0 1 * JAN,oct-DEC *").fields[3].values, [1, 10, 11, 12]);
         assert_eq!(parse("\t0  1 * * *\n").to_string(), "0 1 * * *");
     }
 
@@ -429,11 +393,7 @@ mod tests {
             ("0 1,22 * * *", 180),
             ("0,50 * * * *", 10),
         ] {
-            assert_eq!(
-                parse(text).shortest_gap(),
-                Duration::from_secs(minutes * 60),
-                "{text}"
-            );
+            assert_eq!(parse(text).shortest_gap(), Duration::from_secs(minutes * 60), "{text}");
         }
     }
 }

@@ -198,9 +198,7 @@ impl Listed {
             Ok(_) => Vec::new(),
             Err(rejected) => std::mem::take(&mut rejected.faults),
         };
-        self.entry.body = Err(Rejected {
-            authorization_id,
-            faults: faults.into_iter().chain([fault]).collect(),
-        });
+        self.entry.body =
+            Err(Rejected { authorization_id, faults: faults.into_iter().chain([fault]).collect() });
     }
 }

@@ -33,11 +33,7 @@ impl TryFrom<i64> for DemandeId {
     type Error = Invalid;
 
     fn try_from(id: i64) -> Result<Self, Invalid> {
-        if id > 0 {
-            Ok(Self(id))
-        } else {
-            Err(Invalid("not positive"))
-        }
+        if id > 0 { Ok(Self(id)) } else { Err(Invalid("not positive")) }
     }
 }
 

@@ -21,10 +21,8 @@ impl FromStr for CommuneCode {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let code: [u8; 5] = text
-            .as_bytes()
-            .try_into()
-            .map_err(|_| Invalid("not a commune code"))?;
+        let code: [u8; 5] =
+            text.as_bytes().try_into().map_err(|_| Invalid("not a commune code"))?;
         match code {
             [b'0' | b'1' | b'3'..=b'9', b'0'..=b'9', rest @ ..]
             | [b'2', b'A' | b'B' | b'1'..=b'9', rest @ ..]
@@ -107,10 +105,7 @@ impl Entity {
             }
             EntityType::Departement | EntityType::Region => {}
         }
-        Ok(Self {
-            kind,
-            code: code.into(),
-        })
+        Ok(Self { kind, code: code.into() })
     }
 
     /// Returns what it is.
@@ -149,10 +144,7 @@ impl Perimeter {
         if entity.is_none() && communes.is_empty() {
             return Err(Invalid("missing"));
         }
-        Ok(Self {
-            entity,
-            communes: communes.into(),
-        })
+        Ok(Self { entity, communes: communes.into() })
     }
 
     /// Returns the entity.
@@ -176,20 +168,13 @@ mod tests {
         for text in ["69123", "2A004", "2B033", "97105", "01001"] {
             kept::<CommuneCode>(text);
         }
-        for text in [
-            "", "6912", "691234", "20123", "2C123", "6A123", "2A00x", "6912é",
-        ] {
+        for text in ["", "6912", "691234", "20123", "2C123", "6A123", "2A00x", "6912é"] {
             assert_eq!(refused::<CommuneCode>(text), "not a commune code", "{text}");
         }
         let departement = |code: &str| Entity::new(EntityType::Departement, code).is_ok();
         let real = (1..=95).filter(|n| *n != 20).map(|n| format!("{n:02}"));
-        let overseas = (971..=978)
-            .chain([984, 986, 987, 988, 989])
-            .map(|n| n.to_string());
-        let real: Vec<_> = real
-            .chain(overseas)
-            .chain(["2A".into(), "2B".into()])
-            .collect();
+        let overseas = (971..=978).chain([984, 986, 987, 988, 989]).map(|n| n.to_string());
+        let real: Vec<_> = real.chain(overseas).chain(["2A".into(), "2B".into()]).collect();
         for code in &real {
             assert!(departement(code), "{code}");
         }

@@ -53,16 +53,8 @@ fn demande(id: u64) -> Value {
     let mut rng = fastrand::Rng::with_seed(id);
     let created: DateTime<Utc> = at("2024-01-08T07:00:00.250Z") + TimeDelta::minutes(id as i64 * 5);
     let validated = created + TimeDelta::minutes(rng.i64(60..30_000));
-    let definition = if is_wanted(id) {
-        DEFINITION
-    } else {
-        "api_particulier"
-    };
-    let data = if is_wanted(id) {
-        cnous(&mut rng)
-    } else {
-        particulier(&mut rng)
-    };
+    let definition = if is_wanted(id) { DEFINITION } else { "api_particulier" };
+    let data = if is_wanted(id) { cnous(&mut rng) } else { particulier(&mut rng) };
     let habilitation = |nth: u64| {
         json!({
             "id": id * 2 + nth, "slug": "portail-des-aides", "revoked": false, "state": "active",
@@ -95,9 +87,8 @@ fn demande(id: u64) -> Value {
 }
 
 fn cnous(rng: &mut fastrand::Rng) -> Value {
-    let communes: Vec<String> = (0..rng.usize(0..20))
-        .map(|_| format!("{}", rng.u32(30_000..95_999)))
-        .collect();
+    let communes: Vec<String> =
+        (0..rng.usize(0..20)).map(|_| format!("{}", rng.u32(30_000..95_999))).collect();
     json!({
         "intitule": "Tarification sociale des transports et de la restauration scolaire",
         "description": words(rng, 700), "echelon_bourse": "3", "entity_type": "commune",

@@ -109,10 +109,8 @@ fn print(name: &str, pair: Pair) {
 
 fn start() {
     let program = env!("CARGO_BIN_EXE_datapass-pull");
-    let pair = pairs(
-        || run(&mut Command::new("true")),
-        || run(Command::new(program).arg("--version")),
-    );
+    let pair =
+        pairs(|| run(&mut Command::new("true")), || run(Command::new(program).arg("--version")));
     print("start: --version against true", pair);
 }
 
@@ -149,10 +147,7 @@ fn reading(count: usize, delay: Duration, gzip: bool) {
         let pair = pairs(|| run(&mut upstream.curl(&offsets)), || run(&mut cycle()));
         let gzip = if gzip { " gzip" } else { "" };
         print(
-            &format!(
-                "reading {count}{gzip}, {} ms, {concurrency} at once",
-                delay.as_millis()
-            ),
+            &format!("reading {count}{gzip}, {} ms, {concurrency} at once", delay.as_millis()),
             pair,
         );
         println!("    peak {:.1} MB", peak as f64 / 1e6);

@@ -27,13 +27,8 @@ impl Upstream {
             .spawn()
             .unwrap();
         let mut port = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut port)
-            .unwrap();
-        Self {
-            child,
-            base: format!("http://127.0.0.1:{}", port.trim()),
-        }
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut port).unwrap();
+        Self { child, base: format!("http://127.0.0.1:{}", port.trim()) }
     }
 
     /// Returns the floor of reading: one `curl`, one connection, each of these pages.
@@ -41,10 +36,8 @@ impl Upstream {
         let mut command = Command::new("curl");
         command.args(["-sSfg", "--compressed", "-H", "Authorization: Bearer t"]);
         for offset in offsets {
-            let url = format!(
-                "{}/api/demandes?state[]=validated&limit=1000&offset={offset}",
-                self.base
-            );
+            let url =
+                format!("{}/api/demandes?state[]=validated&limit=1000&offset={offset}", self.base);
             command.args(["-o", "/dev/null", &url]);
         }
         command
@@ -134,9 +127,7 @@ pub fn pairs(mut floor: impl FnMut() -> Duration, mut tool: impl FnMut() -> Dura
         let floor = floor();
         spent.push((floor, tool()));
     }
-    let ratios = spent
-        .iter()
-        .map(|(floor, tool)| tool.as_secs_f64() / floor.as_secs_f64());
+    let ratios = spent.iter().map(|(floor, tool)| tool.as_secs_f64() / floor.as_secs_f64());
     Pair {
         floor: median(spent.iter().map(|(floor, _)| *floor).collect()),
         tool: median(spent.iter().map(|(_, tool)| *tool).collect()),

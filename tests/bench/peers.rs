@@ -11,11 +11,7 @@ use crate::harness::Database;
 use crate::measure::{Upstream, pairs, peak_bytes, run};
 
 /// What the Python ones need, as of when the figures were written down.
-const PACKAGES: [&str; 3] = [
-    "requests==2.34.2",
-    "psycopg[binary]==3.3.9",
-    "dlt[postgres]==1.31.0",
-];
+const PACKAGES: [&str; 3] = ["requests==2.34.2", "psycopg[binary]==3.3.9", "dlt[postgres]==1.31.0"];
 
 const TABLE: &str = "create table pulled (public_id text primary key, id bigint, siret text,
                                           level text, last_validated_at timestamptz)";
@@ -26,9 +22,7 @@ fn python() -> PathBuf {
     let python = folder.join("bin/python");
     if !folder.join("ready").exists() {
         run(Command::new("python3").args(["-m", "venv"]).arg(&folder));
-        run(Command::new(&python)
-            .args(["-m", "pip", "install", "-q"])
-            .args(PACKAGES));
+        run(Command::new(&python).args(["-m", "pip", "install", "-q"]).args(PACKAGES));
         std::fs::write(folder.join("ready"), "").unwrap();
     }
     python
@@ -62,10 +56,8 @@ pub fn peers(count: usize) {
     run(&mut upstream.cycle(&database));
     for (name, program, script) in peers {
         run(&mut peer(program, script));
-        let pair = pairs(
-            || run(&mut upstream.cycle(&database)),
-            || run(&mut peer(program, script)),
-        );
+        let pair =
+            pairs(|| run(&mut upstream.cycle(&database)), || run(&mut peer(program, script)));
         println!(
             "peers {count}: {name:<29} {:>6.1} x   tool {:>8.1} ms  peer {:>8.1} ms, peak {:.0} MB",
             pair.ratio,

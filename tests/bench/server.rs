@@ -75,26 +75,14 @@ impl Server {
 
     fn answer(&self, writer: &mut TcpStream, target: &str, gzip: bool) -> io::Result<()> {
         if target.starts_with("/token") {
-            return send(
-                writer,
-                "",
-                &[br#"{"access_token":"t","token_type":"Bearer"}"#],
-            );
+            return send(writer, "", &[br#"{"access_token":"t","token_type":"Bearer"}"#]);
         }
         if target.contains("/definitions") {
-            return send(
-                writer,
-                "",
-                &[format!("[{{\"id\":\"{DEFINITION}\"}}]").as_bytes()],
-            );
+            return send(writer, "", &[format!("[{{\"id\":\"{DEFINITION}\"}}]").as_bytes()]);
         }
         let number = |name: &str| -> usize {
             let rest = target.split(name).nth(1).unwrap_or_default();
-            rest.split('&')
-                .next()
-                .unwrap_or_default()
-                .parse()
-                .unwrap_or(0)
+            rest.split('&').next().unwrap_or_default().parse().unwrap_or(0)
         };
         let (offset, limit) = (number("offset="), number("limit=").min(1000));
         thread::sleep(self.delay);

@@ -11,9 +11,7 @@ use crate::harness::{Cluster, DataPass, Database, Demande, Run};
 
 /// Every printable character of ASCII, and what SASLprep must leave, change or forget.
 fn odd_password() -> String {
-    (' '..='~')
-        .chain("é漢🗝\u{212b}e\u{301}\u{a0}\u{ad}".chars())
-        .collect()
+    (' '..='~').chain("é漢🗝\u{212b}e\u{301}\u{a0}\u{ad}".chars()).collect()
 }
 
 fn encoded(text: &str) -> String {
@@ -34,9 +32,7 @@ fn shown(client: &mut Client, setting: &str) -> String {
 
 #[test]
 fn sockets_and_both_families_lead_to_the_server() {
-    let cluster = Cluster::with()
-        .setting("listen_addresses", "127.0.0.1,::1")
-        .start();
+    let cluster = Cluster::with().setting("listen_addresses", "127.0.0.1,::1").start();
     let database = cluster.migrated();
     let (name, port) = (database.name(), cluster.port());
     let dir = cluster.dir().display().to_string();
@@ -62,11 +58,7 @@ fn sockets_and_both_families_lead_to_the_server() {
         // A kernel without IPv6 still shows that it was asked.
         let outcome = run(&sixth);
         outcome.assert_code(2);
-        assert!(
-            outcome.stderr.contains(&format!("[::1]:{port}")),
-            "{}",
-            outcome.stderr
-        );
+        assert!(outcome.stderr.contains(&format!("[::1]:{port}")), "{}", outcome.stderr);
     }
     for url in addresses {
         let outcome = run(&url);
@@ -81,32 +73,19 @@ fn a_cycle_passes_over_what_is_down_or_read_only() {
     let (host, port) = database.host_and_port();
     let name = database.name();
     let standby = Cluster::disposable();
-    let mut admin = connected(&format!(
-        "postgres://postgres@127.0.0.1:{}/postgres",
-        standby.port()
-    ));
-    admin
-        .batch_execute(&format!("create database {name}"))
-        .unwrap();
+    let mut admin =
+        connected(&format!("postgres://postgres@127.0.0.1:{}/postgres", standby.port()));
+    admin.batch_execute(&format!("create database {name}")).unwrap();
     let read_only = format!("alter database {name} set default_transaction_read_only = on");
     admin.batch_execute(&read_only).unwrap();
     let hosts = format!("127.0.0.1:1,localhost:{}", standby.port());
     for (hosts, query) in [
-        (
-            format!("{hosts},{host}:{port}"),
-            "target_session_attrs=read-write",
-        ),
-        (
-            format!("{host}:{port},{hosts}"),
-            "target_session_attrs=primary",
-        ),
+        (format!("{hosts},{host}:{port}"), "target_session_attrs=read-write"),
+        (format!("{host}:{port},{hosts}"), "target_session_attrs=primary"),
         (format!("{hosts},{host}:{port}"), ""),
     ] {
         Run::cycle(&upstream, &database)
-            .env(
-                "DATABASE_URL",
-                format!("postgres://postgres@{hosts}/{name}?{query}"),
-            )
+            .env("DATABASE_URL", format!("postgres://postgres@{hosts}/{name}?{query}"))
             .args(["--enqueue", "none"])
             .output()
             .success();
@@ -114,10 +93,7 @@ fn a_cycle_passes_over_what_is_down_or_read_only() {
     assert_eq!(database.requests().len(), 1);
     // None is left to write to: that passes, as a failover does.
     let outcome = Run::cycle(&upstream, &database)
-        .env(
-            "DATABASE_URL",
-            format!("postgres://postgres@{hosts}/{name}"),
-        )
+        .env("DATABASE_URL", format!("postgres://postgres@{hosts}/{name}"))
         .args(["--max-retries", "0"])
         .output();
     outcome.transient("database_unavailable");
@@ -128,17 +104,10 @@ fn a_cycle_passes_over_what_is_down_or_read_only() {
     assert_eq!(shown(&mut connected(&any), "transaction_read_only"), "on");
     // What an operator must fix ends the search.
     let outcome = Run::cycle(&upstream, &database)
-        .env(
-            "DATABASE_URL",
-            format!("postgres://postgres@{hosts},{host}:{port}/nowhere"),
-        )
+        .env("DATABASE_URL", format!("postgres://postgres@{hosts},{host}:{port}/nowhere"))
         .output();
     outcome.permanent("database_login");
-    assert!(
-        !outcome.stderr.contains(&format!("{host}:{port}")),
-        "{}",
-        outcome.stderr
-    );
+    assert!(!outcome.stderr.contains(&format!("{host}:{port}")), "{}", outcome.stderr);
 }
 
 #[test]
@@ -147,10 +116,7 @@ fn settings_travel_in_options() {
     database.exec(r#"create schema other; create schema "two words""#);
     let url = |options: &str| format!("{}?options={options}", database.url());
     let other = url("-csearch_path%3Dother%2Cpublic");
-    Run::new(["migrate"])
-        .env("DATABASE_URL", &other)
-        .output()
-        .assert_success();
+    Run::new(["migrate"]).env("DATABASE_URL", &other).output().assert_success();
     let upstream = DataPass::start();
     upstream.add(Demande::cnous(1));
     Run::cycle(&upstream, &database)
@@ -162,22 +128,10 @@ fn settings_travel_in_options() {
 
     for (options, expected) in [
         ("-csearch_path=other", [r#"other"#, "0"]),
-        (
-            "-csearch_path%3Dother%20-c%20statement_timeout%3D5s",
-            ["other", "5s"],
-        ),
-        (
-            "-c%20search_path=other,public%20--statement-timeout=7s",
-            ["other,public", "7s"],
-        ),
-        (
-            r#"-csearch_path%3D%22two%5C%20words%22"#,
-            [r#""two words""#, "0"],
-        ),
-        (
-            "-c%20statement_timeout=1s%20-c%20statement_timeout=2s",
-            [r#""$user", public"#, "2s"],
-        ),
+        ("-csearch_path%3Dother%20-c%20statement_timeout%3D5s", ["other", "5s"]),
+        ("-c%20search_path=other,public%20--statement-timeout=7s", ["other,public", "7s"]),
+        (r#"-csearch_path%3D%22two%5C%20words%22"#, [r#""two words""#, "0"]),
+        ("-c%20statement_timeout=1s%20-c%20statement_timeout=2s", [r#""$user", public"#, "2s"]),
     ] {
         let mut client = connected(&url(options));
         for (setting, expected) in ["search_path", "statement_timeout"].iter().zip(expected) {
@@ -201,15 +155,8 @@ fn odd_names_and_passwords_survive() {
     let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
     database.exec(&format!("alter role {role} rename to {}", quoted(odd_role)));
     let literal = password.replace('\'', "''");
-    database.exec(&format!(
-        "alter role {} password '{literal}'",
-        quoted(odd_role)
-    ));
-    database.exec(&format!(
-        "create database {} owner {}",
-        quoted(odd_base),
-        quoted(odd_role)
-    ));
+    database.exec(&format!("alter role {} password '{literal}'", quoted(odd_role)));
+    database.exec(&format!("create database {} owner {}", quoted(odd_base), quoted(odd_role)));
 
     let port = cluster.port();
     let url = |password: &str| {
@@ -226,9 +173,7 @@ fn odd_names_and_passwords_survive() {
     assert_eq!((row.get(0), row.get(1)), (odd_role, odd_base));
     // Wrong by one character, the server refuses it, and no piece of it is shown.
     let wrong = format!("{password}!");
-    let outcome = Run::new(["status"])
-        .env("DATABASE_URL", url(&wrong))
-        .output();
+    let outcome = Run::new(["status"]).env("DATABASE_URL", url(&wrong)).output();
     outcome.assert_code(1);
     for piece in ["*+,-./0123", "%2A%2B", "🗝"] {
         assert!(!outcome.stderr.contains(piece), "{}", outcome.stderr);

@@ -28,9 +28,7 @@ fn cost(rows: u64, limit: usize, concurrency: usize, expected: Option<u64>) -> (
         }
         let offset = asked.remove(0);
         answered -= 1;
-        let page: Vec<Element> = (offset..rows.min(offset + limit as u64))
-            .map(element)
-            .collect();
+        let page: Vec<Element> = (offset..rows.min(offset + limit as u64)).map(element).collect();
         paging.receive(&page).unwrap();
         if paging.in_flight() == 0 {
             asked.clear();

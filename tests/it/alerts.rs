@@ -41,11 +41,7 @@ impl Scene {
 
     /// Adds a cycle of the past, that old.
     fn past(&self, hours: i64, reason: Option<&str>) {
-        let outcome = if reason.is_some() {
-            "failed"
-        } else {
-            "success"
-        };
+        let outcome = if reason.is_some() { "failed" } else { "success" };
         let reason = reason.map_or("null".to_owned(), |reason| format!("'{reason}'"));
         self.database.exec(&format!(
             "insert into datapass_pull_runs (outcome, reason, started_at)
@@ -121,29 +117,13 @@ fn a_failure_is_reported_when_an_operator_should_act() {
         (401, &[(1, None)], None),
         (401, &[(3, Some("unauthorized")), (2, None)], None),
         (401, &[(3, None), (2, Some("server_error"))], None),
-        (
-            401,
-            &[(3, None), (2, Some("unauthorized"))],
-            Some(lasting()),
-        ),
-        (
-            401,
-            &[(49, None), (2, Some("server_error"))],
-            Some(lasting()),
-        ),
+        (401, &[(3, None), (2, Some("unauthorized"))], Some(lasting())),
+        (401, &[(49, None), (2, Some("server_error"))], Some(lasting())),
         (401, &[], Some(lasting())),
         // Anything else when nothing succeeded for long.
         (503, &[(47, None), (2, Some("server_error"))], None),
-        (
-            503,
-            &[(49, None), (2, Some("server_error"))],
-            Some(silence()),
-        ),
-        (
-            503,
-            &[(60, Some("connection")), (49, None)],
-            Some(silence()),
-        ),
+        (503, &[(49, None), (2, Some("server_error"))], Some(silence())),
+        (503, &[(60, Some("connection")), (49, None)], Some(silence())),
         (503, &[(49, Some("connection"))], Some(silence())),
         (503, &[], None),
     ];
@@ -164,20 +144,14 @@ fn a_failure_is_reported_when_an_operator_should_act() {
 #[test]
 fn a_failure_before_the_history_is_known_is_reported() {
     let scene = Scene::new();
-    let run = scene.cycle().env(
-        "DATABASE_URL",
-        "postgres://canari:canari@127.0.0.1:1/canari",
-    );
+    let run = scene.cycle().env("DATABASE_URL", "postgres://canari:canari@127.0.0.1:1/canari");
     run.output().transient("database_unavailable");
     let message = "The cycle failed in prepare: database_unavailable; when it succeeded last is not \
                    known";
     let (stage, reason) = ("prepare", "database_unavailable");
     let fingerprint = "failure database_unavailable";
     let events: Vec<Shown> = scene.ingest.events().iter().map(read).collect();
-    assert_eq!(
-        events,
-        [shown("warning", stage, reason, fingerprint, message)]
-    );
+    assert_eq!(events, [shown("warning", stage, reason, fingerprint, message)]);
 }
 
 #[test]
@@ -204,26 +178,14 @@ fn entries_to_look_at_are_reported_one_issue_each() {
     let warning =
         |reason, fingerprint, message| shown("warning", "create", reason, fingerprint, message);
     let expected = [
-        warning(
-            "future",
-            "future",
-            "1 entries are dated after DataPass' own clock",
-        ),
+        warning("future", "future", "1 entries are dated after DataPass' own clock"),
         warning(
             "late",
             "late",
             "3 entries should have been known before and are created late: D4, D5, D3",
         ),
-        warning(
-            "rejected",
-            "rejected D1",
-            "Entry D1 is rejected: siret: not 14 digits",
-        ),
-        warning(
-            "rejected",
-            "rejected D2",
-            "Entry D2 is rejected: data.echelon_bourse: unknown",
-        ),
+        warning("rejected", "rejected D1", "Entry D1 is rejected: siret: not 14 digits"),
+        warning("rejected", "rejected D2", "Entry D2 is rejected: data.echelon_bourse: unknown"),
     ];
     let events_shown: Vec<Shown> = events.iter().map(read).collect();
     assert_eq!(events_shown, expected);
@@ -269,9 +231,8 @@ fn a_cycle_without_a_finding_reports_nothing() {
 #[test]
 fn a_bad_dsn_is_a_bad_setting() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
-    let run = Run::cycle(&upstream, &database)
-        .env("SENTRY_DSN", "canari")
-        .env("DATAPASS_CLIENT_ID", "");
+    let run =
+        Run::cycle(&upstream, &database).env("SENTRY_DSN", "canari").env("DATAPASS_CLIENT_ID", "");
     let outcome = run.any_stderr().output();
     outcome.permanent("configuration");
     for name in ["SENTRY_DSN must be", "DATAPASS_CLIENT_ID is not set"] {
@@ -291,9 +252,8 @@ fn a_cycle_that_cannot_start_is_reported() {
     run().output().success();
     let status = || {
         let text = std::fs::read_to_string(&metrics).unwrap();
-        let status = text
-            .lines()
-            .find_map(|line| line.strip_prefix("datapass_pull_last_exit_status{"));
+        let status =
+            text.lines().find_map(|line| line.strip_prefix("datapass_pull_last_exit_status{"));
         assert!(text.contains("\ndatapass_pull_last_success_timestamp_seconds{"));
         let (_, status) = status.unwrap().split_once("} ").unwrap();
         status.to_owned()
@@ -301,28 +261,14 @@ fn a_cycle_that_cannot_start_is_reported() {
     let secretless = || run().env_remove("DATAPASS_CLIENT_SECRET");
     let by_file = || {
         let run = run().env_remove("SENTRY_DSN").arg("--env-file").arg(&file);
-        run.env_remove("DATAPASS_METRICS_FILE")
-            .arg("--metrics-file")
-            .arg(&metrics)
+        run.env_remove("DATAPASS_METRICS_FILE").arg("--metrics-file").arg(&metrics)
     };
     let cases = [
         ("configuration", true, secretless()),
         ("configuration", true, run().env("DATAPASS_PAGE_SIZE", "0")),
-        (
-            "configuration",
-            true,
-            run().env("DATAPASS_ALLOW_HTTP", "perhaps"),
-        ),
-        (
-            "configuration",
-            true,
-            by_file().env("DATAPASS_CLIENT_ID", ""),
-        ),
-        (
-            "configuration",
-            false,
-            secretless().env("SENTRY_DSN", "nonsense"),
-        ),
+        ("configuration", true, run().env("DATAPASS_ALLOW_HTTP", "perhaps")),
+        ("configuration", true, by_file().env("DATAPASS_CLIENT_ID", "")),
+        ("configuration", false, secretless().env("SENTRY_DSN", "nonsense")),
         ("usage", true, run().args(["--concurrency", "9"])),
         ("usage", true, run().args(["pull", "--frobnicate"])),
         ("usage", true, by_file().arg("--frobnicate")),
@@ -335,24 +281,12 @@ fn a_cycle_that_cannot_start_is_reported() {
         let fingerprint = format!("failure {reason}");
         let expected = shown("error", "prepare", reason, &fingerprint, &message);
         let events: Vec<Shown> = scene.ingest.events().iter().map(read).collect();
-        assert_eq!(
-            events,
-            Vec::from_iter(reported.then_some(expected)),
-            "{}",
-            outcome.stderr
-        );
+        assert_eq!(events, Vec::from_iter(reported.then_some(expected)), "{}", outcome.stderr);
         assert_eq!(status(), "1");
-        scene
-            .cycle()
-            .env("DATAPASS_METRICS_FILE", &metrics)
-            .output()
-            .success();
+        scene.cycle().env("DATAPASS_METRICS_FILE", &metrics).output().success();
     }
     // These report nothing to Sentry.
-    for run in [
-        secretless().arg("--dry-run"),
-        run().args(["--dry-run", "--frobnicate"]),
-    ] {
+    for run in [secretless().arg("--dry-run"), run().args(["--dry-run", "--frobnicate"])] {
         assert_eq!(run.output().code(), 1);
     }
     for command in ["status", "check", "--version"] {

@@ -191,16 +191,10 @@ fn pages_come_from_no_cache_and_are_logged_with_what_they_cost() {
     assert_eq!(pages.len(), requests.len());
     assert_eq!(pages[0]["offset"], 0);
     for (page, request) in pages.iter().zip(&requests) {
-        assert_eq!(
-            page["offset"].as_u64(),
-            request.number("offset").map(|it| it as u64)
-        );
+        assert_eq!(page["offset"].as_u64(), request.number("offset").map(|it| it as u64));
         assert_eq!(page["status"], 200);
         // A demande of the harness has some two thousand bytes.
-        let (rows, bytes) = (
-            page["rows"].as_u64().unwrap(),
-            page["bytes"].as_u64().unwrap(),
-        );
+        let (rows, bytes) = (page["rows"].as_u64().unwrap(), page["bytes"].as_u64().unwrap());
         assert!((1_500 * rows..3_000 * rows).contains(&bytes), "{page}");
         let duration = page["duration_ms"].as_u64().unwrap();
         let offset = &page["offset"];
@@ -234,8 +228,5 @@ fn an_approval_during_the_listing_is_not_dated_in_the_future() {
         })
     });
     let run = run().stderr("dated after DataPass' own clock");
-    assert_eq!(
-        run.output().success().watermark,
-        Some(begin + TimeDelta::minutes(1))
-    );
+    assert_eq!(run.output().success().watermark, Some(begin + TimeDelta::minutes(1)));
 }

@@ -50,11 +50,8 @@ impl Image {
     /// Assembles the root by the `COPY` lines; `keep` picks among what is copied.
     fn assemble(keep: impl Fn(&str) -> bool) -> Self {
         let (_, stage) = CONTAINERFILE.split_once("FROM scratch\n").unwrap();
-        let mut image = Self {
-            root: tempfile::tempdir().unwrap(),
-            user: String::new(),
-            entry: String::new(),
-        };
+        let mut image =
+            Self { root: tempfile::tempdir().unwrap(), user: String::new(), entry: String::new() };
         let root = image.root.path().to_owned();
         fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).unwrap();
         for line in stage.lines() {
@@ -109,22 +106,14 @@ fn the_release_binary_is_small_static_and_stripped() {
         (0..number(count, 2)).map(move |entry| number(at, 8) + entry * number(size, 2))
     };
     let mut programs = table(0x20, 0x36, 0x38);
-    assert!(
-        programs.all(|at| number(at, 4) != PT_INTERP),
-        "it wants a loader"
-    );
+    assert!(programs.all(|at| number(at, 4) != PT_INTERP), "it wants a loader");
     let mut sections = table(0x28, 0x3a, 0x3c);
-    assert!(
-        sections.all(|at| number(at + 4, 4) != SHT_SYMTAB),
-        "it has symbols"
-    );
+    assert!(sections.all(|at| number(at + 4, 4) != SHT_SYMTAB), "it has symbols");
 }
 
 #[test]
 fn the_image_is_pinned_labelled_and_for_any_architecture() {
-    let bases = CONTAINERFILE
-        .lines()
-        .filter(|line| line.starts_with("FROM "));
+    let bases = CONTAINERFILE.lines().filter(|line| line.starts_with("FROM "));
     for base in bases.filter(|base| *base != "FROM scratch") {
         let (_, digest) = base.split_once("@sha256:").expect("a digest");
         assert_eq!(digest.find(' '), Some(64), "{base}");
@@ -134,14 +123,8 @@ fn the_image_is_pinned_labelled_and_for_any_architecture() {
     }
     let label = |name: &str| {
         let start = format!("LABEL org.opencontainers.image.{name}=");
-        let mut values = CONTAINERFILE
-            .lines()
-            .filter_map(|line| line.strip_prefix(&start));
-        values
-            .next()
-            .unwrap_or_else(|| panic!("{name}"))
-            .trim_matches('"')
-            .to_owned()
+        let mut values = CONTAINERFILE.lines().filter_map(|line| line.strip_prefix(&start));
+        values.next().unwrap_or_else(|| panic!("{name}")).trim_matches('"').to_owned()
     };
     assert_eq!(label("version"), env!("CARGO_PKG_VERSION"));
     assert_eq!(label("licenses"), env!("CARGO_PKG_LICENSE"));
@@ -152,11 +135,9 @@ fn the_image_is_pinned_labelled_and_for_any_architecture() {
 #[test]
 fn a_whole_cycle_in_a_bare_container() {
     let image = Image::assemble(|_| true);
-    for (user, zone) in [
-        (&*image.user, None),
-        ("12345:12345", Some(":Nowhere/Else")),
-        ("0:0", Some("")),
-    ] {
+    for (user, zone) in
+        [(&*image.user, None), ("12345:12345", Some(":Nowhere/Else")), ("0:0", Some(""))]
+    {
         let (upstream, database) = (DataPass::start(), Database::migrated());
         upstream.add(Demande::cnous(1));
         let mut run = Run::cycle(&upstream, &database).args(["--enqueue", "none"]);
@@ -208,11 +189,7 @@ fn an_address_without_a_user_needs_one_that_has_a_name() {
     let run = Run::cycle(&upstream, &Database::empty()).env("DATABASE_URL", "postgres://127.0.0.1");
     let outcome = image.run(run, &image.user).output();
     outcome.permanent("configuration");
-    assert!(
-        outcome.stderr.contains("DATABASE_URL names no user"),
-        "{}",
-        outcome.stderr
-    );
+    assert!(outcome.stderr.contains("DATABASE_URL names no user"), "{}", outcome.stderr);
     assert!(upstream.requests().is_empty());
 }
 

@@ -33,17 +33,12 @@ impl Silent {
                 recorded.lock().unwrap().push(bytes);
             }
         });
-        Self {
-            address,
-            connections,
-        }
+        Self { address, connections }
     }
 
     /// Waits until there was a connection; returns what each sent.
     fn received(&self) -> Vec<Vec<u8>> {
-        eventually("a connection", || {
-            !self.connections.lock().unwrap().is_empty()
-        });
+        eventually("a connection", || !self.connections.lock().unwrap().is_empty());
         self.connections.lock().unwrap().clone()
     }
 }
@@ -112,10 +107,7 @@ fn all_well() {
         format!("token         http://{upstream}/api/oauth/token\n"),
         format!("listing       http://{upstream}/api/v1/demandes\n"),
         format!("database      {host}:{port}, "),
-        format!(
-            "Sentry        {}, environment production\n",
-            scene.sentry.address
-        ),
+        format!("Sentry        {}, environment production\n", scene.sentry.address),
         format!("ping          {}\n", scene.ping.address),
         "sslmode prefer\n".to_owned(),
         "ProcessProactiviteRequestJob".to_owned(),
@@ -127,19 +119,13 @@ fn all_well() {
         "\nok   tables: in schema public: columns, unique indexes and privileges are".to_owned(),
         "\nok   watermark: none yet\n".to_owned(),
         "\nok   jobs: public.good_jobs, as GoodJob 4 writes it\n".to_owned(),
-        format!(
-            "\nok   metrics file: {} can be",
-            scene.metrics_file().display()
-        ),
+        format!("\nok   metrics file: {} can be", scene.metrics_file().display()),
         format!("\nok   Sentry: {}\n", scene.sentry.address),
         format!("\nok   ping: {}\n", scene.ping.address),
     ] {
         assert!(stdout.contains(&line), "{line}\n{stdout}");
     }
-    assert!(
-        stdout.ends_with("\n13 ok, 0 warnings, 0 failed\n"),
-        "{stdout}"
-    );
+    assert!(stdout.ends_with("\n13 ok, 0 warnings, 0 failed\n"), "{stdout}");
     // Nothing was written, and nothing sent.
     assert_eq!(scene.database.snapshot(), before);
     assert_eq!(scene.database.count("datapass_pull_runs"), 0);
@@ -155,28 +141,15 @@ fn the_job_is_shown_with_v_alone() {
     let plain = scene.check().output();
     assert!(!plain.assert_success().stdout.contains(job));
     let verbose = scene.check().arg("-v").any_stderr().output();
-    assert!(
-        verbose.assert_success().stdout.contains(job),
-        "{}",
-        verbose.stdout
-    );
+    assert!(verbose.assert_success().stdout.contains(job), "{}", verbose.stdout);
 }
 
 /// A fault, the lines that do not fit, and the exit code.
-type Fault3<'a> = (
-    &'a dyn Fn(&Scene, Run) -> Run,
-    &'a str,
-    &'a [&'a str],
-    i32,
-    &'a str,
-);
+type Fault3<'a> = (&'a dyn Fn(&Scene, Run) -> Run, &'a str, &'a [&'a str], i32, &'a str);
 
 #[test]
 fn each_fault_is_one_line() {
-    let closed = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let faults: &[Fault3<'_>] = &[
         (
             &|_, run| run.env("DATAPASS_PAGE_SIZE", "0"),
@@ -254,9 +227,7 @@ fn each_fault_is_one_line() {
         ),
         (
             &|scene, run| {
-                scene
-                    .database
-                    .exec("alter table proactivite_requests alter siret type varchar(9)");
+                scene.database.exec("alter table proactivite_requests alter siret type varchar(9)");
                 run
             },
             "FAIL tables",
@@ -302,10 +273,7 @@ fn each_fault_is_one_line() {
         let stdout = &outcome.assert_code(*code).stdout;
         let context = format!("{line}: {stdout}{}", outcome.stderr);
         let failed: Vec<&str> = stdout.lines().filter(|it| it.starts_with("FAIL")).collect();
-        assert!(
-            matches!(failed[..], [it] if it.starts_with(line)),
-            "{context}"
-        );
+        assert!(matches!(failed[..], [it] if it.starts_with(line)), "{context}");
         if *line == "FAIL definition" {
             assert!(
                 stdout.contains("ask DataPass for access; it sees api_particulier"),
@@ -320,20 +288,14 @@ fn each_fault_is_one_line() {
         assert_eq!(is_skipped, !skipped.is_empty(), "{context}");
         let name = line.strip_prefix("FAIL ").unwrap();
         let last = outcome.stderr.lines().last().unwrap();
-        assert!(
-            last.contains(&format!("Check failed: {name} stage=")),
-            "{context}"
-        );
+        assert!(last.contains(&format!("Check failed: {name} stage=")), "{context}");
         assert!(last.ends_with(&format!("reason={reason}")), "{context}");
     }
 }
 
 #[test]
 fn what_a_cycle_only_warns_about_is_a_warning() {
-    let closed = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     type Set<'a> = &'a dyn Fn(&Scene, Run) -> Run;
     let warnings: &[(Set<'_>, &str, &str)] = &[
         (
@@ -356,9 +318,7 @@ fn what_a_cycle_only_warns_about_is_a_warning() {
         ),
         (
             &|scene, run| {
-                scene
-                    .upstream
-                    .fault(On::definitions(..), Fault::Status(500, &[]));
+                scene.upstream.fault(On::definitions(..), Fault::Status(500, &[]));
                 run
             },
             "definition",
@@ -405,21 +365,10 @@ fn three_faults_at_once_are_three_lines_and_a_permanent_one_decides() {
     };
     let outcome = faulty().output();
     let stdout = &outcome.assert_code(1).stdout;
-    assert_eq!(
-        names(stdout, "FAIL"),
-        ["token", "tables", "jobs"],
-        "{stdout}"
-    );
+    assert_eq!(names(stdout, "FAIL"), ["token", "tables", "jobs"], "{stdout}");
     assert_eq!(names(stdout, "warn"), ["metrics file"], "{stdout}");
-    assert_eq!(
-        names(stdout, "skip"),
-        ["listing", "clock", "definition"],
-        "{stdout}"
-    );
-    assert!(
-        stdout.ends_with("\n6 ok, 1 warning, 3 failed, 3 skipped\n"),
-        "{stdout}"
-    );
+    assert_eq!(names(stdout, "skip"), ["listing", "clock", "definition"], "{stdout}");
+    assert!(stdout.ends_with("\n6 ok, 1 warning, 3 failed, 3 skipped\n"), "{stdout}");
 
     let json = faulty().args(["--format", "json"]).output();
     let json: Value = serde_json::from_str(&json.assert_code(1).stdout).unwrap();
@@ -431,18 +380,10 @@ fn three_faults_at_once_are_three_lines_and_a_permanent_one_decides() {
     for check in checks {
         let keys: Vec<&String> = check.as_object().unwrap().keys().collect();
         assert_eq!(keys, ["name", "verdict", "detail"]);
-        *verdicts
-            .entry(check["verdict"].as_str().unwrap())
-            .or_insert(0) += 1;
+        *verdicts.entry(check["verdict"].as_str().unwrap()).or_insert(0) += 1;
     }
-    assert_eq!(
-        verdicts,
-        BTreeMap::from([("ok", 6), ("warn", 1), ("fail", 3), ("skip", 3)])
-    );
-    assert!(
-        checks[1]["detail"].as_str().unwrap().contains("127.0.0.1"),
-        "{json}"
-    );
+    assert_eq!(verdicts, BTreeMap::from([("ok", 6), ("warn", 1), ("fail", 3), ("skip", 3)]));
+    assert!(checks[1]["detail"].as_str().unwrap().contains("127.0.0.1"), "{json}");
 }
 
 #[test]
@@ -456,10 +397,7 @@ fn json_is_one_document_for_success_and_invalid_settings() {
     assert_eq!(success["outcome"], "success");
     assert_eq!(success.get("reason"), None);
     assert_eq!(success["checks"][0]["name"], "settings");
-    assert_eq!(
-        success["settings"]["definition"],
-        "proactivite_pour_les_etudiants_boursiers_dyn"
-    );
+    assert_eq!(success["settings"]["definition"], "proactivite_pour_les_etudiants_boursiers_dyn");
     let invalid = json(scene.check().env("DATABASE_URL", ""), 1);
     assert_eq!(invalid["outcome"], "permanent");
     assert_eq!(invalid["reason"], "configuration");
@@ -473,14 +411,8 @@ fn the_deadline_ends_it_with_a_verdict() {
     let outcome = scene.check().args(["--timeout", "1s"]).output();
     let stdout = &outcome.assert_code(2).stdout;
     let failed = names(stdout, "FAIL");
-    assert!(
-        failed == ["check"] || failed == ["token", "database"],
-        "{stdout}"
-    );
-    assert!(
-        stdout.lines().last().unwrap().contains(" failed"),
-        "{stdout}"
-    );
+    assert!(failed == ["check"] || failed == ["token", "database"], "{stdout}");
+    assert!(stdout.lines().last().unwrap().contains(" failed"), "{stdout}");
 }
 
 #[test]
@@ -491,9 +423,7 @@ fn a_terminal_has_colours_unless_it_wants_none() {
     assert!(!shown(scene.check().env("NO_COLOR", "1")).contains('\u{1b}'));
     // Nothing is retried.
     scene.upstream.take_requests();
-    scene
-        .upstream
-        .fault(On::tokens(..), Fault::Status(503, &[]));
+    scene.upstream.fault(On::tokens(..), Fault::Status(503, &[]));
     scene.check().output().assert_code(2);
     assert_eq!(scene.upstream.requests_of(Endpoint::Token).len(), 1);
 }
@@ -517,27 +447,16 @@ fn hosts_are_connected_to_through_their_proxies_with_tls_and_nothing_is_sent() {
     let tunnel = Ingest::tls(config);
     let proxied = |run: Run| {
         run.env("SENTRY_DSN", "https://canari@sentry.invalid/1")
-            .env(
-                "HTTPS_PROXY",
-                format!("http://canari:canari@{}", tunnel.address()),
-            )
+            .env("HTTPS_PROXY", format!("http://canari:canari@{}", tunnel.address()))
             .env("DATAPASS_PING_URL", "http://ping.invalid/canari")
             .env("HTTP_PROXY", format!("http://{}", scene.ping.address))
             .env("DATAPASS_ALLOW_HTTP", "1")
     };
-    let outcome = proxied(scene.check())
-        .env("DATAPASS_CA_FILE", &roots)
-        .output();
+    let outcome = proxied(scene.check()).env("DATAPASS_CA_FILE", &roots).output();
     let stdout = &outcome.assert_success().stdout;
     for line in [
-        format!(
-            "\nok   Sentry: sentry.invalid through the proxy http://{}\n",
-            tunnel.address()
-        ),
-        format!(
-            "\nok   ping: ping.invalid through the proxy http://{}\n",
-            scene.ping.address
-        ),
+        format!("\nok   Sentry: sentry.invalid through the proxy http://{}\n", tunnel.address()),
+        format!("\nok   ping: ping.invalid through the proxy http://{}\n", scene.ping.address),
     ] {
         assert!(stdout.contains(&line), "{line}\n{stdout}");
     }
@@ -546,11 +465,7 @@ fn hosts_are_connected_to_through_their_proxies_with_tls_and_nothing_is_sent() {
     assert_eq!(scene.ping.received(), [b""]);
 
     // A certificate that is not trusted.
-    let stdout = proxied(scene.check())
-        .output()
-        .assert_success()
-        .stdout
-        .clone();
+    let stdout = proxied(scene.check()).output().assert_success().stdout.clone();
     let warnings = lines(&stdout, "warn");
     assert!(
         matches!(&warnings[..], [(name, detail)] if name == "Sentry" && detail.contains("certificate")),

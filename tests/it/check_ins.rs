@@ -68,10 +68,8 @@ fn a_success_is_a_start_and_an_end() {
     let scene = Scene::new();
     scene.upstream.add(Demande::cnous(1));
     let run = scene.cycle().args(["--timeout", "90s"]);
-    let outcome = run
-        .env("DATAPASS_RETRY_FOR", "1h")
-        .env("DATAPASS_PULL_CRON", "30 2 * * mon-fri")
-        .output();
+    let outcome =
+        run.env("DATAPASS_RETRY_FOR", "1h").env("DATAPASS_PULL_CRON", "30 2 * * mon-fri").output();
     outcome.success();
     let id = run_id(&outcome);
     let line = outcome.stdout.trim_end().to_owned();
@@ -79,9 +77,7 @@ fn a_success_is_a_start_and_an_end() {
     assert_eq!(scene.pings(), [start, ("0".to_owned(), id.clone(), line)]);
 
     let check_ins = scene.check_ins();
-    let [start, end] = &check_ins[..] else {
-        panic!("{check_ins:?}")
-    };
+    let [start, end] = &check_ins[..] else { panic!("{check_ins:?}") };
     let mut expected = json!({
         "check_in_id": id.replace('-', ""),
         "monitor_slug": "pull",
@@ -109,20 +105,14 @@ fn a_quiet_or_json_summary_is_the_body() {
     scene.cycle().arg("--quiet").output().assert_success();
     let outcome = scene.cycle().args(["--format", "json"]).output();
     let pings = scene.pings();
-    assert!(
-        pings[1].2.starts_with("outcome=success pages=1 "),
-        "{}",
-        pings[1].2
-    );
+    assert!(pings[1].2.starts_with("outcome=success pages=1 "), "{}", pings[1].2);
     assert_eq!(pings[3].2, outcome.stdout.trim_end());
 }
 
 #[test]
 fn a_failure_has_its_status_and_one_that_could_not_start_only_an_end() {
     let scene = Scene::new();
-    scene
-        .upstream
-        .fault(On::pages(1..), Fault::Status(503, &[]));
+    scene.upstream.fault(On::pages(1..), Fault::Status(503, &[]));
     scene.upstream.fault(On::token(2), Fault::Status(403, &[]));
     let secretless = || scene.cycle().env_remove("DATAPASS_CLIENT_SECRET");
     type Case = (Run, i32, &'static str, &'static [&'static str]);
@@ -130,25 +120,10 @@ fn a_failure_has_its_status_and_one_that_could_not_start_only_an_end() {
         (scene.cycle(), 2, "server_error", &["start", "2"]),
         (scene.cycle(), 1, "token_refused", &["start", "1"]),
         (secretless(), 1, "configuration", &["1"]),
-        (
-            scene.cycle().env("DATAPASS_PAGE_SIZE", "0"),
-            1,
-            "configuration",
-            &["1"],
-        ),
+        (scene.cycle().env("DATAPASS_PAGE_SIZE", "0"), 1, "configuration", &["1"]),
         (scene.cycle().arg("--frobnicate"), 1, "usage", &["1"]),
-        (
-            secretless().env("DATAPASS_PING_URL", "canari"),
-            1,
-            "configuration",
-            &[],
-        ),
-        (
-            secretless().env("SENTRY_DSN", "canari"),
-            1,
-            "configuration",
-            &["1"],
-        ),
+        (secretless().env("DATAPASS_PING_URL", "canari"), 1, "configuration", &[]),
+        (secretless().env("SENTRY_DSN", "canari"), 1, "configuration", &["1"]),
     ];
     for (number, (run, code, reason, signals)) in cases.into_iter().enumerate() {
         let outcome = run.any_stderr().output();
@@ -159,10 +134,8 @@ fn a_failure_has_its_status_and_one_that_could_not_start_only_an_end() {
         assert_eq!(sent, signals, "{number}");
         assert!(pings.iter().all(|(_, id, _)| *id == run_id(&outcome)));
         let check_ins = scene.check_ins();
-        let statuses: Vec<&str> = check_ins
-            .iter()
-            .map(|it| it["status"].as_str().unwrap())
-            .collect();
+        let statuses: Vec<&str> =
+            check_ins.iter().map(|it| it["status"].as_str().unwrap()).collect();
         let expected: &[&str] = match number {
             0 | 1 => &["in_progress", "error"],
             6 => &[],
@@ -205,14 +178,10 @@ fn receivers_that_are_away_silent_or_refusing_are_warnings() {
     let attempt = |host: &str, problem: &str| {
         let scene = Scene::new();
         let run = || {
-            let run = scene
-                .cycle()
-                .env("SENTRY_DSN", format!("http://canari@{host}/42"));
+            let run = scene.cycle().env("SENTRY_DSN", format!("http://canari@{host}/42"));
             let run = run.env("DATAPASS_PING_URL", format!("http://{host}{PATH}"));
             run.stderr(format!("Cannot notify Sentry: {problem}"))
-                .stderr(format!(
-                    "Cannot notify the host of DATAPASS_PING_URL: {problem}"
-                ))
+                .stderr(format!("Cannot notify the host of DATAPASS_PING_URL: {problem}"))
         };
         // Two seconds at the start, two at the end.
         let limit = Duration::from_secs(6);
@@ -220,9 +189,7 @@ fn receivers_that_are_away_silent_or_refusing_are_warnings() {
         outcome.success();
         let warnings = outcome.stderr.lines().count();
         assert_eq!(warnings, 4, "{}", outcome.stderr);
-        scene
-            .upstream
-            .fault(On::everything(), Fault::Status(403, &[]));
+        scene.upstream.fault(On::everything(), Fault::Status(403, &[]));
         // The last line of standard error is the failure, and no level shows the URL.
         run().spawn().wait_within(limit).permanent("token_refused");
         let verbose = run().any_stderr().arg("-vvv").env("RUST_LOG", "trace");
@@ -242,9 +209,7 @@ fn a_signal_is_answered_in_time_by_silent_receivers() {
     let gate = scene.upstream.gate(On::page(1));
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = silent.local_addr().unwrap();
-    let run = scene
-        .cycle()
-        .env("DATAPASS_PING_URL", format!("http://{silent}{PATH}"));
+    let run = scene.cycle().env("DATAPASS_PING_URL", format!("http://{silent}{PATH}"));
     let running = run.any_stderr().spawn();
     gate.reached();
     running.signal("TERM");

@@ -53,12 +53,7 @@ fn run_by(shift: &Path, upstream: &DataPass, database: &Database) -> Run {
 #[test]
 fn a_wall_clock_that_is_a_year_off_or_jumps_there_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    for (before, after) in [
-        ("+0", "+365d"),
-        ("+0", "-365d"),
-        ("+365d", "+365d"),
-        ("-365d", "+0"),
-    ] {
+    for (before, after) in [("+0", "+365d"), ("+0", "-365d"), ("+365d", "+365d"), ("-365d", "+0")] {
         let (upstream, database) = (upstream(), Database::migrated());
         let shift = folder.path().join("shift");
         fs::write(&shift, before).unwrap();

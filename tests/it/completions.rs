@@ -121,10 +121,9 @@ fn fish_completes_commands_and_options() {
             asked.push((format!("{line} {}", &word[..3.min(word.len())]), word));
         }
     }
-    for (line, word) in [
-        ("datapass-pull status --format j", "json"),
-        ("datapass-pull --env-file scr", "script"),
-    ] {
+    for (line, word) in
+        [("datapass-pull status --format j", "json"), ("datapass-pull --env-file scr", "script")]
+    {
         asked.push((line.to_owned(), word.to_owned()));
     }
     const COMPLETE: &str = "source script
@@ -132,18 +131,11 @@ fn fish_completes_commands_and_options() {
             echo -- (complete -C $line | string split -f 1 \\t)
         end";
     let asked_lines = asked.iter().map(|(line, _)| line.as_str());
-    let said = script.run(
-        ["--no-config", "-c", COMPLETE]
-            .into_iter()
-            .chain(asked_lines),
-    );
+    let said = script.run(["--no-config", "-c", COMPLETE].into_iter().chain(asked_lines));
     assert_eq!(said.lines().count(), asked.len(), "{said}");
     for ((line, word), offered) in asked.iter().zip(said.lines()) {
         let mut offers = offered.split_whitespace();
-        assert!(
-            offers.any(|offer| offer == word),
-            "{line} {word}: {offered}"
-        );
+        assert!(offers.any(|offer| offer == word), "{line} {word}: {offered}");
     }
 }
 
@@ -152,11 +144,7 @@ fn zsh_takes_the_script_for_its_own() {
     let script = Script::of("zsh");
     script.run(["-n", "script"]);
     // From a folder of functions, as it is installed.
-    fs::rename(
-        script.file(),
-        script.file().with_file_name("_datapass-pull"),
-    )
-    .unwrap();
+    fs::rename(script.file(), script.file().with_file_name("_datapass-pull")).unwrap();
     const FIND: &str =
         "fpath=($PWD $fpath); autoload -Uz compinit; compinit -u -D; print $_comps[datapass-pull]";
     assert_eq!(script.run(["-f", "-c", FIND]), "_datapass-pull\n");

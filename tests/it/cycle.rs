@@ -10,9 +10,7 @@ use crate::harness::*;
 
 /// A demande that was created in the order of its id and validated at a minute.
 fn validated(id: i64, minutes: i64) -> Demande {
-    Demande::cnous(id)
-        .created(minute(id - 100_000))
-        .validated(minute(minutes))
+    Demande::cnous(id).created(minute(id - 100_000)).validated(minute(minutes))
 }
 
 /// A cycle that hands nothing on, so that nothing is said of a table that is not there.
@@ -21,25 +19,13 @@ fn cycle(upstream: &DataPass, database: &Database) -> Run {
 }
 
 fn ids(database: &Database) -> Vec<i64> {
-    database
-        .requests()
-        .iter()
-        .filter_map(|row| row.datapass_demande_id)
-        .collect()
+    database.requests().iter().filter_map(|row| row.datapass_demande_id).collect()
 }
 
 #[test]
 fn a_first_run_creates_in_validation_order_and_a_replay_nothing() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
-    for (id, minutes) in [
-        (1, 50),
-        (2, 10),
-        (3, 70),
-        (4, 30),
-        (5, 60),
-        (6, 20),
-        (7, 40),
-    ] {
+    for (id, minutes) in [(1, 50), (2, 10), (3, 70), (4, 30), (5, 60), (6, 20), (7, 40)] {
         upstream.add(validated(id, minutes));
     }
     for id in 8..20 {
@@ -92,19 +78,10 @@ fn a_bad_entry_is_recorded_holds_the_watermark_and_heals() {
     let run = || cycle(&upstream, &database);
     let first = run().stderr("Rejected D2: siret: checksum").output();
     let first = first.success();
-    assert_eq!(
-        (first.created, first.rejected, first.watermark),
-        (2, 1, Some(minute(20)))
-    );
-    let [rejection] = &database.rejections()[..] else {
-        panic!("one rejection")
-    };
+    assert_eq!((first.created, first.rejected, first.watermark), (2, 1, Some(minute(20))));
+    let [rejection] = &database.rejections()[..] else { panic!("one rejection") };
     assert_eq!(rejection.demande_id, Some(2));
-    assert!(
-        rejection.reasons[0].contains("siret"),
-        "{:?}",
-        rejection.reasons
-    );
+    assert!(rejection.reasons[0].contains("siret"), "{:?}", rejection.reasons);
     assert!(rejection.closed_at.is_none());
 
     upstream.with(|upstream| {
@@ -113,10 +90,7 @@ fn a_bad_entry_is_recorded_holds_the_watermark_and_heals() {
         })
     });
     let second = run().output().success();
-    assert_eq!(
-        (second.created, second.rejected, second.watermark),
-        (1, 0, Some(minute(30)))
-    );
+    assert_eq!((second.created, second.rejected, second.watermark), (1, 0, Some(minute(30))));
     assert!(database.rejections()[0].closed_at.is_some());
     assert_eq!(ids(&database), [1, 3, 2]);
 }
@@ -130,17 +104,9 @@ fn an_acceptance_frees_the_watermark_until_the_entry_is_validated_again() {
     assert_eq!(run().watermark, Some(minute(10)));
 
     let command = |args: &[&str]| Run::new(args.to_vec()).database(&database);
-    command(&["rejected", "accept", "77", "--reason", "x"])
-        .any_stderr()
-        .output()
-        .assert_code(1);
-    command(&["rejected", "accept", "1"])
-        .any_stderr()
-        .output()
-        .assert_code(1);
-    command(&["rejected", "accept", "1", "--reason", "closed school"])
-        .output()
-        .assert_code(0);
+    command(&["rejected", "accept", "77", "--reason", "x"]).any_stderr().output().assert_code(1);
+    command(&["rejected", "accept", "1"]).any_stderr().output().assert_code(1);
+    command(&["rejected", "accept", "1", "--reason", "closed school"]).output().assert_code(0);
     let list = command(&["rejected", "list", "--format", "json"]).output();
     let list: serde_json::Value = serde_json::from_str(list.assert_code(0).stdout.trim()).unwrap();
     assert_eq!(list[0]["ref"], "D1");
@@ -157,10 +123,7 @@ fn an_acceptance_frees_the_watermark_until_the_entry_is_validated_again() {
 
     upstream.with(|upstream| upstream.reopen(1));
     run();
-    assert!(
-        database.rejections()[0].closed_at.is_some(),
-        "it left the listing"
-    );
+    assert!(database.rejections()[0].closed_at.is_some(), "it left the listing");
 }
 
 #[test]
@@ -215,11 +178,7 @@ fn malformed_elements_do_not_spoil_their_page() {
     upstream.add(validated(3, 30).public_id(None));
     upstream.add(validated(4, 40).public_id(Some(&"x".repeat(201))));
     upstream.add(validated(5, 50).data("echelon_bourse", "9"));
-    upstream.add(
-        validated(6, 60)
-            .without("code_insee_entity")
-            .without("entity_type"),
-    );
+    upstream.add(validated(6, 60).without("code_insee_entity").without("entity_type"));
     upstream.add(validated(7, 70));
     upstream.with(|upstream| upstream.edit(7, |shown| shown["last_validated_at"] = "soon".into()));
     let mut value = serde_json::json!(42);
@@ -228,11 +187,7 @@ fn malformed_elements_do_not_spoil_their_page() {
     assert_eq!((summary.created, summary.rejected), (2, 6));
     assert_eq!(summary.watermark, Some(minute(30)), "the oldest rejected");
     for rejection in database.rejections() {
-        assert!(
-            rejection.reasons.iter().all(|it| it.contains(": ")),
-            "{:?}",
-            rejection.reasons
-        );
+        assert!(rejection.reasons.iter().all(|it| it.contains(": ")), "{:?}", rejection.reasons);
     }
 }
 
@@ -252,16 +207,11 @@ fn every_status_has_its_code() {
         (500, false, "server_error", "server_error"),
         (503, false, "server_error", "server_error"),
     ] {
-        for (on, reason) in [
-            (On::tokens(1..), token_reason),
-            (On::pages(1..), page_reason),
-        ] {
+        for (on, reason) in [(On::tokens(1..), token_reason), (On::pages(1..), page_reason)] {
             let upstream = DataPass::start();
             upstream.add(validated(1, 10));
             upstream.fault(on, Fault::Status(status, &[]));
-            let run = cycle(&upstream, &database)
-                .args(["--max-retries", "0"])
-                .any_stderr();
+            let run = cycle(&upstream, &database).args(["--max-retries", "0"]).any_stderr();
             let outcome = run.output();
             if permanent {
                 outcome.permanent(reason)
@@ -288,15 +238,10 @@ fn bodies_of_no_use_are_told_apart() {
         let upstream = DataPass::start();
         upstream.add(validated(1, 10));
         upstream.fault(On::pages(1..), fault);
-        let run = cycle(&upstream, &database)
-            .args(["--max-retries", "0"])
-            .any_stderr();
+        let run = cycle(&upstream, &database).args(["--max-retries", "0"]).any_stderr();
         let outcome = run.output();
         outcome.assert_code(code);
-        assert!(
-            outcome.stdout.contains(&format!("reason={reason} ")),
-            "{reason}: {outcome:?}"
-        );
+        assert!(outcome.stdout.contains(&format!("reason={reason} ")), "{reason}: {outcome:?}");
     }
 }
 
@@ -332,11 +277,7 @@ fn a_token_that_dies_in_mid_listing_is_renewed_once() {
         upstream.add(validated(id, id));
     }
     upstream.before(On::page(2), |upstream| upstream.revoke_tokens());
-    let run = || {
-        cycle(&upstream, &database)
-            .args(["--page-size", "10"])
-            .any_stderr()
-    };
+    let run = || cycle(&upstream, &database).args(["--page-size", "10"]).any_stderr();
     assert_eq!(run().output().success().created, 30);
     assert_eq!(upstream.requests_of(Endpoint::Token).len(), 2);
     upstream.behave();
@@ -360,24 +301,16 @@ fn rows_that_leave_between_pages_take_no_other_with_them() {
         let run = cycle(&upstream, &database).args(["--page-size", "100"]);
         let summary = run.any_stderr().output().success();
         let listed = ids(&database);
-        assert!(
-            (1..=250 - leaving).all(|id| listed.contains(&id)),
-            "{leaving} left"
-        );
+        assert!((1..=250 - leaving).all(|id| listed.contains(&id)), "{leaving} left");
         assert_eq!(summary.drift_rewinds > 0, leaving > 20, "{leaving} left");
     }
 }
 
 #[test]
 fn any_page_size_and_any_cap_list_everything() {
-    for (page_size, cap, concurrency) in [
-        (1, 1000, 2),
-        (2, 1000, 2),
-        (3, 1000, 4),
-        (5, 1000, 3),
-        (100, 7, 4),
-        (1000, 10, 2),
-    ] {
+    for (page_size, cap, concurrency) in
+        [(1, 1000, 2), (2, 1000, 2), (3, 1000, 4), (5, 1000, 3), (100, 7, 4), (1000, 10, 2)]
+    {
         let (upstream, database) = (DataPass::start(), Database::migrated());
         for id in 1..=40 {
             upstream.add(validated(id, id));
@@ -387,11 +320,7 @@ fn any_page_size_and_any_cap_list_everything() {
             .args(["--page-size", &page_size.to_string()])
             .args(["--concurrency", &concurrency.to_string()]);
         let summary = run.any_stderr().output().success();
-        assert_eq!(
-            (summary.seen, summary.created),
-            (40, 40),
-            "{page_size}/{cap}"
-        );
+        assert_eq!((summary.seen, summary.created), (40, 40), "{page_size}/{cap}");
     }
 }
 
@@ -400,9 +329,7 @@ fn an_empty_listing_without_the_right_is_no_success() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     cycle(&upstream, &database).output().success();
     upstream.with(|upstream| upstream.definitions.clear());
-    cycle(&upstream, &database)
-        .output()
-        .permanent("no_definition");
+    cycle(&upstream, &database).output().permanent("no_definition");
 }
 
 #[test]
@@ -433,23 +360,13 @@ fn runs_at_once_make_one_row_and_one_job_each() {
         upstream.add(validated(id, id));
     }
     let gate = upstream.gate(On::pages(..));
-    let running: Vec<Running> = (0..6)
-        .map(|_| Run::cycle(&upstream, &database).any_stderr().spawn())
-        .collect();
+    let running: Vec<Running> =
+        (0..6).map(|_| Run::cycle(&upstream, &database).any_stderr().spawn()).collect();
     gate.reached_by(6);
     gate.open();
-    let created: u64 = running
-        .into_iter()
-        .map(|run| run.wait().success().created)
-        .sum();
+    let created: u64 = running.into_iter().map(|run| run.wait().success().created).sum();
     assert_eq!(created, 50);
-    assert_eq!(
-        (
-            database.count("proactivite_requests"),
-            database.count("good_jobs")
-        ),
-        (50, 50)
-    );
+    assert_eq!((database.count("proactivite_requests"), database.count("good_jobs")), (50, 50));
 }
 
 #[test]
@@ -481,12 +398,9 @@ fn a_signal_ends_a_run_whose_output_nobody_reads() {
     let folder = tempfile::tempdir().unwrap();
     let pipe = folder.path().join("pipe");
     let full = "mkfifo \"$0\" && exec 3<>\"$0\" && head -c 65536 /dev/zero >&3 && exec \"$@\" >&3";
-    let running = cycle(&upstream, &database)
-        .through(["sh", "-c", full, pipe.to_str().unwrap()])
-        .spawn();
-    eventually("the run is recorded", || {
-        database.count("datapass_pull_runs") == 1
-    });
+    let running =
+        cycle(&upstream, &database).through(["sh", "-c", full, pipe.to_str().unwrap()]).spawn();
+    eventually("the run is recorded", || database.count("datapass_pull_runs") == 1);
     running.signal("TERM");
     assert_eq!(running.wait_after_signal().code(), 2);
 
@@ -499,9 +413,7 @@ fn a_signal_ends_a_run_whose_output_nobody_reads() {
     let process = format!("/proc/{}/status", running.pid());
     eventually("a signal ends it", || {
         running.signal("TERM");
-        std::fs::read_to_string(&process)
-            .unwrap()
-            .contains("(zombie)")
+        std::fs::read_to_string(&process).unwrap().contains("(zombie)")
     });
     running.wait();
 }
@@ -513,10 +425,7 @@ fn a_signal_before_the_cycle_begins_counts_too() {
     let pipe = folder.path().join("env");
     let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
     assert!(made.success());
-    let running = cycle(&upstream, &database)
-        .arg("--env-file")
-        .arg(&pipe)
-        .spawn();
+    let running = cycle(&upstream, &database).arg("--env-file").arg(&pipe).spawn();
     // Opens once the other end does, and the settings are not read before it is closed.
     let writer = std::fs::File::options().write(true).open(&pipe).unwrap();
     running.signal("TERM");
@@ -531,20 +440,15 @@ fn a_connection_that_cannot_be_made_again_fails_in_the_step_that_wanted_it() {
     let role = database.role(None);
     database.exec(&format!("alter role {role} superuser"));
     let gate = upstream.gate(On::page(1));
-    let running = cycle(&upstream, &database)
-        .env("DATABASE_URL", database.url_as(&role, ""))
-        .spawn();
+    let running =
+        cycle(&upstream, &database).env("DATABASE_URL", database.url_as(&role, "")).spawn();
     gate.reached();
     database.exec(&format!("alter role {role} nologin"));
     database.terminate_others();
     gate.open();
     let outcome = running.wait();
     outcome.permanent("database_login");
-    assert!(
-        outcome.stderr.contains("stage=create"),
-        "{}",
-        outcome.stderr
-    );
+    assert!(outcome.stderr.contains("stage=create"), "{}", outcome.stderr);
 }
 
 #[test]
@@ -552,19 +456,13 @@ fn the_deadline_bounds_a_silent_server_and_a_held_lock() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     upstream.add(validated(1, 10));
     upstream.fault(On::page(1), Fault::Silence);
-    let run = || {
-        cycle(&upstream, &database)
-            .args(["--timeout", "2s"])
-            .any_stderr()
-    };
+    let run = || cycle(&upstream, &database).args(["--timeout", "2s"]).any_stderr();
     let limit = Duration::from_secs(5);
     run().spawn().wait_within(limit).transient("deadline");
     upstream.behave();
     let mut client = database.client();
     let mut holder = client.transaction().unwrap();
-    holder
-        .execute("select from datapass_pull_watermarks for update", &[])
-        .unwrap();
+    holder.execute("select from datapass_pull_watermarks for update", &[]).unwrap();
     // PostgreSQL's own limit of the wait ends at the same instant.
     run().spawn().wait_within(limit).assert_code(2);
     drop(holder);
@@ -579,20 +477,13 @@ fn through_a_pooler_in_transaction_mode() {
         upstream.add(validated(id, id));
     }
     let pooler = PgBouncer::start(&database);
-    let run = || {
-        cycle(&upstream, &database)
-            .env("DATABASE_URL", pooler.url())
-            .any_stderr()
-    };
+    let run = || cycle(&upstream, &database).env("DATABASE_URL", pooler.url()).any_stderr();
     // More than the pooler has connections to the server: none is held while DataPass is asked.
     let gate = upstream.gate(On::pages(..));
     let running: Vec<Running> = (0..6).map(|_| run().spawn()).collect();
     gate.reached_by(6);
     gate.open();
-    let created: u64 = running
-        .into_iter()
-        .map(|run| run.wait().success().created)
-        .sum();
+    let created: u64 = running.into_iter().map(|run| run.wait().success().created).sum();
     assert_eq!(created, 20);
     assert_eq!(run().output().success().created, 0);
 }
@@ -603,16 +494,11 @@ fn a_dry_run_writes_nothing_and_needs_no_right_to() {
     upstream.add(validated(1, 10));
     upstream.add(validated(2, 20).siret("1"));
     let role = database.role(None);
-    database.exec(&format!(
-        "grant select on all tables in schema public to {role}"
-    ));
+    database.exec(&format!("grant select on all tables in schema public to {role}"));
     let run = || cycle(&upstream, &database).env("DATABASE_URL", database.url_as(&role, ""));
     run().any_stderr().output().permanent("database_refused");
     let summary = run().arg("--dry-run").any_stderr().output().success();
-    assert_eq!(
-        (summary.created, summary.rejected, summary.dry_run),
-        (1, 1, true)
-    );
+    assert_eq!((summary.created, summary.rejected, summary.dry_run), (1, 1, true));
     assert_eq!(summary.watermark, Some(minute(20)));
     assert_eq!(database.count("proactivite_requests"), 0);
     assert_eq!(database.count("datapass_pull_runs"), 0);
@@ -624,11 +510,7 @@ fn tables_that_are_missing_name_the_command_that_makes_them() {
     let (upstream, database) = (DataPass::start(), Database::empty());
     let outcome = cycle(&upstream, &database).any_stderr().output();
     outcome.permanent("tables_missing");
-    assert!(
-        outcome.stderr.contains("datapass-pull migrate"),
-        "{}",
-        outcome.stderr
-    );
+    assert!(outcome.stderr.contains("datapass-pull migrate"), "{}", outcome.stderr);
 }
 
 #[test]
@@ -637,31 +519,18 @@ fn check_and_status_answer() {
     upstream.add(validated(1, 10));
     let check = || Run::new(["check"]).upstream(&upstream).database(&database);
     let outcome = check().output();
-    assert!(
-        !outcome.assert_code(0).stdout.contains("FAIL"),
-        "{}",
-        outcome.stdout
-    );
+    assert!(!outcome.assert_code(0).stdout.contains("FAIL"), "{}", outcome.stdout);
     cycle(&upstream, &database).output().success();
     upstream.with(|upstream| upstream.definitions.clear());
     let outcome = check().any_stderr().output();
-    assert!(
-        outcome.assert_code(2).stdout.contains("FAIL definition"),
-        "{}",
-        outcome.stdout
-    );
+    assert!(outcome.assert_code(2).stdout.contains("FAIL definition"), "{}", outcome.stdout);
     assert_eq!(database.count("datapass_pull_runs"), 1);
 
     let status = Run::new(["status"]).database(&database).output();
     let text = &status.assert_code(0).stdout;
     assert!(text.contains("2026-05-18T10:10:00.123Z"), "{text}");
-    assert!(
-        text.lines().all(|line| line.chars().count() <= 80),
-        "{text}"
-    );
-    let status = Run::new(["status", "--format", "json"])
-        .database(&database)
-        .output();
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    let status = Run::new(["status", "--format", "json"]).database(&database).output();
     let json: serde_json::Value = serde_json::from_str(status.stdout.trim()).unwrap();
     assert_eq!(json["watermark"], "2026-05-18T10:10:00.123Z");
     assert_eq!(json["runs"][0]["outcome"], "success");
@@ -674,9 +543,7 @@ fn a_signal_in_a_lock_wait_rolls_back_at_once() {
     upstream.add(validated(1, 10));
     let mut client = database.client();
     let mut holder = client.transaction().unwrap();
-    holder
-        .batch_execute("lock table proactivite_requests in access exclusive mode")
-        .unwrap();
+    holder.batch_execute("lock table proactivite_requests in access exclusive mode").unwrap();
     let running = cycle(&upstream, &database).any_stderr().spawn();
     let waits = "wait_event_type = 'Lock'";
     database.await_session(waits);

@@ -24,9 +24,7 @@ fn end_in_lock_waits(pool_mode: Option<&str>, rounds: usize) {
     let cycle = || cycle(&upstream, &database).env("DATABASE_URL", &url);
     for signal in ["TERM", "HUP", "INT"].into_iter().cycle().take(rounds) {
         let mut holder = client.transaction().unwrap();
-        holder
-            .batch_execute("lock table proactivite_requests in access exclusive mode")
-            .unwrap();
+        holder.batch_execute("lock table proactivite_requests in access exclusive mode").unwrap();
         let running = cycle().any_stderr().spawn();
         let waits = "wait_event_type = 'Lock'";
         database.await_session(waits);
@@ -94,10 +92,8 @@ fn a_standby_is_an_outage_found_before_the_first_request() {
             .env("DATAPASS_MAX_RETRIES", "0")
     };
     cluster.restart_as_standby();
-    let standby = format!(
-        "PostgreSQL at 127.0.0.1:{} accepts no changes: it is a standby",
-        cluster.port()
-    );
+    let standby =
+        format!("PostgreSQL at 127.0.0.1:{} accepts no changes: it is a standby", cluster.port());
     let outcome = run(&["pull"]).output();
     outcome.transient("database_unavailable");
     assert!(outcome.stderr.contains(&standby), "{}", outcome.stderr);
@@ -115,11 +111,7 @@ fn a_standby_is_an_outage_found_before_the_first_request() {
     let outcome = run(&["check"]).output();
     assert_eq!(outcome.code(), 2, "{}", outcome.stdout);
     assert!(outcome.stdout.contains(&standby), "{}", outcome.stdout);
-    for args in [
-        &["status"][..],
-        &["rejected", "list"],
-        &["pull", "--dry-run"],
-    ] {
+    for args in [&["status"][..], &["rejected", "list"], &["pull", "--dry-run"]] {
         let outcome = run(args).any_stderr().output();
         assert_eq!(outcome.code(), 0, "{args:?}: {}", outcome.stderr);
     }
@@ -134,11 +126,7 @@ fn a_standby_is_an_outage_found_before_the_first_request() {
     let outcome = running.wait();
     outcome.transient("database_unavailable");
     assert!(outcome.stderr.contains(&standby), "{}", outcome.stderr);
-    assert!(
-        outcome.stderr.contains("stage=create"),
-        "{}",
-        outcome.stderr
-    );
+    assert!(outcome.stderr.contains("stage=create"), "{}", outcome.stderr);
 
     cluster.restart_as_primary();
     upstream.behave();
@@ -166,16 +154,10 @@ fn a_database_that_is_set_read_only_is_an_outage() {
     outcome.transient("database_unavailable");
     named(&outcome);
     assert!(upstream.requests().is_empty());
-    let outcome = Run::new(["check"])
-        .upstream(&upstream)
-        .database(&database)
-        .output();
+    let outcome = Run::new(["check"]).upstream(&upstream).database(&database).output();
     assert_eq!(outcome.code(), 2);
     named(&outcome);
-    Run::new(["status"])
-        .database(&database)
-        .output()
-        .assert_success();
+    Run::new(["status"]).database(&database).output().assert_success();
 
     // Set while DataPass answers.
     set("off");
@@ -229,10 +211,8 @@ fn a_connection_that_fails_is_retried() {
     // An operator waits for the answer of `check`.
     proxy.reset();
     let hold = proxy.hold(Place::Before(0));
-    let running = Run::new(["check"])
-        .upstream(&upstream)
-        .env("DATABASE_URL", proxy.url(&database))
-        .spawn();
+    let running =
+        Run::new(["check"]).upstream(&upstream).env("DATABASE_URL", proxy.url(&database)).spawn();
     hold.reached().cut();
     assert_eq!(running.wait().code(), 2);
     assert_eq!(proxy.reset(), ["connect"]);
@@ -299,11 +279,7 @@ fn what_pgbouncer_refuses_is_permanent() {
         let options = format!("{name}?options=-c%20search_path%3Dcanari");
         let outcome = run(&url(pooler, "me:right", &options));
         outcome.permanent("configuration");
-        assert!(
-            outcome.stderr.contains("ignore_startup_parameters"),
-            "{}",
-            outcome.stderr
-        );
+        assert!(outcome.stderr.contains("ignore_startup_parameters"), "{}", outcome.stderr);
     }
     let pooler = PgBouncer::with(&database, "pool_mode = statement");
     let outcome = run(&pooler.url());
@@ -313,9 +289,7 @@ fn what_pgbouncer_refuses_is_permanent() {
     let cluster = Cluster::disposable();
     let pooler = PgBouncer::with(&cluster.migrated(), "query_wait_timeout = 1");
     cluster.stop("immediate");
-    let outcome = Run::new(["status"])
-        .env("DATABASE_URL", pooler.url())
-        .output();
+    let outcome = Run::new(["status"]).env("DATABASE_URL", pooler.url()).output();
     outcome.assert_code(2);
     assert!(outcome.stderr.contains("08P01"), "{}", outcome.stderr);
 }
@@ -375,18 +349,14 @@ fn a_commit_whose_answer_is_lost_is_looked_up() {
 
     clear();
     let hold = proxy.hold(Place::After(last));
-    let running = cycle()
-        .stderr("The answer to COMMIT did not come, and everything is written")
-        .spawn();
+    let running =
+        cycle().stderr("The answer to COMMIT did not come, and everything is written").spawn();
     hold.reached().cut();
     let summary = running.wait().success();
     assert_eq!((summary.created, summary.existing), (1, 0));
     let runs = database.runs();
     assert_eq!(runs.len(), 1);
-    assert_eq!(
-        (&runs[0]["outcome"], &runs[0]["created"]),
-        (&"success".into(), &1.into())
-    );
+    assert_eq!((&runs[0]["outcome"], &runs[0]["created"]), (&"success".into(), &1.into()));
 
     clear();
     let hold = proxy.hold(Place::Before(last));
@@ -399,9 +369,6 @@ fn a_commit_whose_answer_is_lost_is_looked_up() {
     assert!(outcome.stderr.contains(&place), "{}", outcome.stderr);
     let runs = database.runs();
     assert_eq!(runs.len(), 1);
-    assert_eq!(
-        (&runs[0]["outcome"], &runs[0]["created"]),
-        (&"transient".into(), &0.into())
-    );
+    assert_eq!((&runs[0]["outcome"], &runs[0]["created"]), (&"transient".into(), &0.into()));
     assert_eq!(database.count("proactivite_requests"), 0);
 }

@@ -15,15 +15,7 @@ fn check(rules: &Path) -> String {
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
         .arg("--config")
         .arg(rules)
-        .args([
-            "check",
-            "-D",
-            "warnings",
-            "--hide-inclusion-graph",
-            "bans",
-            "licenses",
-            "sources",
-        ])
+        .args(["check", "-D", "warnings", "--hide-inclusion-graph", "bans", "licenses", "sources"])
         .output()
         .unwrap();
     String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
@@ -40,8 +32,5 @@ fn licences_bans_and_sources_are_as_the_rules_say() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(&file, stricter).unwrap();
     let said = check(file.path());
-    assert!(
-        said.contains("bans FAILED, licenses FAILED, sources ok"),
-        "{said}"
-    );
+    assert!(said.contains("bans FAILED, licenses FAILED, sources ok"), "{said}");
 }

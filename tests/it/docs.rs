@@ -21,10 +21,7 @@ fn document(name: &str) -> String {
 
 #[test]
 fn the_runbook_explains_every_reason_and_no_other() {
-    for (title, kind) in [
-        ("Permanent", Kind::Permanent),
-        ("Transient", Kind::Transient),
-    ] {
+    for (title, kind) in [("Permanent", Kind::Permanent), ("Transient", Kind::Transient)] {
         let items = runbook::section(title).lines();
         let items: Vec<&str> = items.filter_map(|it| it.strip_prefix(".It Sy ")).collect();
         let reasons = Reason::ALL.iter().filter(|reason| reason.kind() == kind);
@@ -71,11 +68,7 @@ fn the_binary_takes_every_documented_command() {
     assert!(commands.len() > 12, "{commands:?}");
     for command in commands {
         let script = format!("printf '%s\\0' datapass-pull {command}");
-        let words = Command::new("sh")
-            .args(["-c", &script])
-            .output()
-            .unwrap()
-            .stdout;
+        let words = Command::new("sh").args(["-c", &script]).output().unwrap().stdout;
         let words = String::from_utf8(words).unwrap();
         let words = words.split_terminator('\0').map(OsString::from);
         let words: Vec<OsString> = words.collect();
@@ -119,9 +112,7 @@ fn the_examples_of_the_manual_work() {
     fs::write(&env_file, lines.concat()).unwrap();
 
     let manual = document("man/datapass-pull.1");
-    let examples = manual
-        .lines()
-        .filter_map(|line| line.strip_prefix(".Dl $ "));
+    let examples = manual.lines().filter_map(|line| line.strip_prefix(".Dl $ "));
     let examples: Vec<&str> = examples.collect();
     assert!(examples.len() >= 10, "{examples:?}");
     let script = format!("set -eu\n{OTHER_PROGRAMS}{}\n", examples.join("\n"));
@@ -141,10 +132,7 @@ fn the_examples_of_the_manual_work() {
     assert!(output.status.success(), "{stderr}");
     let printed = String::from_utf8_lossy(&output.stdout);
     assert_eq!(printed.matches("outcome=success").count(), 3, "{printed}");
-    assert!(
-        printed.contains("# /etc/systemd/system/datapass-pull.timer\n"),
-        "{printed}"
-    );
+    assert!(printed.contains("# /etc/systemd/system/datapass-pull.timer\n"), "{printed}");
     let kept = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
     assert!(kept("crontab").contains("CRON_TZ=UTC\n0 1 * * * "));
     assert!(kept("kubectl").contains("schedule: \"*/30 6-20 * * *\""));
@@ -189,10 +177,7 @@ fn the_manual_names_every_field_of_the_documents() {
         ("A command that failed", run(&["status"]).database(&empty)),
         ("check", run(&["check"])),
         ("rejected", run(&["rejected", "list"])),
-        (
-            "rejected",
-            run(&["rejected", "accept", "1", "--reason", "known"]),
-        ),
+        ("rejected", run(&["rejected", "accept", "1", "--reason", "known"])),
         ("rejected", run(&["rejected", "reopen", "1"])),
         ("watermark", run(&["watermark", "reset", "--yes"])),
         ("status", run(&["status"])),
@@ -210,9 +195,7 @@ fn the_manual_names_every_field_of_the_documents() {
 fn the_manuals_are_clean() {
     for name in ["datapass-pull.1", "datapass-pull-operations.7"] {
         let manual = format!("{}/man/{name}", env!("CARGO_MANIFEST_DIR"));
-        let lint = Command::new("mandoc")
-            .args(["-T", "lint", "-W", "warning", &manual])
-            .output();
+        let lint = Command::new("mandoc").args(["-T", "lint", "-W", "warning", &manual]).output();
         let lint = lint.expect("mandoc is needed: apt-get install mandoc");
         let problems = String::from_utf8_lossy(&lint.stdout);
         assert!(lint.status.success(), "{problems}");

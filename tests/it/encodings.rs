@@ -42,14 +42,9 @@ fn compressed(coding: &'static str, members: usize) -> Fault {
 #[test]
 fn gzip_has_two_names_in_any_case_and_any_number_of_members() {
     let (upstream, database) = scene();
-    for (coding, members) in [
-        ("gzip", 1),
-        ("GZIP", 1),
-        ("x-gzip", 1),
-        ("X-GZip", 3),
-        ("gzip", 2),
-        ("identity, gzip", 1),
-    ] {
+    for (coding, members) in
+        [("gzip", 1), ("GZIP", 1), ("x-gzip", 1), ("X-GZip", 3), ("gzip", 2), ("identity, gzip", 1)]
+    {
         for on in [On::tokens(..), On::pages(..)] {
             upstream.behave();
             upstream.fault(on, compressed(coding, members));
@@ -110,11 +105,7 @@ fn a_compressed_body_that_is_truncated_or_corrupt_is_transient() {
             let outcome = run(&upstream, &database).output();
             outcome.transient("bad_body");
             let message = "the body could not be read to its end";
-            assert!(
-                outcome.stderr.contains(message),
-                "{name}: {}",
-                outcome.stderr
-            );
+            assert!(outcome.stderr.contains(message), "{name}: {}", outcome.stderr);
         }
     }
 }
@@ -131,11 +122,7 @@ fn a_byte_order_mark_before_json_is_removed() {
     // The definition was found.
     let check = Run::new(["check"]).upstream(&upstream).database(&database);
     let outcome = check.any_stderr().output();
-    assert!(
-        outcome.stdout.contains("ok   definition"),
-        "{}",
-        outcome.stdout
-    );
+    assert!(outcome.stdout.contains("ok   definition"), "{}", outcome.stdout);
 }
 
 #[test]
@@ -151,10 +138,7 @@ fn a_byte_order_mark_in_a_secret_or_certificate_file_is_removed() {
     let certificate = std::fs::read_to_string(authority.file()).unwrap();
     run(&upstream, &database)
         .env_remove("DATAPASS_CLIENT_SECRET")
-        .env(
-            "DATAPASS_CLIENT_SECRET_FILE",
-            marked("secret", &upstream.credentials().1),
-        )
+        .env("DATAPASS_CLIENT_SECRET_FILE", marked("secret", &upstream.credentials().1))
         .env("DATAPASS_CA_FILE", marked("marked.pem", &certificate))
         .output()
         .success();

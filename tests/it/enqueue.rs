@@ -25,26 +25,14 @@ fn without_variables(mut job: Value) -> Value {
     assert_eq!(job["active_job_id"], job["id"]);
     assert_eq!(job["serialized_params"]["job_id"], job["id"]);
     let made = job["created_at"].as_str().unwrap();
-    assert_eq!(
-        (&job["scheduled_at"], &job["updated_at"]),
-        (&json!(made), &json!(made))
-    );
+    assert_eq!((&job["scheduled_at"], &job["updated_at"]), (&json!(made), &json!(made)));
     let time: NaiveDateTime = made.trim_end_matches("+00:00").parse().unwrap();
     let age = Utc::now().naive_utc() - time;
     assert!(age.num_seconds().abs() < 600, "times are UTC: {made}");
     let enqueued = job["serialized_params"]["enqueued_at"].as_str().unwrap();
-    assert!(
-        enqueued.ends_with('Z') && enqueued.len() == 27,
-        "{enqueued}"
-    );
+    assert!(enqueued.ends_with('Z') && enqueued.len() == 27, "{enqueued}");
     assert_eq!(enqueued.trim_end_matches('Z').parse(), Ok(time));
-    for name in [
-        "id",
-        "active_job_id",
-        "created_at",
-        "scheduled_at",
-        "updated_at",
-    ] {
+    for name in ["id", "active_job_id", "created_at", "scheduled_at", "updated_at"] {
         job.as_object_mut().unwrap().remove(name);
     }
     let params = job["serialized_params"].as_object_mut().unwrap();
@@ -112,10 +100,7 @@ fn a_job_is_the_row_that_good_job_writes_and_wakes_a_worker() {
     for (version, table) in VERSIONS {
         let (upstream, database) = (DataPass::start(), Database::migrated());
         database.exec(table);
-        database.exec(&format!(
-            "alter database {} set timezone = 'Europe/Paris'",
-            database.name()
-        ));
+        database.exec(&format!("alter database {} set timezone = 'Europe/Paris'", database.name()));
         let mut worker = database.client();
         worker.batch_execute("listen good_job").unwrap();
         upstream.add(validated(1, 1));
@@ -127,11 +112,7 @@ fn a_job_is_the_row_that_good_job_writes_and_wakes_a_worker() {
         assert_eq!((summary.created, summary.enqueued), (2, 2));
         let mut jobs: Vec<Value> = database.jobs().into_iter().map(without_variables).collect();
         jobs.sort_by_key(|job| job["serialized_params"]["arguments"].to_string());
-        assert_eq!(
-            jobs,
-            [expected(version, 1), expected(version, 2)],
-            "{version}"
-        );
+        assert_eq!(jobs, [expected(version, 1), expected(version, 2)], "{version}");
 
         // `check` tells the columns that are written; the others stay null.
         let mut told = without_variables(told);
@@ -163,16 +144,12 @@ fn jobs_stand_in_the_order_of_their_rows() {
     let summary = Run::cycle(&upstream, &database).output().success();
     assert_eq!(summary.enqueued, 20);
     let argument = "serialized_params #>> '{arguments,0,_aj_globalid}'";
-    let expected: Vec<String> = (1..=20)
-        .map(|record| format!("gid://relais/ProactiviteRequest/{record}"))
-        .collect();
+    let expected: Vec<String> =
+        (1..=20).map(|record| format!("gid://relais/ProactiviteRequest/{record}")).collect();
     for order in ["id", "ctid"] {
         let rows = database
             .client()
-            .query(
-                &format!("select {argument} from good_jobs order by {order}"),
-                &[],
-            )
+            .query(&format!("select {argument} from good_jobs order by {order}"), &[])
             .unwrap();
         let jobs: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
         assert_eq!(jobs, expected, "by {order}");
@@ -186,11 +163,7 @@ fn class_queue_application_and_argument_are_settings() {
     let mut worker = database.client();
     worker.batch_execute("listen good_job").unwrap();
     for (argument, priority, expected) in [
-        (
-            "record",
-            "",
-            json!([{"_aj_globalid": "gid://other/ProactiviteRequest/1"}]),
-        ),
+        ("record", "", json!([{"_aj_globalid": "gid://other/ProactiviteRequest/1"}])),
         ("id", "-7", json!([2])),
     ] {
         let nth = if argument == "id" { 2 } else { 1 };
@@ -229,23 +202,17 @@ fn class_queue_application_and_argument_are_settings() {
 #[test]
 fn times_with_a_zone_and_a_schema_of_its_own_are_taken_as_they_are() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
-    database.exec(&format!(
-        "create schema jobs; set search_path = jobs; {GOOD_JOBS_4}"
-    ));
+    database.exec(&format!("create schema jobs; set search_path = jobs; {GOOD_JOBS_4}"));
     for column in ["scheduled_at", "created_at", "updated_at"] {
-        database.exec(&format!(
-            "alter table jobs.good_jobs alter {column} type timestamptz"
-        ));
+        database.exec(&format!("alter table jobs.good_jobs alter {column} type timestamptz"));
     }
     upstream.add(validated(1, 1));
     // Out of the search path it is not there.
     let dry = Run::cycle(&upstream, &database).arg("--dry-run");
     let dry = dry.stderr("Would create D1").output();
     assert_eq!(dry.success().enqueued, 0);
-    let run = Run::cycle(&upstream, &database).env(
-        "DATABASE_URL",
-        with_search_path(&database.url(), "public,jobs"),
-    );
+    let run = Run::cycle(&upstream, &database)
+        .env("DATABASE_URL", with_search_path(&database.url(), "public,jobs"));
     assert_eq!(run.output().success().enqueued, 1);
     let mut client = database.client();
     client.batch_execute("set timezone = 'UTC'").unwrap();
@@ -281,11 +248,7 @@ fn a_job_table_that_cannot_be_written_is_refused_before_anything_is() {
         ));
         let url = with_search_path(&database.url_as(&role, ""), "public,jobs");
         let before = database.snapshot();
-        let modes = if table.is_empty() {
-            &["good_job"][..]
-        } else {
-            &["good_job", "auto"]
-        };
+        let modes = if table.is_empty() { &["good_job"][..] } else { &["good_job", "auto"] };
         for mode in modes {
             let set = |run: Run| run.env("DATABASE_URL", &url).env("DATAPASS_ENQUEUE", mode);
             let outcome = set(Run::cycle(&upstream, &database)).output();
@@ -294,14 +257,8 @@ fn a_job_table_that_cannot_be_written_is_refused_before_anything_is() {
             assert_eq!(database.snapshot(), before, "{table}");
             let run = database.runs().pop().unwrap();
             assert_eq!(run["reason"], "enqueue_refused");
-            let check = set(Run::new(["check"]).upstream(&upstream))
-                .any_stderr()
-                .output();
-            assert!(
-                check.assert_code(1).stdout.contains("FAIL jobs: "),
-                "{}",
-                check.stdout
-            );
+            let check = set(Run::new(["check"]).upstream(&upstream)).any_stderr().output();
+            assert!(check.assert_code(1).stdout.contains("FAIL jobs: "), "{}", check.stdout);
         }
         let dry = Run::cycle(&upstream, &database).args(["--enqueue", "none", "--dry-run"]);
         let dry = dry.env("DATABASE_URL", &url).stderr("Would create D1");
@@ -326,11 +283,7 @@ fn a_job_table_that_refuses_a_job_undoes_its_row() {
             "database_refused",
             "alter table good_jobs drop constraint no",
         ),
-        (
-            "create unique index no on good_jobs (queue_name)",
-            "database_refused",
-            "drop index no",
-        ),
+        ("create unique index no on good_jobs (queue_name)", "database_refused", "drop index no"),
         (
             "alter table good_jobs enable row level security",
             "database_refused",
@@ -372,10 +325,7 @@ fn without_a_job_table_rows_wait_and_each_cycle_that_made_some_warns() {
     let run = |mode| Run::cycle(&upstream, &database).args(["--enqueue", mode]);
     for nth in [1, 2] {
         upstream.add(validated(nth, nth));
-        let warned = run("auto")
-            .stderr("no table good_jobs: 1 rows")
-            .output()
-            .success();
+        let warned = run("auto").stderr("no table good_jobs: 1 rows").output().success();
         assert_eq!((warned.created, warned.enqueued), (1, 0));
     }
     assert_eq!(run("auto").output().success().created, 0);
@@ -389,11 +339,7 @@ fn without_a_job_table_rows_wait_and_each_cycle_that_made_some_warns() {
     }
     let log = run("auto").arg("-v").any_stderr().output();
     log.success();
-    assert!(
-        log.stderr.contains("there is no good_jobs"),
-        "{}",
-        log.stderr
-    );
+    assert!(log.stderr.contains("there is no good_jobs"), "{}", log.stderr);
 }
 
 #[test]
@@ -415,9 +361,7 @@ fn the_documented_statement_enqueues_the_rows_that_wait_once() {
         worker.batch_execute("listen good_job").unwrap();
         let statement = blocks("Rows without a job").remove(0);
         let mut client = database.client();
-        client
-            .batch_execute("set timezone = 'Europe/Paris'")
-            .unwrap();
+        client.batch_execute("set timezone = 'Europe/Paris'").unwrap();
         client.batch_execute(&statement).unwrap();
         let mut jobs: Vec<Value> = database.jobs().into_iter().map(without_variables).collect();
         jobs.sort_by_key(|job| job["serialized_params"]["arguments"].to_string());

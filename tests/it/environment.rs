@@ -29,13 +29,7 @@ fn quiet_prints_nothing_on_success_but_warnings_and_the_summary_on_failure() {
     let warned = run().stderr("Rejected D2").output();
     assert_eq!(warned.assert_success().stdout, "");
     upstream.fault(On::tokens(..), Fault::Status(403, &[]));
-    assert!(
-        run()
-            .any_stderr()
-            .output()
-            .stdout
-            .starts_with("outcome=permanent reason=")
-    );
+    assert!(run().any_stderr().output().stdout.starts_with("outcome=permanent reason="));
 }
 
 #[test]
@@ -70,9 +64,7 @@ fn each_command_needs_its_own_settings_only() {
     }
     for args in [&["migrate", "--print"][..], &["completions", "bash"]] {
         let run = Run::new(args.iter().copied());
-        let run = run
-            .env("DATABASE_URL", "hunter2")
-            .env("DATAPASS_FORMAT", "json");
+        let run = run.env("DATABASE_URL", "hunter2").env("DATAPASS_FORMAT", "json");
         run.output().assert_success();
     }
 }
@@ -81,10 +73,7 @@ fn each_command_needs_its_own_settings_only() {
 fn an_invalid_argument_is_a_usage_error() {
     let database = Database::migrated();
     for (args, expected) in [
-        (
-            &["rejected", "accept", "5", "--reason="][..],
-            "--reason is blank",
-        ),
+        (&["rejected", "accept", "5", "--reason="][..], "--reason is blank"),
         (&["rejected", "accept", " ", "--reason=x"], "ID is blank"),
         (&["watermark", "set", "2999-01-01"], "TIME is in the future"),
         (&["watermark", "set", "hunter2"], "TIME is no time"),
@@ -113,10 +102,7 @@ fn the_flag_wins_over_the_environment_and_that_over_the_file() {
         let outcome = run.arg("--env-file").arg(&file).output();
         outcome.success();
         assert!(outcome.stdout.starts_with('{'), "{}", outcome.stdout);
-        upstream
-            .requests()
-            .iter()
-            .find_map(|request| request.number("limit"))
+        upstream.requests().iter().find_map(|request| request.number("limit"))
     };
     let run = || Run::cycle(&upstream, &database);
     assert_eq!(limit(run()), Some(7));
@@ -161,26 +147,14 @@ fn an_env_file_is_read_as_systemd_reads_it() {
         (cron("'1 1 * * *'") + &file, &[], "5 4 * * *"),
         (file.clone() + &cron(""), &[], DEFAULT),
         // What is set already wins, and empty is not set.
-        (
-            file.clone(),
-            &[("DATAPASS_PULL_CRON", "6 4 * * *")],
-            "6 4 * * *",
-        ),
+        (file.clone(), &[("DATAPASS_PULL_CRON", "6 4 * * *")], "6 4 * * *"),
         (file.clone(), &[("DATAPASS_PULL_CRON", "")], "5 4 * * *"),
-        (
-            cron(""),
-            &[("DATAPASS_PULL_CRON", "6 4 * * *")],
-            "6 4 * * *",
-        ),
+        (cron(""), &[("DATAPASS_PULL_CRON", "6 4 * * *")], "6 4 * * *"),
     ] {
         let outcome = scheduled(&content, environment);
         outcome.assert_success();
         let line = format!("CRON_TZ=UTC\n{expected} /");
-        assert!(
-            outcome.stdout.contains(&line),
-            "{content:?}: {}",
-            outcome.stdout
-        );
+        assert!(outcome.stdout.contains(&line), "{content:?}: {}", outcome.stdout);
         assert_eq!(outcome.stderr, "", "{content:?}");
     }
 }
@@ -195,11 +169,7 @@ fn a_bad_line_of_an_env_file_is_named_by_its_number_alone() {
     ] {
         let outcome = scheduled(content, &[]);
         outcome.assert_code(1);
-        assert!(
-            outcome.stderr.contains(expected),
-            "{content:?}: {}",
-            outcome.stderr
-        );
+        assert!(outcome.stderr.contains(expected), "{content:?}: {}", outcome.stderr);
         assert!(!outcome.stderr.contains("hunter2"), "{}", outcome.stderr);
         assert_eq!(outcome.stdout, "");
     }
@@ -215,11 +185,7 @@ fn a_dollar_in_an_env_file_is_literal() {
     std::fs::write(&file, format!("DATAPASS_CLIENT_SECRET={secret}\n")).unwrap();
     std::fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
     let run = Run::cycle(&upstream, &database).env_remove("DATAPASS_CLIENT_SECRET");
-    run.env("HOME", "/root")
-        .arg("--env-file")
-        .arg(&file)
-        .output()
-        .success();
+    run.env("HOME", "/root").arg("--env-file").arg(&file).output().success();
 }
 
 #[test]
@@ -260,10 +226,7 @@ fn secrets_that_every_user_may_read_are_warned_about() {
         let settings = format!("DATAPASS_CLIENT_SECRET='{secret}'\n");
         let settings = file("env", &settings, mode);
         for (run, name) in [
-            (
-                run().env("DATAPASS_CLIENT_SECRET_FILE", in_file),
-                "DATAPASS_CLIENT_SECRET_FILE",
-            ),
+            (run().env("DATAPASS_CLIENT_SECRET_FILE", in_file), "DATAPASS_CLIENT_SECRET_FILE"),
             (
                 run().env("CREDENTIALS_DIRECTORY", folder.path()),
                 "The credential DATAPASS_CLIENT_SECRET",
@@ -280,9 +243,7 @@ fn secrets_that_every_user_may_read_are_warned_about() {
     }
     // Without a secret in it, anybody may read it.
     let settings = file("env", "DATAPASS_PAGE_SIZE=7\n", 0o644);
-    let run = Run::cycle(&upstream, &database)
-        .arg("--env-file")
-        .arg(settings);
+    let run = Run::cycle(&upstream, &database).arg("--env-file").arg(settings);
     run.output().success();
 }
 

@@ -28,11 +28,7 @@ fn fill(upstream: &DataPass, rows: i64) {
         let demande =
             Demande::cnous(id).validated(at("2026-05-18T10:00:00Z") + TimeDelta::minutes(id));
         // The last one is rejected, and holds the watermark.
-        upstream.add(if id == rows {
-            demande.siret("1")
-        } else {
-            demande
-        });
+        upstream.add(if id == rows { demande.siret("1") } else { demande });
     }
 }
 
@@ -89,24 +85,14 @@ impl<'a> Bench<'a> {
         };
         bench.run().output().success();
         bench.after = state(&bench.database);
-        assert_eq!(
-            (bench.after.0.len(), bench.after.1, bench.after.2),
-            (24, 24, 1)
-        );
+        assert_eq!((bench.after.0.len(), bench.after.1, bench.after.2), (24, 24, 1));
         bench
     }
 
     fn run(&self) -> Run {
         Run::cycle(&self.upstream, &self.database)
             .env("DATABASE_URL", self.proxy.url(&self.database))
-            .args([
-                "--page-size",
-                "10",
-                "--concurrency",
-                "1",
-                "--max-retries",
-                "0",
-            ])
+            .args(["--page-size", "10", "--concurrency", "1", "--max-retries", "0"])
             .any_stderr()
     }
 
@@ -132,11 +118,7 @@ impl<'a> Bench<'a> {
         self.upstream.behave();
         self.proxy.reset();
         self.run().output().success();
-        assert_eq!(
-            state(&self.database),
-            self.after,
-            "{action} at {place}: repaired"
-        );
+        assert_eq!(state(&self.database), self.after, "{action} at {place}: repaired");
         let written = found == self.after;
         let words = if written { "all" } else { "nothing" };
         let cell = (action.to_owned(), place.to_owned());
@@ -147,21 +129,11 @@ impl<'a> Bench<'a> {
     /// Ends a cell whose run reported its end.
     fn check(&mut self, action: &str, place: &str, outcome: &Outcome, allowed: &[(i32, &str)]) {
         outcome.assert_no_canary();
-        let word = outcome
-            .stdout
-            .split(' ')
-            .find_map(|word| word.strip_prefix("reason="));
+        let word = outcome.stdout.split(' ').find_map(|word| word.strip_prefix("reason="));
         let how = (outcome.code(), word.unwrap_or("success"));
-        assert!(
-            allowed.contains(&how),
-            "{action} at {place}: {how:?} {}",
-            outcome.stderr
-        );
+        assert!(allowed.contains(&how), "{action} at {place}: {how:?} {}", outcome.stderr);
         let written = self.end(action, place, &format!("{} {}", how.0, how.1));
-        assert!(
-            written || how.0 != 0,
-            "{action} at {place}: a success that wrote nothing"
-        );
+        assert!(written || how.0 != 0, "{action} at {place}: a success that wrote nothing");
         // A COMMIT that was done is looked up, whatever became of its answer.
         let committed = place.starts_with("After") && place.ends_with(" COMMIT");
         let looked_up = !["kill", "server stopped"].contains(&action);
@@ -177,19 +149,13 @@ fn statements(bench: &Bench<'_>) -> Vec<String> {
     bench.begin();
     bench.run().output().success();
     let statements = bench.proxy.reset();
-    for expected in [
-        "connect",
-        "select",
-        "insert into proactivite_requests",
-        "insert into public.good_jobs",
-    ] {
+    for expected in
+        ["connect", "select", "insert into proactivite_requests", "insert into public.good_jobs"]
+    {
         let found = statements.iter().any(|text| text.starts_with(expected));
         assert!(found, "no `{expected}` in {statements:?}");
     }
-    let commits = statements
-        .iter()
-        .filter(|text| text.as_str() == "COMMIT")
-        .count();
+    let commits = statements.iter().filter(|text| text.as_str() == "COMMIT").count();
     assert!(commits == 2 && statements.len() >= 15, "{statements:?}");
     statements
 }
@@ -259,10 +225,7 @@ fn at_requests(bench: &mut Bench<'_>) {
     let requests = bench.upstream.take_requests();
     assert!(requests.len() >= 4, "a token and some pages");
     for number in 1..=requests.len() as u64 {
-        let named = format!(
-            "request {number} {:?}",
-            requests[number as usize - 1].endpoint
-        );
+        let named = format!("request {number} {:?}", requests[number as usize - 1].endpoint);
         for action in ["kill", "term"] {
             bench.begin();
             let gate = bench.upstream.gate(On::request(number));
@@ -271,10 +234,7 @@ fn at_requests(bench: &mut Bench<'_>) {
             if action == "kill" {
                 running.kill();
                 gate.open();
-                assert!(
-                    !bench.end(action, &named, "killed"),
-                    "{named}: nothing is written"
-                );
+                assert!(!bench.end(action, &named, "killed"), "{named}: nothing is written");
                 continue;
             }
             running.signal("TERM");
@@ -285,19 +245,11 @@ fn at_requests(bench: &mut Bench<'_>) {
         let faults: [Spoiled; 7] = [
             ("cut", Fault::CutBeforeAnswer, &[(2, "connection")]),
             ("cut body", Fault::CutBody(20), &[(2, "bad_body")]),
-            (
-                "nonsense",
-                Fault::Nonsense(b"canari\r\n\r\n".to_vec()),
-                &[(2, "connection")],
-            ),
+            ("nonsense", Fault::Nonsense(b"canari\r\n\r\n".to_vec()), &[(2, "connection")]),
             ("html", Fault::html(), &[(2, "bad_body")]),
             ("bomb", Fault::GzipBomb(200), &[(1, "too_large")]),
             ("500", Fault::Status(500, &[]), &[(2, "server_error")]),
-            (
-                "404",
-                Fault::Status(404, &[]),
-                &[(1, "request_refused"), (1, "token_refused")],
-            ),
+            ("404", Fault::Status(404, &[]), &[(1, "request_refused"), (1, "token_refused")]),
         ];
         for (action, fault, allowed) in faults {
             bench.begin();
@@ -306,9 +258,7 @@ fn at_requests(bench: &mut Bench<'_>) {
             bench.check(action, &named, &outcome, allowed);
         }
         bench.begin();
-        bench
-            .upstream
-            .before(On::request(number), |upstream| upstream.expire_tokens());
+        bench.upstream.before(On::request(number), |upstream| upstream.expire_tokens());
         let outcome = bench.run().output();
         bench.check("token expires", &named, &outcome, &[(0, "success")]);
     }
@@ -318,15 +268,11 @@ fn at_requests(bench: &mut Bench<'_>) {
 fn at_stops(bench: &mut Bench<'_>) {
     let statements = statements(bench);
     let last = statements.len() - 1;
-    let row = statements
-        .iter()
-        .position(|text| text.starts_with("insert into proactivite_requests"));
-    for place in [
-        Place::Before(0),
-        Place::After(row.unwrap()),
-        Place::Before(last),
-        Place::After(last),
-    ] {
+    let row =
+        statements.iter().position(|text| text.starts_with("insert into proactivite_requests"));
+    for place in
+        [Place::Before(0), Place::After(row.unwrap()), Place::Before(last), Place::After(last)]
+    {
         bench.begin();
         let hold = bench.proxy.hold(place);
         let running = bench.run().args(["--timeout", "20s"]).spawn();
@@ -349,12 +295,9 @@ fn at_deadlines(bench: &mut Bench<'_>) {
     // Its grace and the run row, a second and a half, with room.
     let limit = Duration::from_secs(timeout + 3);
     let last = statements.len() - 1;
-    for place in [
-        Place::Before(0),
-        Place::Before(last / 2),
-        Place::Before(last),
-        Place::After(last),
-    ] {
+    for place in
+        [Place::Before(0), Place::Before(last / 2), Place::Before(last), Place::After(last)]
+    {
         bench.begin();
         let hold = bench.proxy.hold(place);
         let timeout = format!("{timeout}s");
@@ -409,11 +352,7 @@ fn sixty_random_kills_leave_all_or_nothing() {
         match state(&database) {
             found if found == after => all += 1,
             (rows, 0, 0, None) if rows.is_empty() => nothing += 1,
-            found => panic!(
-                "neither all nor nothing: {} rows, {} jobs",
-                found.0.len(),
-                found.1
-            ),
+            found => panic!("neither all nor nothing: {} rows, {} jobs", found.0.len(), found.1),
         }
     }
     println!("60 kills: {all} left all, {nothing} nothing");
@@ -432,9 +371,7 @@ fn an_overtaken_run_does_not_rewind_the_watermark() {
     let dry_run = through().args(["--dry-run"]).stderr("Would create D1");
     dry_run.output().success();
     let begun = proxy.reset();
-    let second = begun
-        .iter()
-        .rposition(|text| text.starts_with("START TRANSACTION"));
+    let second = begun.iter().rposition(|text| text.starts_with("START TRANSACTION"));
     let hold = proxy.hold(Place::Before(second.unwrap()));
     let overtaken = through().spawn();
     let held = hold.reached();
@@ -463,9 +400,8 @@ fn a_row_that_another_writer_inserts_meanwhile_exists_and_gets_no_job() {
     };
     run().output().success();
     let statements = proxy.reset();
-    let insert = statements
-        .iter()
-        .position(|text| text.starts_with("insert into proactivite_requests"));
+    let insert =
+        statements.iter().position(|text| text.starts_with("insert into proactivite_requests"));
     let public_id = &database.requests()[1].datapass_authorization_id;
     let theirs = format!(
         "insert into proactivite_requests (datapass_authorization_id) values ('{public_id}')"
@@ -529,15 +465,9 @@ fn fill_disk(database: &Database, small: &Path) {
     let mut client = database.client();
     let sql = format!("create tablespace small location '{}'", small.display());
     client.batch_execute(&sql).unwrap();
-    client
-        .batch_execute("alter table good_jobs set tablespace small")
-        .unwrap();
-    client
-        .batch_execute("create table filler (text text) tablespace small")
-        .unwrap();
-    client
-        .batch_execute("alter table filler alter text set storage plain")
-        .unwrap();
+    client.batch_execute("alter table good_jobs set tablespace small").unwrap();
+    client.batch_execute("create table filler (text text) tablespace small").unwrap();
+    client.batch_execute("alter table filler alter text set storage plain").unwrap();
     // Ever smaller pieces, until not one more page fits.
     for rows in [1000, 100, 10, 1] {
         let sql =

@@ -115,10 +115,7 @@ fn a_quiet_cycle_writes_nothing_to_the_rows_and_the_handled_entries() {
             (newest, database.dead_rows(table))
         })
     };
-    let (before, burnt) = (
-        written(&database),
-        database.ids_burnt("proactivite_requests"),
-    );
+    let (before, burnt) = (written(&database), database.ids_burnt("proactivite_requests"));
     for _ in 0..3 {
         assert_eq!(success(&upstream, &database).existing, 3);
     }
@@ -139,10 +136,7 @@ fn an_entry_that_is_shown_late_is_created_and_named() {
          D8, D7, D6",
     );
     let summary = run.output().success();
-    assert_eq!(
-        (summary.created, summary.late, summary.enqueued),
-        (13, 13, 13)
-    );
+    assert_eq!((summary.created, summary.late, summary.enqueued), (13, 13, 13));
     assert_eq!(summary.watermark, Some(minute(30)));
 }
 
@@ -157,10 +151,7 @@ fn a_backlog_is_skipped_until_the_watermark_is_set_back() {
     };
     set("2026-05-18T10:20:00.123Z");
     let row = database.watermark_row().unwrap();
-    assert_eq!(
-        (row.last_validated_at, row.skip_before),
-        (Some(minute(20)), Some(minute(20)))
-    );
+    assert_eq!((row.last_validated_at, row.skip_before), (Some(minute(20)), Some(minute(20))));
     let summary = success(&upstream, &database);
     assert_eq!((summary.created, summary.skipped), (2, 3), "from TIME on");
     assert_eq!((summary.matched, summary.since), (2, Some(minute(20))));
@@ -211,10 +202,7 @@ fn what_a_table_does_not_store_fails_the_cycle_and_writes_nothing() {
         (nothing("proactivite_requests"), "proactivite_requests"),
         (elsewhere.to_owned(), "proactivite_requests"),
         (nothing("datapass_pull_handled"), "datapass_pull_handled"),
-        (
-            nothing("datapass_pull_watermarks"),
-            "datapass_pull_watermarks",
-        ),
+        (nothing("datapass_pull_watermarks"), "datapass_pull_watermarks"),
         (nothing("good_jobs"), "good_jobs"),
     ] {
         let (upstream, database) = scene();
@@ -226,20 +214,14 @@ fn what_a_table_does_not_store_fails_the_cycle_and_writes_nothing() {
         } else {
             outcome.permanent("not_written")
         };
-        assert!(
-            outcome.stderr.contains(table),
-            "{setup}: {}",
-            outcome.stderr
-        );
+        assert!(outcome.stderr.contains(table), "{setup}: {}", outcome.stderr);
         assert_eq!((summary.created, summary.watermark), (0, None), "{setup}");
         assert_eq!(database.snapshot(), before, "{setup}");
     }
     // PostgreSQL itself refuses ON CONFLICT beside a rule.
     let (upstream, database) = scene();
     database.exec(rule);
-    cycle(&upstream, &database)
-        .output()
-        .permanent("database_refused");
+    cycle(&upstream, &database).output().permanent("database_refused");
     assert_eq!(database.count("proactivite_requests"), 0);
 }
 
@@ -283,9 +265,7 @@ fn a_character_that_the_database_cannot_store_rejects_its_entry_alone() {
     let summary = outcome.success();
     assert_eq!((summary.created, summary.rejected), (4, 1));
     assert!(public_ids(&database).contains(&"é-5".to_owned()));
-    let [rejection] = &database.rejections()[..] else {
-        panic!("one rejection")
-    };
+    let [rejection] = &database.rejections()[..] else { panic!("one rejection") };
     assert_eq!(rejection.datapass_authorization_id, None);
 }
 
@@ -336,10 +316,7 @@ fn an_overtaken_cycle_lowers_nothing() {
     let before = database.snapshot();
     gate.open();
     let summary = slow.wait().success();
-    assert_eq!(
-        (summary.rejected, summary.existing, summary.created),
-        (1, 4, 0)
-    );
+    assert_eq!((summary.rejected, summary.existing, summary.created), (1, 4, 0));
     assert_eq!(database.snapshot(), before, "an older view changes nothing");
     let next = success(&upstream, &database);
     assert_eq!((next.accepted, next.rejected), (1, 0));

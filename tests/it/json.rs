@@ -66,10 +66,7 @@ fn a_failure_is_one_document() {
     for (args, reason) in [
         (&["status"][..], "tables_missing"),
         (&["rejected", "list"], "tables_missing"),
-        (
-            &["rejected", "accept", "D1", "--reason", "seen"],
-            "tables_missing",
-        ),
+        (&["rejected", "accept", "D1", "--reason", "seen"], "tables_missing"),
         (&["rejected", "reopen", "D1"], "tables_missing"),
         (&["watermark", "reset", "--yes"], "tables_missing"),
         (&["watermark", "reset"], "usage"),
@@ -88,10 +85,7 @@ fn a_failure_is_one_document() {
     for args in [&["status"][..], &["migrate"]] {
         let failure = document(away.clone(), args, 2);
         assert_eq!(failure["outcome"], "transient", "{args:?}: {failure}");
-        assert_eq!(
-            failure["reason"], "database_unavailable",
-            "{args:?}: {failure}"
-        );
+        assert_eq!(failure["reason"], "database_unavailable", "{args:?}: {failure}");
     }
     // A command without the option prints none.
     let outcome =

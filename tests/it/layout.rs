@@ -42,13 +42,8 @@ fn imports(text: &str) -> Vec<String> {
     let code = text.split("#[cfg(test)]").next().unwrap_or_default();
     let names = code.split("crate::").skip(1).flat_map(|rest| {
         // `use crate::{a, b};` names several.
-        let group = rest
-            .strip_prefix('{')
-            .and_then(|rest| rest.split('}').next());
-        group
-            .unwrap_or(rest)
-            .split(", ")
-            .take(if group.is_some() { 9 } else { 1 })
+        let group = rest.strip_prefix('{').and_then(|rest| rest.split('}').next());
+        group.unwrap_or(rest).split(", ").take(if group.is_some() { 9 } else { 1 })
     });
     let word = |name: &str| name.chars().take_while(|c| c.is_alphanumeric()).collect();
     names.map(word).collect()
@@ -56,10 +51,7 @@ fn imports(text: &str) -> Vec<String> {
 
 #[test]
 fn no_module_imports_one_from_above() {
-    assert_eq!(
-        imports("use crate::db::url; crate::{cli, net::tls}"),
-        ["db", "cli", "net"]
-    );
+    assert_eq!(imports("use crate::db::url; crate::{cli, net::tls}"), ["db", "cli", "net"]);
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut checked = 0;
     for path in sources(&root) {

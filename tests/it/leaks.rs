@@ -30,25 +30,11 @@ fn assert_clean(name: &str, place: &str, text: &str) {
 fn hunt(name: &str, database: &Database, code: i32, run: &Run, form: &str) {
     let folder = tempfile::tempdir().unwrap();
     let metrics = folder.path().join("metrics.prom");
-    let run = run
-        .clone()
-        .any_stderr()
-        .env("RUST_LOG", "trace")
-        .arg("-vvv");
-    let run = run
-        .env("DATAPASS_FORMAT", form)
-        .env("DATAPASS_LOG_FORMAT", form);
-    let run = run
-        .env("DATAPASS_MAX_RETRIES", "0")
-        .env("DATAPASS_METRICS_FILE", &metrics);
+    let run = run.clone().any_stderr().env("RUST_LOG", "trace").arg("-vvv");
+    let run = run.env("DATAPASS_FORMAT", form).env("DATAPASS_LOG_FORMAT", form);
+    let run = run.env("DATAPASS_MAX_RETRIES", "0").env("DATAPASS_METRICS_FILE", &metrics);
     let outcome = run.output();
-    assert_eq!(
-        outcome.code(),
-        code,
-        "{name}: {}{}",
-        outcome.stdout,
-        outcome.stderr
-    );
+    assert_eq!(outcome.code(), code, "{name}: {}{}", outcome.stdout, outcome.stderr);
     assert_clean(name, "standard output", &outcome.stdout);
     assert_clean(name, "standard error", &outcome.stderr);
     let metrics = fs::read_to_string(&metrics).unwrap_or_default();
@@ -67,13 +53,7 @@ fn hunt_in_both(
 ) {
     for (command, form) in [("pull", "json"), ("check", "text")] {
         let run = Run::new([command]).upstream(upstream).database(database);
-        hunt(
-            &format!("{command}, {name}"),
-            database,
-            code,
-            &set(run),
-            form,
-        );
+        hunt(&format!("{command}, {name}"), database, code, &set(run), form);
     }
 }
 
@@ -106,23 +86,14 @@ fn a_leak_is_found() {
     for (script, place) in [
         ("echo Canari", "standard output"),
         ("echo Y2FuYXJp >&2", "standard error"),
-        (
-            r#"echo canari > "$DATAPASS_METRICS_FILE""#,
-            "the metrics file",
-        ),
+        (r#"echo canari > "$DATAPASS_METRICS_FILE""#, "the metrics file"),
     ] {
         let told = hunted(script);
-        assert!(
-            told.starts_with(&format!("a leak: {place} holds")),
-            "{told}"
-        );
+        assert!(told.starts_with(&format!("a leak: {place} holds")), "{told}");
     }
     database.exec("insert into datapass_pull_runs (outcome, reason) values ('x', 'CANARI')");
     let told = hunted("");
-    assert!(
-        told.starts_with("a leak: datapass_pull_runs holds"),
-        "{told}"
-    );
+    assert!(told.starts_with("a leak: datapass_pull_runs holds"), "{told}");
 }
 
 fn entry(id: i64) -> Demande {

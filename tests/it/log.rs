@@ -20,27 +20,14 @@ fn events(outcome: &Outcome, database: &Database) -> Vec<Value> {
     let sql = "select run_id::text from datapass_pull_runs order by id desc limit 1";
     let run_id: String = database.client().query_one(sql, &[]).unwrap().get(0);
     let lines = outcome.stderr.lines();
-    let events: Vec<Value> = lines
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let events: Vec<Value> = lines.map(|line| serde_json::from_str(line).unwrap()).collect();
     for event in &events {
-        let keys: Vec<&str> = event
-            .as_object()
-            .unwrap()
-            .keys()
-            .map(String::as_str)
-            .collect();
+        let keys: Vec<&str> = event.as_object().unwrap().keys().map(String::as_str).collect();
         assert_eq!(keys[..4], ["time", "level", "message", "run_id"], "{event}");
         let time = event["time"].as_str().unwrap();
-        assert!(
-            chrono::DateTime::parse_from_rfc3339(time).is_ok(),
-            "{event}"
-        );
+        assert!(chrono::DateTime::parse_from_rfc3339(time).is_ok(), "{event}");
         assert_eq!(event["run_id"], run_id, "{event}");
-        assert!(
-            STAGES.contains(&event["stage"].as_str().unwrap()),
-            "{event}"
-        );
+        assert!(STAGES.contains(&event["stage"].as_str().unwrap()), "{event}");
     }
     events
 }
@@ -63,19 +50,14 @@ fn events_tell_run_stage_reason_page_and_attempt() {
     upstream.add(Demande::cnous(31).siret("1"));
     upstream.fault(On::token(1), Fault::Status(503, &[]));
     upstream.fault(On::page(2), Fault::Status(500, &[]));
-    let outcome = cycle(&upstream, &database)
-        .args(["--concurrency", "1"])
-        .output();
+    let outcome = cycle(&upstream, &database).args(["--concurrency", "1"]).output();
     let summary = outcome.success();
     assert_eq!(upstream.requests_of(Endpoint::Token).len(), 2);
     let events = events(&outcome, &database);
 
     let retried = |text| {
         let event = only(&events, text);
-        assert_eq!(
-            (&event["level"], &event["attempt"]),
-            (&"WARN".into(), &1.into())
-        );
+        assert_eq!((&event["level"], &event["attempt"]), (&"WARN".into(), &1.into()));
         assert_eq!(event["reason"], "server_error");
         let wait_ms = event["wait_ms"].as_u64().unwrap();
         assert!((1000..=2000).contains(&wait_ms), "{event}");
@@ -90,25 +72,16 @@ fn events_tell_run_stage_reason_page_and_attempt() {
     assert_eq!(retried("answered 500"), ("list", Some(2)));
     // Each page has a number of its own.
     let pages = |text: &str| {
-        let of = events
-            .iter()
-            .filter(|it| it["message"].as_str().unwrap().contains(text));
-        of.map(|event| event["page"].as_u64().unwrap())
-            .collect::<Vec<_>>()
+        let of = events.iter().filter(|it| it["message"].as_str().unwrap().contains(text));
+        of.map(|event| event["page"].as_u64().unwrap()).collect::<Vec<_>>()
     };
     let expected: Vec<u64> = (1..=summary.pages).collect();
     assert!(expected.len() > 3);
     assert_eq!(pages("Page at offset "), expected);
     assert_eq!(pages("demandes are listed so far"), expected);
     let rejected = only(&events, "Rejected D31");
-    assert_eq!(
-        (&rejected["stage"], &rejected["level"]),
-        (&"create".into(), &"WARN".into())
-    );
-    let stages: BTreeSet<&str> = events
-        .iter()
-        .map(|it| it["stage"].as_str().unwrap())
-        .collect();
+    assert_eq!((&rejected["stage"], &rejected["level"]), (&"create".into(), &"WARN".into()));
+    let stages: BTreeSet<&str> = events.iter().map(|it| it["stage"].as_str().unwrap()).collect();
     assert_eq!(stages, BTreeSet::from(STAGES));
 
     upstream.fault(On::pages(..), Fault::Status(403, &[]));
@@ -125,17 +98,11 @@ fn a_cycle_that_cannot_start_tells_it_in_json_too() {
     let outcome = Run::new(["--log-format", "json"]).any_stderr().output();
     outcome.permanent("configuration");
     let event: Value = serde_json::from_str(outcome.stderr.trim_end()).unwrap();
-    assert_eq!(
-        (&event["stage"], &event["reason"]),
-        (&"prepare".into(), &"configuration".into())
-    );
+    assert_eq!((&event["stage"], &event["reason"]), (&"prepare".into(), &"configuration".into()));
     let warned = Run::new(["--log-format", "json", "status"]).env("DATAPASS_TYPO", "1");
     let stderr = warned.any_stderr().output().stderr;
     let event: Value = serde_json::from_str(stderr.lines().next().unwrap()).unwrap();
-    assert_eq!(
-        (&event["stage"], &event["level"]),
-        (&"prepare".into(), &"WARN".into())
-    );
+    assert_eq!((&event["stage"], &event["level"]), (&"prepare".into(), &"WARN".into()));
 }
 
 #[test]
@@ -144,11 +111,7 @@ fn on_a_terminal_each_problem_is_a_sentence_of_its_own() {
     let (code, screen) = status.on_terminal().end();
     assert_eq!(code, 1, "{screen}");
     let lines: Vec<&str> = screen.lines().collect();
-    let expected = [
-        "DATABASE_URL is not set",
-        "--enqueue must be",
-        "DATAPASS_JOB_CLASS must be",
-    ];
+    let expected = ["DATABASE_URL is not set", "--enqueue must be", "DATAPASS_JOB_CLASS must be"];
     assert_eq!(lines.len(), expected.len(), "{screen}");
     for (line, expected) in lines.iter().zip(expected) {
         assert!(line.starts_with(&format!("error: {expected}")), "{screen}");
@@ -157,29 +120,17 @@ fn on_a_terminal_each_problem_is_a_sentence_of_its_own() {
     let (code, screen) = run.clone().on_terminal().end();
     assert_eq!(code, 1, "{screen}");
     let lines: Vec<&str> = screen.lines().collect();
-    assert_eq!(
-        lines[0],
-        "warning: Unknown variable DATAPASS_TYPO: it has no effect"
-    );
+    assert_eq!(lines[0], "warning: Unknown variable DATAPASS_TYPO: it has no effect");
     let problems = &lines[1..lines.len() - 1];
     assert_eq!(problems.len(), 6, "{screen}");
-    assert!(
-        problems.iter().all(|line| line.starts_with("error: ")),
-        "{screen}"
-    );
+    assert!(problems.iter().all(|line| line.starts_with("error: ")), "{screen}");
     assert!(problems[5].contains("--env-file"), "{screen}");
 
     let outcome = run.any_stderr().output();
     outcome.permanent("configuration");
     let last = outcome.stderr.lines().last().unwrap();
-    assert!(
-        last.contains(" ERROR datapass-pull: Missing or invalid settings: "),
-        "{last}"
-    );
-    assert!(
-        last.ends_with(" stage=prepare reason=configuration"),
-        "{last}"
-    );
+    assert!(last.contains(" ERROR datapass-pull: Missing or invalid settings: "), "{last}");
+    assert!(last.ends_with(" stage=prepare reason=configuration"), "{last}");
 }
 
 #[test]
@@ -187,10 +138,7 @@ fn a_refused_command_line_is_explained_on_a_terminal_and_one_line_in_a_log() {
     let run = || Run::new(["status", "--since", "7d"]);
     let (code, screen) = run().on_terminal().end();
     assert_eq!(code, 1, "{screen}");
-    assert!(
-        screen.starts_with("error: unexpected argument '--since'"),
-        "{screen}"
-    );
+    assert!(screen.starts_with("error: unexpected argument '--since'"), "{screen}");
     assert!(screen.contains("Usage: datapass-pull status"), "{screen}");
     let outcome = run().output();
     let stderr = &outcome.assert_code(1).stderr;
@@ -198,9 +146,7 @@ fn a_refused_command_line_is_explained_on_a_terminal_and_one_line_in_a_log() {
     let expected = "The command line is not understood: unexpected argument '--since' found";
     assert!(stderr.contains(expected), "{stderr}");
     assert!(stderr.contains("reason=usage"), "{stderr}");
-    let outcome = Run::new(["--log-format", "json", "--oops"])
-        .any_stderr()
-        .output();
+    let outcome = Run::new(["--log-format", "json", "--oops"]).any_stderr().output();
     outcome.permanent("usage");
     let event: Value = serde_json::from_str(outcome.stderr.trim_end()).unwrap();
     assert_eq!(event["reason"], "usage");

@@ -38,11 +38,7 @@ fn parse(text: &str, definition: &str) -> Samples {
         };
         let sample = lines.next().expect("a sample");
         let labelled = format!("{name}{{definition=\"{definition}\"{labels}}} ");
-        let value: f64 = sample
-            .strip_prefix(&labelled)
-            .expect(sample)
-            .parse()
-            .unwrap();
+        let value: f64 = sample.strip_prefix(&labelled).expect(sample).parse().unwrap();
         assert!(value.is_finite() && value >= 0.0, "{sample}");
         assert_eq!(samples.insert(name.to_owned(), value), None, "{name}");
     }
@@ -62,11 +58,7 @@ fn check_by_promtool(text: &str) {
     drop(stdin);
     let output = promtool.wait_with_output().unwrap();
     let problems = [output.stdout, output.stderr].concat();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&problems)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&problems));
 }
 
 struct Scene {
@@ -81,11 +73,7 @@ impl Scene {
         let upstream = DataPass::start();
         upstream.add(Demande::cnous(1));
         upstream.add(Demande::cnous(2).siret("1"));
-        Self {
-            upstream,
-            database: Database::migrated(),
-            folder: tempfile::tempdir().unwrap(),
-        }
+        Self { upstream, database: Database::migrated(), folder: tempfile::tempdir().unwrap() }
     }
 
     fn path(&self) -> PathBuf {
@@ -112,9 +100,7 @@ impl Scene {
     fn leftovers(&self) -> usize {
         let entries = fs::read_dir(self.folder.path()).unwrap();
         let names = entries.map(|entry| entry.unwrap().file_name());
-        names
-            .filter(|name| name.to_string_lossy().starts_with('.'))
-            .count()
+        names.filter(|name| name.to_string_lossy().starts_with('.')).count()
     }
 }
 
@@ -138,17 +124,10 @@ fn a_failure_keeps_what_the_last_success_reported() {
     assert_eq!(value("watermark_timestamp_seconds"), watermark);
     let rejected = seconds(Demande::cnous(2).last_validated_at.unwrap());
     assert_eq!(value("oldest_rejected_timestamp_seconds"), rejected);
-    assert_eq!(
-        value("last_success_timestamp_seconds"),
-        value("last_run_timestamp_seconds")
-    );
+    assert_eq!(value("last_success_timestamp_seconds"), value("last_run_timestamp_seconds"));
 
-    scene
-        .upstream
-        .fault(On::pages(1..), Fault::Status(403, &[]));
-    let away = scene
-        .cycle()
-        .env("DATABASE_URL", "postgres://canari@127.0.0.1:1/canari");
+    scene.upstream.fault(On::pages(1..), Fault::Status(403, &[]));
+    let away = scene.cycle().env("DATABASE_URL", "postgres://canari@127.0.0.1:1/canari");
     let unstarted = scene.cycle().env("DATAPASS_CLIENT_SECRET", "");
     let mut before = value("last_run_timestamp_seconds");
     for (run, status) in [(scene.cycle(), 1.0), (away, 2.0), (unstarted, 1.0)] {
@@ -166,11 +145,7 @@ fn a_failure_keeps_what_the_last_success_reported() {
     scene.cycle().output().permanent("request_refused");
     let kept = without(&scene.samples(), &OF_ANY_END);
     let names: Vec<&str> = kept.keys().map(String::as_str).collect();
-    let known = [
-        "build_info",
-        "last_success_timestamp_seconds",
-        "watermark_timestamp_seconds",
-    ];
+    let known = ["build_info", "last_success_timestamp_seconds", "watermark_timestamp_seconds"];
     assert_eq!(names, known.map(|name| format!("datapass_pull_{name}")));
     let started = kept["datapass_pull_last_success_timestamp_seconds"];
     assert!(started <= value("last_success_timestamp_seconds"));
@@ -179,19 +154,13 @@ fn a_failure_keeps_what_the_last_success_reported() {
 
     scene.upstream.behave();
     scene.cycle().arg("--dry-run").output().success();
-    assert_eq!(
-        without(&scene.samples(), &OF_ANY_END),
-        kept,
-        "a dry run writes nothing"
-    );
+    assert_eq!(without(&scene.samples(), &OF_ANY_END), kept, "a dry run writes nothing");
 }
 
 #[test]
 fn a_file_of_others_breaks_nothing() {
     let scene = Scene::new();
-    scene
-        .upstream
-        .fault(On::pages(1..), Fault::Status(403, &[]));
+    scene.upstream.fault(On::pages(1..), Fault::Status(403, &[]));
     let elsewhere = scene.folder.path().join("elsewhere");
     fs::write(&elsewhere, "theirs").unwrap();
     let garbage = "foreign {{{ nonsense\n# HELP\ndatapass_pull_created{LABEL} NaN\n\
@@ -202,17 +171,11 @@ fn a_file_of_others_breaks_nothing() {
     type Maker<'a> = &'a dyn Fn(&Path);
     let makers: [(&str, Maker<'_>); 6] = [
         ("garbage", &|path| fs::write(path, &garbage).unwrap()),
-        ("binary", &|path| {
-            fs::write(path, [0, 159, 146, 150, 10]).unwrap()
-        }),
+        ("binary", &|path| fs::write(path, [0, 159, 146, 150, 10]).unwrap()),
         ("empty", &|path| fs::write(path, "").unwrap()),
-        ("huge", &|path| {
-            fs::File::create(path).unwrap().set_len(1 << 40).unwrap()
-        }),
+        ("huge", &|path| fs::File::create(path).unwrap().set_len(1 << 40).unwrap()),
         ("link", &|path| symlink(&elsewhere, path).unwrap()),
-        ("dangling link", &|path| {
-            symlink("/nowhere/at/all", path).unwrap()
-        }),
+        ("dangling link", &|path| symlink("/nowhere/at/all", path).unwrap()),
     ];
     for (name, make) in makers {
         make(&scene.path());
@@ -230,20 +193,10 @@ fn a_file_of_others_breaks_nothing() {
     assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "theirs");
 
     // What is not a regular file is not replaced.
-    assert!(
-        Command::new("mkfifo")
-            .arg(scene.path())
-            .status()
-            .unwrap()
-            .success()
-    );
+    assert!(Command::new("mkfifo").arg(scene.path()).status().unwrap().success());
     let outcome = scene.cycle().output();
     outcome.permanent("request_refused");
-    assert!(
-        outcome
-            .stderr
-            .contains("datapass_pull.prom: it is not a regular file")
-    );
+    assert!(outcome.stderr.contains("datapass_pull.prom: it is not a regular file"));
     let kind = fs::symlink_metadata(scene.path()).unwrap().file_type();
     assert!(kind.is_fifo());
 }
@@ -254,9 +207,7 @@ fn a_file_that_cannot_be_written_is_a_warning() {
     let run = |path: &str| {
         Run::cycle(&scene.upstream, &scene.database)
             .args(["--enqueue", "none", "--metrics-file", path])
-            .stderr(format!(
-                "WARN datapass-pull: Cannot write the metrics file {path}: "
-            ))
+            .stderr(format!("WARN datapass-pull: Cannot write the metrics file {path}: "))
             .stderr("Rejected D2")
     };
     run("/nowhere/it.prom").output().success();
@@ -290,12 +241,9 @@ fn each_definition_has_its_own_samples() {
     assert_eq!(names, expected);
 
     // One collector reads both files.
-    let (_, help_of_first) = first
-        .split_once("# HELP datapass_pull_last_duration_seconds")
-        .unwrap();
-    let (_, help_of_other) = text
-        .split_once("# HELP datapass_pull_last_duration_seconds")
-        .unwrap();
+    let (_, help_of_first) =
+        first.split_once("# HELP datapass_pull_last_duration_seconds").unwrap();
+    let (_, help_of_other) = text.split_once("# HELP datapass_pull_last_duration_seconds").unwrap();
     assert_eq!(help_of_first.lines().next(), help_of_other.lines().next());
 
     // Without a valid definition there is no label, so that no file is written.
@@ -309,16 +257,9 @@ fn the_documented_rules_are_valid_and_about_what_is_written() {
     let rules = blocks("Prometheus").remove(0);
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), &rules).unwrap();
-    let checked = Command::new("promtool")
-        .args(["check", "rules"])
-        .arg(file.path())
-        .output()
-        .unwrap();
-    assert!(
-        checked.status.success(),
-        "{}",
-        String::from_utf8_lossy(&checked.stderr)
-    );
+    let checked =
+        Command::new("promtool").args(["check", "rules"]).arg(file.path()).output().unwrap();
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
 
     let is_name = |word: &&str| word.starts_with("datapass_pull_");
     let words = rules.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');

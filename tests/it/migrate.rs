@@ -65,11 +65,7 @@ fn everything(client: &mut Client) -> Vec<String> {
     let mut all = shape(client);
     for table in ["proactivite_requests", "datapass_pull_watermarks"] {
         let rows = client.query(&format!("select {table}::text from {table}"), &[]);
-        all.extend(
-            rows.unwrap_or_default()
-                .iter()
-                .map(|row| row.get::<_, String>(0)),
-        );
+        all.extend(rows.unwrap_or_default().iter().map(|row| row.get::<_, String>(0)));
     }
     all
 }
@@ -113,9 +109,7 @@ fn assert_done_after(change: &str, db: &Database) {
     let before = everything(&mut client);
     assert_eq!(run(db, false).unwrap(), [""; 0]);
     assert_eq!(everything(&mut client), before);
-    let ids = client
-        .query("select id::bigint from datapass_pull_watermarks", &[])
-        .unwrap();
+    let ids = client.query("select id::bigint from datapass_pull_watermarks", &[]).unwrap();
     assert_eq!(ids.iter().map(|row| row.get(0)).collect::<Vec<i64>>(), [1]);
     let other = client.execute("insert into datapass_pull_watermarks (id) values (2)", &[]);
     assert_eq!(other.unwrap_err().code().unwrap().code(), "23514");
@@ -126,11 +120,7 @@ fn an_empty_database_gets_the_tables_once() {
     let db = Database::empty();
     let missing = problems(&mut db.client());
     assert_eq!(missing.len(), 5, "{missing:?}");
-    assert!(
-        missing
-            .iter()
-            .all(|problem| problem.ends_with("run `datapass-pull migrate`"))
-    );
+    assert!(missing.iter().all(|problem| problem.ends_with("run `datapass-pull migrate`")));
 
     assert_eq!(run(&db, false).unwrap(), CREATED);
     assert_done(&db);
@@ -166,10 +156,7 @@ fn the_command_prints_the_changes_as_text_or_as_one_document() {
     }
     assert_eq!(everything(&mut db.client()), before);
     let done = migrate(&["--yes"]);
-    assert!(
-        done.ends_with("COLUMN datapass_demande_id TYPE bigint\n"),
-        "{done}"
-    );
+    assert!(done.ends_with("COLUMN datapass_demande_id TYPE bigint\n"), "{done}");
 }
 
 #[test]
@@ -213,20 +200,13 @@ fn the_tables_of_rails_are_upgraded_with_yes() {
         "`datapass-pull migrate --yes`",
     ];
     for statement in statements {
-        assert!(
-            failure.message.contains(statement),
-            "{statement}: {}",
-            failure.message
-        );
+        assert!(failure.message.contains(statement), "{statement}: {}", failure.message);
     }
     assert_eq!(failure.message.lines().count(), 1);
 
     let lines = run(&db, true).unwrap();
     for statement in &statements[..10] {
-        assert!(
-            lines.iter().any(|line| line == statement),
-            "{statement}: {lines:#?}"
-        );
+        assert!(lines.iter().any(|line| line == statement), "{statement}: {lines:#?}");
     }
     assert_done(&db);
 
@@ -290,10 +270,7 @@ fn half_migrated_tables_get_what_they_lack() {
             "DROP INDEX index_proactivite_requests_on_external_request_id;
              ALTER TABLE proactivite_requests ADD UNIQUE (external_request_id)",
         ),
-        (
-            "no index at all",
-            "DROP INDEX index_proactivite_requests_on_external_request_id",
-        ),
+        ("no index at all", "DROP INDEX index_proactivite_requests_on_external_request_id"),
         (
             "indexes that cannot serve",
             "DROP INDEX index_proactivite_requests_on_external_request_id;
@@ -320,15 +297,9 @@ fn half_migrated_tables_get_what_they_lack() {
             "ALTER TABLE proactivite_requests DROP COLUMN last_validated_at,
              DROP COLUMN transmission_date, DROP COLUMN status, DROP COLUMN code_insee_communes",
         ),
-        (
-            "an empty watermark table",
-            "DELETE FROM datapass_pull_watermarks",
-        ),
+        ("an empty watermark table", "DELETE FROM datapass_pull_watermarks"),
         ("no watermark table", "DROP TABLE datapass_pull_watermarks"),
-        (
-            "only the watermark table",
-            "DROP TABLE proactivite_requests",
-        ),
+        ("only the watermark table", "DROP TABLE proactivite_requests"),
         (
             "a watermark of ours already",
             "ALTER TABLE datapass_pull_watermarks ADD COLUMN definition_id varchar,
@@ -337,10 +308,7 @@ fn half_migrated_tables_get_what_they_lack() {
              UPDATE datapass_pull_watermarks SET id = 1;
              ALTER TABLE datapass_pull_watermarks ADD CONSTRAINT only_one CHECK (id = 1)",
         ),
-        (
-            "a watermark without an id",
-            "ALTER TABLE datapass_pull_watermarks DROP COLUMN id",
-        ),
+        ("a watermark without an id", "ALTER TABLE datapass_pull_watermarks DROP COLUMN id"),
         (
             "rejections and runs in Rails' ways",
             "CREATE TABLE datapass_pull_rejections (id bigserial PRIMARY KEY, ref varchar NOT NULL,
@@ -466,12 +434,7 @@ fn what_cannot_be_upgraded_is_named_and_unchanged() {
         db.exec(change);
         let before = everything(&mut db.client());
         let failure = run(&db, true).unwrap_err();
-        assert_eq!(
-            failure.reason,
-            Reason::DatabaseRefused,
-            "{}",
-            failure.error_chain()
-        );
+        assert_eq!(failure.reason, Reason::DatabaseRefused, "{}", failure.error_chain());
         assert!(failure.message.contains(words), "{}", failure.message);
         assert!(!failure.message.contains("abc"), "{}", failure.message);
         assert_eq!(everything(&mut db.client()), before);
@@ -484,16 +447,9 @@ fn a_busy_table_is_not_waited_for() {
     db.exec(RAILS);
     let mut reader = db.client();
     let mut reading = reader.transaction().unwrap();
-    reading
-        .batch_execute("SELECT FROM proactivite_requests")
-        .unwrap();
+    reading.batch_execute("SELECT FROM proactivite_requests").unwrap();
     let failure = run(&db, true).unwrap_err();
-    assert_eq!(
-        failure.reason,
-        Reason::DatabaseBusy,
-        "{}",
-        failure.error_chain()
-    );
+    assert_eq!(failure.reason, Reason::DatabaseBusy, "{}", failure.error_chain());
     drop(reading);
     run(&db, true).unwrap();
     assert_done(&db);
@@ -504,9 +460,7 @@ fn many_at_once_make_the_tables_once() {
     let db = Database::empty();
     let lines: Vec<String> = thread::scope(|scope| {
         let runs: Vec<_> = (0..6).map(|_| scope.spawn(|| run(&db, false))).collect();
-        runs.into_iter()
-            .flat_map(|run| run.join().unwrap().unwrap())
-            .collect()
+        runs.into_iter().flat_map(|run| run.join().unwrap().unwrap()).collect()
     });
     assert_eq!(lines, CREATED);
     assert_done(&db);
@@ -517,17 +471,11 @@ fn everything_works_through_a_pooler() {
     let db = Database::empty();
     db.exec(RAILS);
     let pooler = PgBouncer::start(&db);
-    let mut clients: Vec<Client> = (0..4)
-        .map(|_| Client::connect(&pooler.url(), NoTls).unwrap())
-        .collect();
+    let mut clients: Vec<Client> =
+        (0..4).map(|_| Client::connect(&pooler.url(), NoTls).unwrap()).collect();
     for client in &mut clients {
         let refused = migrate::migrate(client, false).unwrap_err();
-        assert_eq!(
-            refused.reason,
-            Reason::UpgradeRefused,
-            "{}",
-            refused.error_chain()
-        );
+        assert_eq!(refused.reason, Reason::UpgradeRefused, "{}", refused.error_chain());
     }
     migrate::migrate(&mut clients[0], true).unwrap();
     for client in &mut clients {
@@ -558,11 +506,7 @@ fn tables_are_made_in_the_first_schema() {
     let mut client = connected(&format!("{}?options=-csearch_path%3Dnowhere", db.url()));
     let failure = migrate::migrate(&mut client, false).unwrap_err();
     assert_eq!(failure.reason, Reason::DatabaseRefused);
-    assert!(
-        failure.message.contains("search path"),
-        "{}",
-        failure.message
-    );
+    assert!(failure.message.contains("search path"), "{}", failure.message);
 }
 
 impl Database {

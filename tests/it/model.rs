@@ -219,21 +219,13 @@ fn history() -> impl Strategy<Value = History> {
     let cap = prop_oneof![1 => Just(200_u8), 2 => 5..30_u8];
     let ties = prop_oneof![2 => Just(1_u8), 1 => 2..8_u8];
     let parts = (cap, 0..50_u8, ties, vec(step, 1..12));
-    parts.prop_map(|(cap, rows, ties, steps)| History {
-        cap,
-        rows,
-        ties,
-        steps,
-    })
+    parts.prop_map(|(cap, rows, ties, steps)| History { cap, rows, ties, steps })
 }
 
 /// Nothing is lost and nothing happens twice, whatever moves.
 #[test]
 fn histories() {
-    let mut config = ProptestConfig {
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    };
+    let mut config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
     if std::env::var_os("PROPTEST_CASES").is_none() {
         config.cases = HISTORIES;
     }

@@ -18,16 +18,10 @@ fn command_of(title: &str) -> Vec<&'static str> {
 
 /// Runs a block of commands in a shell, and returns what they printed.
 fn run_commands(block: &str, run: &[(&str, &str)]) -> String {
-    let script: String = block
-        .lines()
-        .map(|line| format!("{}\n", line.strip_prefix("$ ").expect(line)))
-        .collect();
+    let script: String =
+        block.lines().map(|line| format!("{}\n", line.strip_prefix("$ ").expect(line))).collect();
     let binary = Path::new(env!("CARGO_BIN_EXE_datapass-pull"));
-    let path = format!(
-        "{}:{}",
-        binary.parent().unwrap().display(),
-        std::env::var("PATH").unwrap()
-    );
+    let path = format!("{}:{}", binary.parent().unwrap().display(), std::env::var("PATH").unwrap());
     let output = Command::new("bash")
         .args(["-euc", &script])
         .env_clear()
@@ -69,10 +63,7 @@ fn skipping_the_backlog_a_backfill_and_starting_over() {
     }
     run(&upstream, &database, &command_of("Skip the backlog")).assert_success();
     let skipped = cycle(&upstream, &database, &[]);
-    assert_eq!(
-        (skipped.created, skipped.enqueued, skipped.skipped),
-        (2, 2, 1)
-    );
+    assert_eq!((skipped.created, skipped.enqueued, skipped.skipped), (2, 2, 1));
     assert_eq!(skipped.watermark, Some(at("2026-05-18T10:00:00Z")));
 
     database.exec("delete from proactivite_requests where datapass_demande_id = 2");
@@ -124,15 +115,8 @@ fn a_second_definition_has_a_schema_of_its_own() {
     let printed = run_commands(&format!("{documented}$ datapass-pull"), &env);
     let summary = Summary::from_text(printed.lines().last().unwrap()).unwrap();
     assert_eq!((summary.created, summary.enqueued), (1, 0));
-    assert!(
-        printed.contains("ok   tables: in schema other: "),
-        "{printed}"
-    );
-    assert_eq!(
-        database.snapshot(),
-        first,
-        "the first definition is left alone"
-    );
+    assert!(printed.contains("ok   tables: in schema other: "), "{printed}");
+    assert_eq!(database.snapshot(), first, "the first definition is left alone");
     let rows = database.json_rows("other.proactivite_requests", "id");
     assert_eq!(rows.len(), 1);
     assert_eq!(rows[0]["datapass_demande_id"], 2);
@@ -161,10 +145,7 @@ fn a_second_definition_has_a_schema_of_its_own() {
     let record = json!([{"_aj_globalid": "gid://relais/ProactiviteRequest/1"}]);
     assert_eq!(
         jobs.collect::<Vec<_>>(),
-        [
-            (json!("ProcessProactiviteRequestJob"), record),
-            (json!("OtherJob"), json!([2]))
-        ]
+        [(json!("ProcessProactiviteRequestJob"), record), (json!("OtherJob"), json!([2]))]
     );
 }
 
@@ -187,13 +168,9 @@ fn after_a_restore_nothing_is_lost_and_no_job_runs_twice() {
     let mut env: Vec<(&str, &str)> = vec![("DATABASE_URL", &url)];
     env.extend(upstream_env.iter().map(|(name, value)| (*name, &**value)));
     let printed = run_commands(&blocks("Restoring a backup")[0], &env);
-    let summaries: Vec<Summary> = printed
-        .lines()
-        .map(|it| Summary::from_text(it).unwrap())
-        .collect();
-    let [would, done] = &summaries[..] else {
-        panic!("{printed}")
-    };
+    let summaries: Vec<Summary> =
+        printed.lines().map(|it| Summary::from_text(it).unwrap()).collect();
+    let [would, done] = &summaries[..] else { panic!("{printed}") };
     assert_eq!((would.created, would.enqueued, would.dry_run), (2, 2, true));
     assert_eq!((done.created, done.enqueued, done.dry_run), (2, 0, false));
     restored.exec(
@@ -231,16 +208,9 @@ fn after_a_restore_of_the_rows_alone_since_creates_them_again() {
                  = split_part(serialized_params->'arguments'->0->>'_aj_globalid', '/', 5))",
     );
     let plain = cycle(&upstream, &database, &[]);
-    assert_eq!(
-        (plain.created, plain.deleted),
-        (0, 2),
-        "deleted on purpose, or lost?"
-    );
+    assert_eq!((plain.created, plain.deleted), (0, 2), "deleted on purpose, or lost?");
     let summary = cycle(&upstream, &database, &["--since", "2026-05-02"]);
-    assert_eq!(
-        (summary.created, summary.enqueued, summary.deleted),
-        (2, 2, 0)
-    );
+    assert_eq!((summary.created, summary.enqueued, summary.deleted), (2, 2, 0));
     assert_eq!(database.count("good_jobs"), 3);
 }
 
@@ -263,10 +233,7 @@ fn one_entry_is_created_again_without_its_handled_entry() {
     run(&upstream, &database, &set).assert_success();
     let skipped = cycle(&upstream, &database, &[]);
     assert_eq!((skipped.created, skipped.skipped), (0, 1));
-    assert_eq!(
-        cycle(&upstream, &database, &command_of("Replay")).created,
-        1
-    );
+    assert_eq!(cycle(&upstream, &database, &command_of("Replay")).created, 1);
 }
 
 #[test]
@@ -289,18 +256,9 @@ fn the_query_for_an_exporter_shows_the_state() {
     cycle(&upstream, &database, &[]);
     database.exec("delete from proactivite_requests");
     let success = read();
-    assert_eq!(
-        success["definition"],
-        "proactivite_pour_les_etudiants_boursiers_dyn"
-    );
-    assert_eq!(
-        success["watermark_timestamp_seconds"].as_f64(),
-        Some(time.timestamp() as f64)
-    );
-    assert_eq!(
-        (&success["rejected"], &success["deleted"]),
-        (&json!(1), &json!(1))
-    );
+    assert_eq!(success["definition"], "proactivite_pour_les_etudiants_boursiers_dyn");
+    assert_eq!(success["watermark_timestamp_seconds"].as_f64(), Some(time.timestamp() as f64));
+    assert_eq!((&success["rejected"], &success["deleted"]), (&json!(1), &json!(1)));
     assert_eq!(success["last_failed_permanently"], 0);
 
     upstream.fault(On::tokens(..), Fault::Status(403, &[]));

@@ -25,9 +25,7 @@ const FILES: [&str; 12] = [
 
 /// Returns what a command prints to standard output; it must succeed.
 fn printed(command: &mut Command) -> String {
-    let output = command
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let logged = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {logged}");
     String::from_utf8(output.stdout).unwrap()
@@ -70,13 +68,7 @@ impl Root {
         let root = self.0.path().to_str().unwrap();
         let found = printed(
             Command::new("find")
-                .args([
-                    root,
-                    "-path",
-                    &format!("{root}/var/lib/dpkg"),
-                    "-prune",
-                    "-o",
-                ])
+                .args([root, "-path", &format!("{root}/var/lib/dpkg"), "-prune", "-o"])
                 .args(["!", "-type", "d", "-printf", "%P\n"]),
         );
         found.lines().map(str::to_owned).collect()
@@ -93,12 +85,7 @@ fn the_package_installs_works_and_leaves_nothing_behind() {
     let manual = fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/man")).unwrap();
     let pages: Vec<String> = manual
         .map(|page| page.unwrap().file_name().into_string().unwrap())
-        .map(|page| {
-            format!(
-                "usr/share/man/man{}/{page}.gz",
-                page.rsplit('.').next().unwrap()
-            )
-        })
+        .map(|page| format!("usr/share/man/man{}/{page}.gz", page.rsplit('.').next().unwrap()))
         .collect();
     let files = FILES.map(str::to_owned).into_iter();
     let expected: BTreeSet<String> = files.chain(pages.iter().cloned()).collect();
@@ -106,23 +93,13 @@ fn the_package_installs_works_and_leaves_nothing_behind() {
     let own = installed.iter().filter(|file| file.starts_with("usr/"));
     assert_eq!(own.cloned().collect::<BTreeSet<_>>(), expected);
     // The timer is not enabled.
-    assert!(
-        !installed.iter().any(|file| file.starts_with("etc/")),
-        "{installed:?}"
-    );
+    assert!(!installed.iter().any(|file| file.starts_with("etc/")), "{installed:?}");
 
     let binary = root.path("usr/bin/datapass-pull");
     let version = printed(Command::new(&binary).arg("-V"));
-    assert_eq!(
-        version,
-        concat!("datapass-pull ", env!("CARGO_PKG_VERSION"), "\n")
-    );
+    assert_eq!(version, concat!("datapass-pull ", env!("CARGO_PKG_VERSION"), "\n"));
     for page in pages {
-        let text = printed(
-            Command::new("mandoc")
-                .args(["-T", "utf8"])
-                .arg(root.path(&page)),
-        );
+        let text = printed(Command::new("mandoc").args(["-T", "utf8"]).arg(root.path(&page)));
         assert!(text.contains("datapass-pull"), "{page}: {text}");
     }
     let completion = root.path("usr/share/bash-completion/completions/datapass-pull");
@@ -141,23 +118,12 @@ fn check_units(root: &Root, binary: &Path) {
     let copies = tempfile::tempdir().unwrap();
     let units = ["datapass-pull.service", "datapass-pull.timer"].map(|name| {
         let unit = fs::read_to_string(root.path("usr/lib/systemd/system").join(name)).unwrap();
-        assert_eq!(
-            unit.contains("\nExecStart=/usr/bin/datapass-pull "),
-            name.ends_with("service")
-        );
+        assert_eq!(unit.contains("\nExecStart=/usr/bin/datapass-pull "), name.ends_with("service"));
         let copy = copies.path().join(name);
-        fs::write(
-            &copy,
-            unit.replace("/usr/bin/datapass-pull", binary.to_str().unwrap()),
-        )
-        .unwrap();
+        fs::write(&copy, unit.replace("/usr/bin/datapass-pull", binary.to_str().unwrap())).unwrap();
         copy
     });
-    printed(
-        Command::new("systemd-analyze")
-            .args(["verify", "--man=no"])
-            .args(units),
-    );
+    printed(Command::new("systemd-analyze").args(["verify", "--man=no"]).args(units));
 }
 
 #[test]
@@ -169,16 +135,8 @@ fn the_long_version_names_commit_target_and_tls() {
     let long = Run::new(["--version"]).output();
     long.assert_success();
     let rest = long.stdout.strip_prefix(first).expect(&long.stdout);
-    let lines: Vec<_> = rest
-        .lines()
-        .map(|line| line.split_once(": ").unwrap())
-        .collect();
-    let [
-        ("commit", commit),
-        ("target", target),
-        ("TLS", "rustls with ring"),
-    ] = lines[..]
-    else {
+    let lines: Vec<_> = rest.lines().map(|line| line.split_once(": ").unwrap()).collect();
+    let [("commit", commit), ("target", target), ("TLS", "rustls with ring")] = lines[..] else {
         panic!("{rest}");
     };
     let hash = commit.trim_end_matches("-dirty");

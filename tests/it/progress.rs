@@ -16,14 +16,7 @@ fn upstream() -> DataPass {
 
 fn cycle(upstream: &DataPass, database: &Database) -> Run {
     Run::cycle(upstream, database)
-        .args([
-            "--page-size",
-            "10",
-            "--concurrency",
-            "1",
-            "--enqueue",
-            "none",
-        ])
+        .args(["--page-size", "10", "--concurrency", "1", "--enqueue", "none"])
         .args(["--max-retries", "0"])
         .env("TERM", "xterm-256color")
 }
@@ -33,10 +26,7 @@ fn cycle(upstream: &DataPass, database: &Database) -> Run {
 fn assert_log(screen: &str, texts: &[&str]) {
     let screen = played(screen);
     let mut lines: Vec<&str> = screen.lines().collect();
-    assert!(
-        lines.pop().is_some_and(|line| line.starts_with("outcome=")),
-        "{screen}"
-    );
+    assert!(lines.pop().is_some_and(|line| line.starts_with("outcome=")), "{screen}");
     assert_eq!(lines.len(), texts.len(), "{screen}");
     for (line, text) in lines.iter().zip(texts) {
         assert!(line.starts_with(text), "{screen}");
@@ -108,14 +98,9 @@ fn no_line_of_log_is_torn() {
     assert_eq!(count("warning: Rejected D"), 200, "{screen}");
     assert!(count("info: Page at offset ") > 20, "{screen}");
     assert_eq!(count("Listing: "), 0, "{screen}");
+    assert!(lines.pop().is_some_and(|line| line.starts_with("outcome=")), "{screen}");
     assert!(
-        lines.pop().is_some_and(|line| line.starts_with("outcome=")),
-        "{screen}"
-    );
-    assert!(
-        lines
-            .iter()
-            .all(|line| line.starts_with("warning: ") || line.starts_with("info: ")),
+        lines.iter().all(|line| line.starts_with("warning: ") || line.starts_with("info: ")),
         "{screen}"
     );
 }
@@ -136,9 +121,7 @@ fn there_is_no_line_where_nobody_can_see_it_go() {
         assert_eq!((code, screen.lines().count()), (0, lines), "{screen}");
         assert!(!screen.contains('\u{1b}'), "{screen:?}");
     }
-    let run = Run::cycle(&upstream, &database)
-        .env("TERM", "xterm")
-        .arg("-vv");
+    let run = Run::cycle(&upstream, &database).env("TERM", "xterm").arg("-vv");
     let outcome = run.any_stderr().output();
     outcome.success();
     let all = format!("{}{}", outcome.stdout, outcome.stderr);

@@ -44,9 +44,7 @@ fn a_row_of_a_table_that_rails_made_holds_what_was_listed_in_utc() {
     let run = Run::cycle(&upstream, &database).any_stderr();
     assert_eq!(run.output().success().created, 3);
     let rows = database.json_rows("proactivite_requests", "id");
-    let [first, second, third] = &rows[..] else {
-        panic!("three rows, not {rows:?}")
-    };
+    let [first, second, third] = &rows[..] else { panic!("three rows, not {rows:?}") };
     let expected = [
         ("datapass_authorization_id", json!(public_id)),
         ("datapass_demande_id", json!(1)),
@@ -89,26 +87,12 @@ fn every_fault_of_an_entry_is_named_without_its_value() {
         ("public_id", validated(3, 3).public_id(Some("a\0b"))),
         ("siret", validated(4, 4).siret("1234")),
         ("siret", validated(5, 5).siret("12345678901234")),
-        (
-            "echelon_bourse",
-            validated(6, 6).data("echelon_bourse", "8"),
-        ),
-        (
-            "niveau_bourse_min",
-            validated(7, 7).data("niveau_bourse_min", "canari"),
-        ),
+        ("echelon_bourse", validated(6, 6).data("echelon_bourse", "8")),
+        ("niveau_bourse_min", validated(7, 7).data("niveau_bourse_min", "canari")),
         ("echelon_bourse", validated(8, 8).without("echelon_bourse")),
         ("entity_type", validated(9, 9).data("entity_type", "canari")),
-        (
-            "code_insee_entity",
-            validated(10, 10).data("code_insee_entity", "6912"),
-        ),
-        (
-            "entity_type",
-            validated(11, 11)
-                .without("entity_type")
-                .without("code_insee_entity"),
-        ),
+        ("code_insee_entity", validated(10, 10).data("code_insee_entity", "6912")),
+        ("entity_type", validated(11, 11).without("entity_type").without("code_insee_entity")),
         (
             "manual_code_insee_communes",
             validated(12, 12)
@@ -120,10 +104,7 @@ fn every_fault_of_an_entry_is_named_without_its_value() {
             "premiere_date_transmission",
             validated(13, 13).data("premiere_date_transmission", "2026-02-30"),
         ),
-        (
-            "echelon_bourse",
-            validated(14, 14).data("echelon_bourse", 3),
-        ),
+        ("echelon_bourse", validated(14, 14).data("echelon_bourse", 3)),
     ];
     let (upstream, database) = (DataPass::start(), Database::migrated());
     let fields: Vec<&str> = cases.iter().map(|(field, _)| *field).collect();
@@ -139,14 +120,9 @@ fn every_fault_of_an_entry_is_named_without_its_value() {
         upstream.edit(17, |shown| shown["definition_id"] = json!(7));
     });
     upstream.add(validated(20, 20));
-    let fields: Vec<&str> = fields
-        .into_iter()
-        .chain(["state", "last_validated_at", "definition_id"])
-        .collect();
-    let summary = Run::cycle(&upstream, &database)
-        .any_stderr()
-        .output()
-        .success();
+    let fields: Vec<&str> =
+        fields.into_iter().chain(["state", "last_validated_at", "definition_id"]).collect();
+    let summary = Run::cycle(&upstream, &database).any_stderr().output().success();
     assert_eq!((summary.created, summary.rejected), (1, 17));
     assert_eq!(summary.watermark, Some(minute(1)));
     let rejections = database.rejections();
@@ -191,10 +167,7 @@ fn a_revalidated_row_is_left_as_it_is() {
     });
     let summary = run().output().success();
     assert_eq!((summary.existing, summary.revalidated), (1, 1));
-    assert_eq!(
-        (summary.rejected, summary.watermark),
-        (0, Some(minute(500)))
-    );
+    assert_eq!((summary.rejected, summary.watermark), (0, Some(minute(500))));
     assert_eq!(database.snapshot()["proactivite_requests"], before);
 }
 
@@ -253,9 +226,7 @@ fn a_redirect_is_refused_and_not_followed() {
 
 #[test]
 fn all_missing_settings_are_named_together_and_an_empty_one_is_unset() {
-    let run = Run::new::<&str>([])
-        .env("DATAPASS_CLIENT_ID", "")
-        .any_stderr();
+    let run = Run::new::<&str>([]).env("DATAPASS_CLIENT_ID", "").any_stderr();
     let outcome = run.output();
     outcome.permanent("configuration");
     for name in [
@@ -283,10 +254,7 @@ fn a_closed_output_changes_nothing() {
 #[test]
 fn a_server_that_ignores_the_offset_is_found_out() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
-    let rows: Vec<Value> = (1..=10)
-        .rev()
-        .map(|id| validated(id, id).to_json())
-        .collect();
+    let rows: Vec<Value> = (1..=10).rev().map(|id| validated(id, id).to_json()).collect();
     let rows = Value::from(rows).to_string();
     upstream.fault(On::pages(..), Fault::json(&rows));
     let run = |size| {
@@ -327,10 +295,7 @@ fn a_column_that_the_cycle_does_not_fill_undoes_it() {
     assert_eq!(runs.len(), 1);
     assert_eq!(runs[0]["outcome"], "permanent");
     assert_eq!(runs[0]["reason"], "database_refused");
-    assert_eq!(
-        (&runs[0]["seen"], &runs[0]["pages"]),
-        (&json!(1), &json!(1))
-    );
+    assert_eq!((&runs[0]["seen"], &runs[0]["pages"]), (&json!(1), &json!(1)));
 }
 
 #[test]
@@ -342,10 +307,7 @@ fn old_runs_are_pruned() {
          values ('success', now() - interval '401 days'),
                 ('success', now() - interval '399 days')",
     );
-    Run::cycle(&upstream, &database)
-        .any_stderr()
-        .output()
-        .success();
+    Run::cycle(&upstream, &database).any_stderr().output().success();
     assert_eq!(database.count("datapass_pull_runs"), 2);
 }
 

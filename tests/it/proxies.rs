@@ -13,10 +13,7 @@ const HOST: &str = "datapass.invalid";
 fn cycle(upstream: &DataPass, database: &Database, scheme: &str) -> Run {
     Run::cycle(upstream, database)
         .env("DATAPASS_ALLOW_HTTP", "1")
-        .env(
-            "DATAPASS_AUTH_URL",
-            format!("{scheme}://{HOST}/api/oauth/token"),
-        )
+        .env("DATAPASS_AUTH_URL", format!("{scheme}://{HOST}/api/oauth/token"))
         .env("DATAPASS_API_BASE_URL", format!("{scheme}://{HOST}/api/v1"))
         .args(["--dry-run", "--max-retries", "0"])
 }
@@ -41,10 +38,9 @@ fn each_variable_counts_in_either_case_and_in_the_env_file_too() {
     let authority = Authority::new();
     let plain = DataPass::start();
     let secure = tls_upstream(&authority, &named(HOST, 2001, 2100), HOST);
-    for (scheme, upstream, expected) in [
-        ("http", &plain, &PLAIN[..]),
-        ("https", &secure, &["CONNECT datapass.invalid:443"]),
-    ] {
+    for (scheme, upstream, expected) in
+        [("http", &plain, &PLAIN[..]), ("https", &secure, &["CONNECT datapass.invalid:443"])]
+    {
         let proxy = HttpProxy::start(upstream.address());
         let away = "http://127.0.0.1:1";
         let run = || cycle(upstream, &database, scheme).env("DATAPASS_CA_FILE", authority.file());
@@ -72,10 +68,7 @@ fn each_variable_counts_in_either_case_and_in_the_env_file_too() {
         // The process wins over the file, whatever the case.
         run().env(&name, proxy.address()).output().success();
         let by_file = run().env(&name, "");
-        by_file
-            .stderr("through the proxy http://127.0.0.1:1")
-            .output()
-            .transient("connection");
+        by_file.stderr("through the proxy http://127.0.0.1:1").output().transient("connection");
         assert_eq!(proxy.take_lines(), expected);
         // A scheme's own variable wins over the one for all.
         let run = cycle(upstream, &database, scheme).env("ALL_PROXY", away);
@@ -100,9 +93,7 @@ fn a_loopback_host_is_never_asked_through_a_proxy() {
 
     // The other host of the two may need it.
     let run = cycle(&upstream, &database, "http").env("http_proxy", proxy.address());
-    run.env("DATAPASS_AUTH_URL", upstream.auth_url())
-        .output()
-        .success();
+    run.env("DATAPASS_AUTH_URL", upstream.auth_url()).output().success();
     assert_eq!(proxy.take_lines(), PLAIN[1..]);
 }
 
@@ -111,12 +102,7 @@ fn no_proxy_names_hosts_that_are_asked_directly() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     let proxy = HttpProxy::start(upstream.address());
     let run = || cycle(&upstream, &database, "http").env("HTTP_PROXY", proxy.address());
-    for no_proxy in [
-        "*",
-        "a.test, .invalid",
-        "DataPass.Invalid.",
-        "datapass.invalid:80",
-    ] {
+    for no_proxy in ["*", "a.test, .invalid", "DataPass.Invalid.", "datapass.invalid:80"] {
         for name in ["NO_PROXY", "no_proxy"] {
             let outcome = run().env(name, no_proxy).output();
             outcome.transient("connection");
@@ -124,19 +110,14 @@ fn no_proxy_names_hosts_that_are_asked_directly() {
             assert!(proxy.take_requests().is_empty(), "{name} {no_proxy}");
         }
     }
-    run()
-        .env("NO_PROXY", "datapass.invalid:81")
-        .output()
-        .success();
+    run().env("NO_PROXY", "datapass.invalid:81").output().success();
     assert_eq!(proxy.take_lines(), PLAIN);
     let (_folder, file) = env_file("NO_PROXY=datapass.invalid\n");
     let outcome = run().arg("--env-file").arg(file).output();
     outcome.transient("connection");
     // By their addresses, networks are in the unit tests.
     let run = run().env("DATAPASS_AUTH_URL", "http://127.0.0.2:1/token");
-    run.env("NO_PROXY", "127.0.0.0/8")
-        .output()
-        .transient("connection");
+    run.env("NO_PROXY", "127.0.0.0/8").output().transient("connection");
     assert!(proxy.take_requests().is_empty());
 }
 
@@ -147,10 +128,7 @@ fn a_failure_names_method_path_host_and_proxy_without_credentials() {
     let through = format!("through the proxy http://{}", proxy.address());
     let run = |scheme| {
         let run = cycle(&upstream, &database, scheme);
-        run.env(
-            "ALL_PROXY",
-            format!("http://canari:canari@{}", proxy.address()),
-        )
+        run.env("ALL_PROXY", format!("http://canari:canari@{}", proxy.address()))
     };
     let token = format!("POST /api/oauth/token at {HOST} {through}");
     let listing = format!("GET /api/v1/demandes (offset 0) at {HOST} {through}");
@@ -177,10 +155,7 @@ fn a_failure_names_method_path_host_and_proxy_without_credentials() {
     upstream.fault(On::pages(..), Fault::Status(404, &[]));
     let outcome = Run::cycle(&upstream, &database).output();
     outcome.permanent("request_refused");
-    let name = format!(
-        "GET /api/v1/demandes (offset 0) at {} answered 404",
-        upstream.address()
-    );
+    let name = format!("GET /api/v1/demandes (offset 0) at {} answered 404", upstream.address());
     assert!(outcome.stderr.contains(&name), "{}", outcome.stderr);
 }
 
@@ -218,12 +193,7 @@ fn a_proxy_that_would_be_used_is_validated_with_all_other_settings() {
         outcome.permanent("configuration");
         let message = format!("{name} must be an http:// or https:// URL, or HOST:PORT");
         for part in [&message, "DATAPASS_PAGE_SIZE", "DATAPASS_API_BASE_URL"] {
-            assert_eq!(
-                outcome.stderr.matches(part).count(),
-                1,
-                "{part}: {}",
-                outcome.stderr
-            );
+            assert_eq!(outcome.stderr.matches(part).count(), 1, "{part}: {}", outcome.stderr);
         }
         // Who is asked directly does not need it.
         let direct = run().env(name, value).env("NO_PROXY", HOST).output();
@@ -244,10 +214,7 @@ fn a_proxy_may_be_reached_by_tls() {
     let proxy = tls_upstream(&authority, &params, "localhost");
     let port = proxy.address().port();
     let run = cycle(&upstream, &database, "http");
-    let run = || {
-        run.clone()
-            .env("HTTP_PROXY", format!("https://localhost:{port}"))
-    };
+    let run = || run.clone().env("HTTP_PROXY", format!("https://localhost:{port}"));
     let failed = run().output();
     failed.permanent("certificate");
     assert!(proxy.requests().is_empty());
@@ -256,8 +223,5 @@ fn a_proxy_may_be_reached_by_tls() {
     failed.permanent("token_refused");
     let through = format!("at {HOST} through the proxy https://localhost:{port} answered 404");
     assert!(failed.stderr.contains(&through), "{}", failed.stderr);
-    assert_eq!(
-        proxy.requests()[0].path,
-        "http://datapass.invalid/api/oauth/token"
-    );
+    assert_eq!(proxy.requests()[0].path, "http://datapass.invalid/api/oauth/token");
 }

@@ -26,9 +26,7 @@ fn accept(database: &Database, id: &str, reason: &str) -> Outcome {
 /// Returns the references of the accepted entries.
 fn accepted(database: &Database) -> Vec<String> {
     let rows = database.rejections().into_iter();
-    rows.filter(|it| it.accepted_at.is_some())
-        .map(|it| it.r#ref)
-        .collect()
+    rows.filter(|it| it.accepted_at.is_some()).map(|it| it.r#ref).collect()
 }
 
 #[test]
@@ -134,20 +132,13 @@ fn an_acceptance_holds_for_one_validation_and_the_first_one_stays() {
     assert!(only().closed_at.is_some());
     let closed = accept(&database, "1", "too late");
     closed.assert_code(1);
-    assert!(
-        closed.stderr.contains("not rejected any more"),
-        "{}",
-        closed.stderr
-    );
+    assert!(closed.stderr.contains("not rejected any more"), "{}", closed.stderr);
 
     // It comes back, validated again: the acceptance is over, what was seen is kept.
     upstream.with(|upstream| upstream.validate(1, at(AGAIN)));
     assert_eq!(cycle(&upstream, &database).rejected, 1);
     let open = only();
-    assert_eq!(
-        (open.accepted_at, open.accepted_reason, open.closed_at),
-        (None, None, None)
-    );
+    assert_eq!((open.accepted_at, open.accepted_reason, open.closed_at), (None, None, None));
     assert_eq!((open.first_seen_at, open.times_seen), (first_seen, 4));
     assert_eq!(open.last_validated_at, Some(at(AGAIN)));
     accept(&database, "1", "still closed").assert_success();
@@ -178,11 +169,7 @@ fn whatever_an_entry_holds_fits_a_terminal_and_cannot_control_it() {
     }
     // What holds the watermark, under the longest of names.
     let held = format!("{}\u{301}\u{202e}", "界".repeat(190));
-    upstream.add(
-        invalid(99)
-            .public_id(Some(&held))
-            .validated(at("2026-05-17T10:00:00Z")),
-    );
+    upstream.add(invalid(99).public_id(Some(&held)).validated(at("2026-05-17T10:00:00Z")));
     upstream.with(|upstream| upstream.edit(99, |shown| shown["id"] = "none".into()));
     cycle(&upstream, &database);
     for (id, text) in (1..).zip(&texts) {
@@ -191,10 +178,7 @@ fn whatever_an_entry_holds_fits_a_terminal_and_cannot_control_it() {
     }
 
     let command = |args: &[&str]| Run::new(args.to_vec()).database(&database).output();
-    let list = command(&["rejected", "list"])
-        .assert_success()
-        .stdout
-        .clone();
+    let list = command(&["rejected", "list"]).assert_success().stdout.clone();
     let status = command(&["status"]).assert_success().stdout.clone();
     assert!(status.contains("held by       界"), "{status}");
     for text in [&list, &status] {
@@ -208,16 +192,9 @@ fn whatever_an_entry_holds_fits_a_terminal_and_cannot_control_it() {
         assert!(!text.contains(unsafe_one), "{text}");
     }
     let ids: Vec<&str> = list.lines().filter(|line| !line.starts_with(' ')).collect();
-    assert_eq!(
-        ids.len(),
-        texts.len() + 1,
-        "an id stands at the margin, and nothing else: {list}"
-    );
+    assert_eq!(ids.len(), texts.len() + 1, "an id stands at the margin, and nothing else: {list}");
 
-    let json = command(&["rejected", "list", "--format", "json"])
-        .assert_success()
-        .stdout
-        .clone();
+    let json = command(&["rejected", "list", "--format", "json"]).assert_success().stdout.clone();
     let json: Vec<serde_json::Value> = serde_json::from_str(&json).unwrap();
     let kept = |text: &str| json.iter().any(|it| it["accepted_reason"] == text.trim());
     assert!(texts.iter().all(|text| kept(text)));
@@ -227,9 +204,7 @@ fn whatever_an_entry_holds_fits_a_terminal_and_cannot_control_it() {
 }
 
 fn reopen(database: &Database, id: &str) -> Outcome {
-    Run::new(["rejected", "reopen", id])
-        .database(database)
-        .output()
+    Run::new(["rejected", "reopen", id]).database(database).output()
 }
 
 #[test]
@@ -259,10 +234,7 @@ fn an_acceptance_is_withdrawn() {
     upstream.with(|upstream| upstream.reopen(1));
     cycle(&upstream, &database);
     assert!(only().closed_at.is_some() && only().accepted_at.is_some());
-    assert_eq!(
-        reopen(&database, "1").assert_success().stdout,
-        "Reopened D1\n"
-    );
+    assert_eq!(reopen(&database, "1").assert_success().stdout, "Reopened D1\n");
     reopen(&database, "1").assert_code(1);
     upstream.with(|upstream| upstream.validate(1, at(FIRST)));
     assert_eq!(cycle(&upstream, &database).rejected, 1);
@@ -277,9 +249,7 @@ fn a_decision_waits_for_the_cycle_under_way() {
     accept(&database, "1", "closed school").assert_success();
     let mut client = database.client();
     let mut holder = client.transaction().unwrap();
-    holder
-        .execute("select from datapass_pull_watermarks for update", &[])
-        .unwrap();
+    holder.execute("select from datapass_pull_watermarks for update", &[]).unwrap();
     let run = Run::new(["rejected", "reopen", "1"]).database(&database);
     let running = run.spawn();
     database.await_session("wait_event_type = 'Lock'");
@@ -328,9 +298,7 @@ fn the_list_shows_ids_time_reasons_and_state() {
     upstream.add(invalid(6).public_id(None).validated(at(AGAIN)));
     cycle(&upstream, &database);
     accept(&database, "6", "closed school").assert_success();
-    let [first, second] = &database.rejections()[..] else {
-        panic!("not two rejections")
-    };
+    let [first, second] = &database.rejections()[..] else { panic!("not two rejections") };
     let time = |time: DateTime<Utc>| time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
     let day = second.accepted_at.unwrap().format("%F");
     let expected = format!(
@@ -410,9 +378,6 @@ fn a_time_that_cannot_be_stored_rejects_its_entry() {
     assert_eq!(summary.watermark, Some(minute(10)));
     for rejection in database.rejections() {
         let reasons = rejection.reasons.join(", ");
-        assert!(
-            reasons.contains("last_validated_at: not a time with offset"),
-            "{reasons}"
-        );
+        assert!(reasons.contains("last_validated_at: not a time with offset"), "{reasons}");
     }
 }

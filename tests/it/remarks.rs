@@ -66,9 +66,7 @@ fn a_warning_names_the_first_ten_and_the_count() {
     let postponed = "Validated before --since, and left to the next plain cycle";
     let since = ["--since", "2026-05-18T11:00:00Z"];
     let run = cycle(&upstream, &database).args(since);
-    run.stderr(format!("{postponed}: {names}"))
-        .output()
-        .success();
+    run.stderr(format!("{postponed}: {names}")).output().success();
     let late = "Created late, since DataPass did not list them before";
     let run = cycle(&upstream, &database).stderr(format!("{late}: {names}"));
     assert_eq!(run.output().success().late, 12);
@@ -96,10 +94,7 @@ fn a_replay_names_what_it_cannot_create_again() {
         "Not created again, since they are invalid now: D2 (siret: not 14 digits) (1 in all)",
     );
     let summary = replay.output().success();
-    assert_eq!(
-        (summary.created, summary.existing, summary.deleted),
-        (1, 1, 1)
-    );
+    assert_eq!((summary.created, summary.existing, summary.deleted), (1, 1, 1));
     // A plain cycle creates neither, and has nothing to warn of.
     let plain = cycle(&upstream, &database).output().success();
     assert_eq!((plain.existing, plain.deleted, plain.rejected), (2, 1, 0));
@@ -111,11 +106,7 @@ fn a_dry_run_lists_what_it_would_create_at_any_log_level() {
     upstream.add(validated(2, 20));
     upstream.add(validated(1, 10));
     let dry_run = || cycle(&upstream, &database).arg("--dry-run");
-    for run in [
-        dry_run(),
-        dry_run().env("RUST_LOG", "off"),
-        dry_run().env("RUST_LOG", "error"),
-    ] {
+    for run in [dry_run(), dry_run().env("RUST_LOG", "off"), dry_run().env("RUST_LOG", "error")] {
         let outcome = run.stderr("Would create").output();
         assert_eq!(outcome.success().created, 2);
         let lines: Vec<&str> = outcome.stderr.lines().collect();
@@ -125,9 +116,7 @@ fn a_dry_run_lists_what_it_would_create_at_any_log_level() {
             "{lines:?}"
         );
     }
-    let json = dry_run()
-        .args(["--log-format", "json"])
-        .stderr("Would create");
+    let json = dry_run().args(["--log-format", "json"]).stderr("Would create");
     let json = json.output();
     json.success();
     let references = json.stderr.lines().map(|line| {
@@ -147,9 +136,7 @@ fn a_dry_run_lists_what_it_would_create_at_any_log_level() {
     assert_eq!(verbose.stderr.matches("Would create D1").count(), 1);
     assert!(!verbose.stderr.contains("Created D"), "{}", verbose.stderr);
     assert!(
-        verbose
-            .stderr
-            .contains("The watermark was none and would be 2026-05-18T10:20:00.123Z")
+        verbose.stderr.contains("The watermark was none and would be 2026-05-18T10:20:00.123Z")
     );
 
     let quiet = dry_run().arg("--quiet").output();

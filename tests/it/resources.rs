@@ -28,10 +28,7 @@ fn a_thread_that_cannot_start_is_a_transient_failure_wherever_it_is() {
         let text = outcome.stderr.lines().last().unwrap();
         assert!(text.contains("limits"), "{count}: {text}");
     }
-    let (code, screen) = with_threads(run(), 0)
-        .env("TERM", "xterm")
-        .on_terminal()
-        .end();
+    let (code, screen) = with_threads(run(), 0).env("TERM", "xterm").on_terminal().end();
     assert_eq!(code, 2, "{screen}");
     assert!(screen.contains("reason=resources"), "{screen}");
     assert_eq!(database.count("proactivite_requests"), 0);
@@ -45,11 +42,8 @@ fn an_answer_that_cannot_be_written_is_no_success() {
     let full = |run: Run| sh("exec \"$0\" \"$@\" > /dev/full", run);
     // The reader is gone when `cat` cannot write any more.
     let unread = "{ cat /dev/zero 2> /dev/null; \"$0\" \"$@\"; echo status $? >&2; } | true";
-    let commands: [&[&str]; 3] = [
-        &["migrate", "--print"],
-        &["schedule", "crontab"],
-        &["completions", "zsh"],
-    ];
+    let commands: [&[&str]; 3] =
+        [&["migrate", "--print"], &["schedule", "crontab"], &["completions", "zsh"]];
     for command in commands {
         let run = || Run::new(command.to_vec());
         let outcome = full(run()).output();
@@ -62,10 +56,7 @@ fn an_answer_that_cannot_be_written_is_no_success() {
     // What a cycle did is done, and its status is the cycle's.
     let (upstream, database) = (DataPass::start(), Database::migrated());
     let run = || full(Run::cycle(&upstream, &database));
-    run()
-        .stderr("Cannot write the summary line")
-        .output()
-        .assert_success();
+    run().stderr("Cannot write the summary line").output().assert_success();
     upstream.fault(On::tokens(..), Fault::Status(403, &[]));
     let outcome = run().output();
     outcome.assert_code(1);

@@ -17,11 +17,7 @@ impl Scene {
         let upstream = DataPass::start();
         upstream.add(Demande::cnous(1));
         upstream.fault(On::page(1), Fault::Status(503, &[]));
-        Self {
-            upstream,
-            database: Database::migrated(),
-            healthchecks: Ingest::start(),
-        }
+        Self { upstream, database: Database::migrated(), healthchecks: Ingest::start() }
     }
 
     fn cycle(&self, retry_for: &str) -> Run {
@@ -78,10 +74,7 @@ fn a_transient_cycle_is_run_again() {
     assert_eq!(targets, expected);
     assert_eq!(posts[1].1, outcome.stdout.trim_end());
     let metrics = fs::read_to_string(metrics).unwrap();
-    assert!(
-        metrics.contains("\ndatapass_pull_last_exit_status{"),
-        "{metrics}"
-    );
+    assert!(metrics.contains("\ndatapass_pull_last_exit_status{"), "{metrics}");
     assert!(!metrics.contains("_status{} 2\n"), "{metrics}");
 }
 
@@ -97,9 +90,7 @@ fn no_wait_begins_that_would_end_too_late() {
 fn what_does_not_pass_by_itself_is_not_retried() {
     for (status, code, reason) in [(401, 2, "unauthorized"), (403, 1, "token_refused")] {
         let scene = Scene::new();
-        scene
-            .upstream
-            .fault(On::tokens(..), Fault::Status(status, &[]));
+        scene.upstream.fault(On::tokens(..), Fault::Status(status, &[]));
         let outcome = scene.cycle("1h").output();
         outcome.assert_code(code);
         assert!(outcome.stdout.contains(&format!(" reason={reason} ")));

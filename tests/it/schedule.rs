@@ -3,11 +3,7 @@
 //!
 //! A tool that is absent fails its test with the way to install it; nothing is skipped.
 
-#![allow(
-    clippy::expect_used,
-    clippy::unwrap_used,
-    reason = "a test fails by a panic"
-)]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by a panic")]
 
 mod calendar;
 mod carried_out;
@@ -42,9 +38,7 @@ fn entry(config: &ScheduleConfig, binary: &Path) -> String {
 
 /// Runs a command to its end; `install` names the way to get a program that is absent.
 fn run(command: &mut Command, install: &str) -> Output {
-    command
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}: {install}"))
+    command.output().unwrap_or_else(|error| panic!("{command:?}: {error}: {install}"))
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -59,10 +53,7 @@ fn program(path: &Path, script: &str) {
     fs::create_dir_all(path.parent().expect("a directory")).expect("made");
     let write = "printf '%s' \"$SCRIPT\" > \"$1\" && chmod 755 \"$1\"";
     let output = run(
-        Command::new("/bin/sh")
-            .args(["-c", write, "sh"])
-            .arg(path)
-            .env("SCRIPT", script),
+        Command::new("/bin/sh").args(["-c", write, "sh"]).arg(path).env("SCRIPT", script),
         "a shell is part of every system",
     );
     assert!(output.status.success(), "{}", text(&output.stderr));

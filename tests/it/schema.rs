@@ -16,15 +16,9 @@ fn missing_privileges_are_reported_as_grants() {
 
     let failure = migrate::migrate(&mut client, false).unwrap_err();
     assert_eq!(failure.reason, Reason::DatabaseRefused);
-    assert!(
-        failure.message.contains("as the owner"),
-        "{}",
-        failure.message
-    );
+    assert!(failure.message.contains("as the owner"), "{}", failure.message);
 
-    db.exec(&format!(
-        "GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}"
-    ));
+    db.exec(&format!("GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}"));
     let missing = problems(&mut client);
     assert_eq!(missing.len(), 8, "{missing:#?}");
     for problem in missing {
@@ -100,18 +94,9 @@ const VIEW: &str = "alter table proactivite_requests rename to hidden;
 type Odd = (&'static str, Verdict);
 
 const LENGTHS_AND_TYPES: &[Odd] = &[
-    (
-        "alter table proactivite_requests alter siret type varchar(14)",
-        Fits,
-    ),
-    (
-        "alter table proactivite_requests alter siret type char(14)",
-        Fits,
-    ),
-    (
-        "alter table proactivite_requests alter datapass_authorization_id type varchar(255)",
-        Fits,
-    ),
+    ("alter table proactivite_requests alter siret type varchar(14)", Fits),
+    ("alter table proactivite_requests alter siret type char(14)", Fits),
+    ("alter table proactivite_requests alter datapass_authorization_id type varchar(255)", Fits),
     (
         "alter table proactivite_requests alter siret type varchar(9)",
         Fails(
@@ -176,22 +161,13 @@ const LENGTHS_AND_TYPES: &[Odd] = &[
       alter table proactivite_requests alter entity_type type filled",
         Fails("refuses nulls"),
     ),
-    (
-        "alter table proactivite_requests alter transmission_date type timestamp",
-        Fits,
-    ),
-    (
-        "alter table proactivite_requests alter datapass_demande_id type varchar",
-        Fits,
-    ),
+    ("alter table proactivite_requests alter transmission_date type timestamp", Fits),
+    ("alter table proactivite_requests alter datapass_demande_id type varchar", Fits),
     (
         "alter table proactivite_requests alter datapass_demande_id type integer",
         Fails("is of type integer, not bigint: run `datapass-pull migrate --yes`"),
     ),
-    (
-        "alter table proactivite_requests alter id type integer",
-        Fits,
-    ),
+    ("alter table proactivite_requests alter id type integer", Fits),
     (
         "alter table proactivite_requests alter last_validated_at type timestamp",
         Warns("taken as UTC: run `datapass-pull migrate --yes`"),
@@ -243,14 +219,8 @@ const COLUMNS_TRIGGERS_AND_CONSTRAINTS: &[Odd] = &[
           add siret text generated always as ('x') stored",
         Fails("ALTER COLUMN siret DROP EXPRESSION"),
     ),
-    (
-        "alter table proactivite_requests add extra int not null",
-        Fails("extra refuses nulls"),
-    ),
-    (
-        "alter table proactivite_requests alter id drop default",
-        Fails("id has no default"),
-    ),
+    ("alter table proactivite_requests add extra int not null", Fails("extra refuses nulls")),
+    ("alter table proactivite_requests alter id drop default", Fails("id has no default")),
     (
         "create trigger guard before insert on proactivite_requests
           for each row execute function stamp()",
@@ -283,10 +253,7 @@ const COLUMNS_TRIGGERS_AND_CONSTRAINTS: &[Odd] = &[
         "create rule note as on insert to proactivite_requests do also notify rows",
         Fails("Rule note on proactivite_requests prevents upserts"),
     ),
-    (
-        "create rule note as on insert to datapass_pull_runs do also notify runs",
-        Fits,
-    ),
+    ("create rule note as on insert to datapass_pull_runs do also notify runs", Fits),
     (
         "alter table proactivite_requests add check (length(siret) = 14)",
         Warns(
@@ -357,10 +324,7 @@ const JOBS_AND_WHAT_NO_CATALOG_SHOWS: &[Odd] = &[
         "create trigger guard before insert on good_jobs for each row execute function skip()",
         May("Trigger guard on good_jobs runs before each row"),
     ),
-    (
-        "create trigger guard before update on good_jobs for each row execute function skip()",
-        Fits,
-    ),
+    ("create trigger guard before update on good_jobs for each row execute function skip()", Fits),
     (
         "create rule keep as on insert to good_jobs do instead nothing",
         Fails("Rule keep on good_jobs replaces what is written"),
@@ -408,10 +372,7 @@ const ACCESS_AND_VIEWS: &[Odd] = &[
         Fails("Row-level security may hide or refuse rows of datapass_pull_watermarks for role"),
     ),
     ("PARTITIONED", Fits),
-    (
-        VIEW,
-        Warns("proactivite_requests is a view: the table behind it is not checked"),
-    ),
+    (VIEW, Warns("proactivite_requests is a view: the table behind it is not checked")),
     (
         "alter table proactivite_requests rename to hidden;
       create view proactivite_requests as select distinct * from hidden",
@@ -499,11 +460,7 @@ fn assert_agreement(odd_tables: &[Odd]) {
     for (change, verdict) in odd_tables {
         let database = Database::migrated();
         let role = database.role(None);
-        let change = if *change == "PARTITIONED" {
-            PARTITIONED
-        } else {
-            change
-        };
+        let change = if *change == "PARTITIONED" { PARTITIONED } else { change };
         database.exec(&format!(
             "grant usage on all sequences in schema public to {role};
              create function stamp() returns trigger language plpgsql as

@@ -26,9 +26,7 @@ fn a_job_table_in_a_schema_that_the_role_may_not_use_is_there_all_the_same() {
         (&role, "public,$user"),
     ] {
         database.exec(&good_jobs_in(schema));
-        database.exec(&format!(
-            "grant all on all tables in schema {schema} to {role}"
-        ));
+        database.exec(&format!("grant all on all tables in schema {schema} to {role}"));
         let cycle = |enqueue| {
             let url = with_search_path(&database.url_as(&role, ""), path);
             let run = Run::cycle(&upstream, &database).env("DATABASE_URL", url);
@@ -39,11 +37,7 @@ fn a_job_table_in_a_schema_that_the_role_may_not_use_is_there_all_the_same() {
             let refused = cycle(enqueue).output();
             refused.permanent("enqueue_refused");
             let remedy = format!("GRANT USAGE ON SCHEMA {schema},");
-            assert!(
-                refused.stderr.contains(&remedy),
-                "{path}: {}",
-                refused.stderr
-            );
+            assert!(refused.stderr.contains(&remedy), "{path}: {}", refused.stderr);
         }
         assert_eq!(created("none").enqueued, 0, "{path}");
         database.exec(&format!("grant usage on schema {schema} to {role}"));
@@ -125,30 +119,18 @@ fn check_and_status_name_the_tables_that_are_meant() {
     let (check, status, json): (_, _, serde_json::Value) = reports("public,jobs");
     assert!(check.contains("ok   tables: in schema public: "), "{check}");
     assert!(check.contains("ok   jobs: jobs.good_jobs, as"), "{check}");
-    assert!(
-        status.contains("rows go to    public.proactivite_requests\n"),
-        "{status}"
-    );
-    assert!(
-        status.contains("jobs go to    jobs.good_jobs, as"),
-        "{status}"
-    );
+    assert!(status.contains("rows go to    public.proactivite_requests\n"), "{status}");
+    assert!(status.contains("jobs go to    jobs.good_jobs, as"), "{status}");
     assert_eq!(json["table"], "public.proactivite_requests");
     // A table of another schema hides one of ours.
     database.exec(r#"alter table datapass_pull_runs set schema "Other""#);
     let (check, ..) = reports(r#""Other",public,jobs"#);
-    for table in [
-        "public.proactivite_requests, ",
-        r#""Other".datapass_pull_runs"#,
-    ] {
+    for table in ["public.proactivite_requests, ", r#""Other".datapass_pull_runs"#] {
         assert!(check.contains(table), "{check}");
     }
     database.exec("drop schema public cascade");
     let url = with_search_path(&database.url(), "public");
-    Run::new(["status"])
-        .env("DATABASE_URL", url)
-        .output()
-        .assert_code(1);
+    Run::new(["status"]).env("DATABASE_URL", url).output().assert_code(1);
 }
 
 #[test]
@@ -157,17 +139,11 @@ fn no_name_drives_the_terminal_that_check_and_status_are_read_on() {
     let schema = "\"a\u{1b}[2Jb\u{202e}\"";
     database.exec(&format!("alter schema public rename to {schema}"));
     let url = with_search_path(&database.url(), schema);
-    for (command, line) in [
-        ("check", "\nok   tables: in schema "),
-        ("status", "\nrows go to"),
-    ] {
+    for (command, line) in [("check", "\nok   tables: in schema "), ("status", "\nrows go to")] {
         let run = Run::new([command]).upstream(&upstream);
         let outcome = run.env("DATABASE_URL", &url).output();
         let text = &outcome.assert_success().stdout;
-        assert!(
-            text.contains(line) && text.contains("\\u{1b}[2Jb\\u{202e}"),
-            "{text:?}"
-        );
+        assert!(text.contains(line) && text.contains("\\u{1b}[2Jb\\u{202e}"), "{text:?}");
         assert!(!text.contains(['\u{1b}', '\u{202e}']), "{text:?}");
     }
     let run = Run::new(["status", "--format", "json"]).env("DATABASE_URL", &url);

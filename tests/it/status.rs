@@ -16,10 +16,7 @@ fn status_json(database: &Database) -> Value {
 
 fn status_text(database: &Database) -> String {
     let text = status(database, "text").assert_success().stdout.clone();
-    assert!(
-        text.lines().all(|line| line.chars().count() <= 80),
-        "{text}"
-    );
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     text
 }
 
@@ -99,10 +96,8 @@ fn everything_is_shown_in_the_order_recorded() {
     database.exec("update datapass_pull_runs set started_at = '2020-01-01T00:00Z' where id = 6");
 
     let runs = database.runs();
-    let ids: Vec<String> = runs
-        .iter()
-        .map(|run| run["run_id"].as_str().unwrap()[..8].to_owned())
-        .collect();
+    let ids: Vec<String> =
+        runs.iter().map(|run| run["run_id"].as_str().unwrap()[..8].to_owned()).collect();
     let text = status_text(&database);
     let fields = "definition    proactivite_pour_les_etudiants_boursiers_dyn
 watermark     2026-05-18T10:20:00.123Z (… ago)
@@ -154,31 +149,19 @@ started (UTC)     run       outcome         created late rejected deleted     ms
             ]
         );
         for (name, value) in shown.as_object().unwrap() {
-            assert!(
-                name == "started_at" || *value == stored[name],
-                "{name}: {shown}"
-            );
+            assert!(name == "started_at" || *value == stored[name], "{name}: {shown}");
         }
     }
     assert_eq!(recent.len(), 6);
     let [rejected, accepted] = &status["rejections"].as_array().unwrap()[..] else {
         panic!("not two rejections: {status}")
     };
-    assert_eq!(
-        (&rejected["ref"], &rejected["state"]),
-        (&json!("D2"), &json!("open"))
-    );
-    assert_eq!(
-        (&accepted["ref"], &accepted["state"]),
-        (&json!("D4"), &json!("accepted"))
-    );
+    assert_eq!((&rejected["ref"], &rejected["state"]), (&json!("D2"), &json!("open")));
+    assert_eq!((&accepted["ref"], &accepted["state"]), (&json!("D4"), &json!("accepted")));
     assert!(status["watermark_age_seconds"].is_u64());
     assert!(status["held_since"].is_string() && status["last_success"].is_string());
     for (name, value) in [
-        (
-            "definition_id",
-            json!("proactivite_pour_les_etudiants_boursiers_dyn"),
-        ),
+        ("definition_id", json!("proactivite_pour_les_etudiants_boursiers_dyn")),
         ("watermark", json!("2026-05-18T10:20:00.123Z")),
         ("held_by", json!("D2")),
         ("skip_before", json!("2026-05-18T10:15:00.000Z")),
@@ -248,16 +231,10 @@ fn a_refused_queue_is_shown_and_the_rest_too() {
     database.exec(GOOD_JOBS_4);
     database.exec("alter table good_jobs add column tenant text not null");
     let text = status_text(&database);
-    assert!(
-        text.contains("a cycle would fail") && text.contains("tenant"),
-        "{text}"
-    );
+    assert!(text.contains("a cycle would fail") && text.contains("tenant"), "{text}");
     assert!(text.contains("held by       D1\n"), "{text}");
     let json = status_json(&database);
-    assert_eq!(
-        (&json["enqueue"], &json["rejected"]),
-        (&"refused".into(), &1.into())
-    );
+    assert_eq!((&json["enqueue"], &json["rejected"]), (&"refused".into(), &1.into()));
 }
 
 #[test]
@@ -265,11 +242,7 @@ fn missing_tables_are_reported() {
     let outcome = status(&Database::empty(), "text");
     outcome.assert_code(1);
     assert_eq!(outcome.stdout, "");
-    assert!(
-        outcome.stderr.contains("datapass-pull migrate"),
-        "{}",
-        outcome.stderr
-    );
+    assert!(outcome.stderr.contains("datapass-pull migrate"), "{}", outcome.stderr);
 }
 
 #[test]
@@ -284,15 +257,9 @@ fn an_acceptance_outlives_an_absence_until_the_entry_is_validated_again() {
     };
     assert_eq!(run().rejected, 1);
     let accept = ["rejected", "accept", "D1", "--reason", "closed school"];
-    Run::new(accept)
-        .database(&database)
-        .output()
-        .assert_success();
+    Run::new(accept).database(&database).output().assert_success();
     let accepted = run();
-    assert_eq!(
-        (accepted.accepted, accepted.watermark),
-        (1, Some(at("2026-05-18T10:00:00Z")))
-    );
+    assert_eq!((accepted.accepted, accepted.watermark), (1, Some(at("2026-05-18T10:00:00Z"))));
     upstream.with(|upstream| upstream.reopen(1));
     assert_eq!(run().accepted, 0);
     upstream.with(|upstream| upstream.validate(1, old));
@@ -306,19 +273,9 @@ fn an_acceptance_outlives_an_absence_until_the_entry_is_validated_again() {
 #[test]
 fn rows_of_tables_with_other_types_are_read() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
-    let counters = [
-        "created",
-        "deleted",
-        "duration_ms",
-        "late",
-        "rejected",
-        "seen",
-        "skipped",
-    ];
+    let counters = ["created", "deleted", "duration_ms", "late", "rejected", "seen", "skipped"];
     for column in counters {
-        database.exec(&format!(
-            "ALTER TABLE datapass_pull_runs ALTER {column} TYPE integer"
-        ));
+        database.exec(&format!("ALTER TABLE datapass_pull_runs ALTER {column} TYPE integer"));
     }
     database.exec("ALTER TABLE datapass_pull_runs ALTER started_at TYPE timestamp");
     database.exec("ALTER TABLE datapass_pull_rejections ALTER demande_id TYPE integer");

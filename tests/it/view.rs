@@ -16,9 +16,12 @@ fn datapass(demandes: i64) -> DataPass {
 }
 
 fn cycle(upstream: &DataPass, database: &Database) -> Run {
-    Run::cycle(upstream, database)
-        .env("DATAPASS_ENQUEUE", "none")
-        .args(["--page-size", "25", "--concurrency", "1"])
+    Run::cycle(upstream, database).env("DATAPASS_ENQUEUE", "none").args([
+        "--page-size",
+        "25",
+        "--concurrency",
+        "1",
+    ])
 }
 
 /// Lets some answers come from a server that sees neither demandes nor the definition, as drawn.
@@ -43,10 +46,7 @@ fn expect_all(upstream: &DataPass, database: &Database, demandes: i64) {
     assert_eq!(summary.seen, demandes as u64);
     let ids = "select count(distinct datapass_authorization_id) from proactivite_requests";
     let distinct: i64 = database.client().query_one(ids, &[]).unwrap().get(0);
-    assert_eq!(
-        (database.count("proactivite_requests"), distinct),
-        (demandes, demandes)
-    );
+    assert_eq!((database.count("proactivite_requests"), distinct), (demandes, demandes));
     assert_eq!(cycle(upstream, database).output().success().created, 0);
 }
 
@@ -84,9 +84,7 @@ fn access_that_stays_away_is_transient_for_whom_listed_before() {
     let summary = run.output().transient("view_changed");
     assert_eq!((summary.seen, summary.created), (0, 0));
     let firsts = upstream.requests_of(Endpoint::Listing);
-    let firsts = firsts
-        .iter()
-        .filter(|page| page.number("offset") == Some(0));
+    let firsts = firsts.iter().filter(|page| page.number("offset") == Some(0));
     let connections: BTreeSet<u64> = firsts.map(|page| page.connection).collect();
     assert_eq!(connections.len(), 4);
     assert_eq!(database.snapshot(), before);

@@ -35,11 +35,7 @@ fn by_hand(database: &Database) -> Vec<Recorded> {
     runs.map(|run| {
         assert_eq!(run["outcome"], "success");
         let time = |name: &str| run[name].as_str().map(at);
-        (
-            run["kind"].as_str().unwrap().to_owned(),
-            time("watermark_before"),
-            time("watermark"),
-        )
+        (run["kind"].as_str().unwrap().to_owned(), time("watermark_before"), time("watermark"))
     })
     .collect()
 }
@@ -134,44 +130,22 @@ fn without_a_terminal_or_for_another_definition_it_is_refused() {
     // No terminal: refused before the database is contacted.
     let unreachable = |run: Run| run.env("DATABASE_URL", "postgres://127.0.0.1:1/x");
     for (run, message) in [
-        (
-            command(&database, &["set", &tomorrow, "--yes"]),
-            "TIME is in the future",
-        ),
-        (
-            command(&database, &["set", "soon", "--yes"]),
-            "TIME is no time",
-        ),
+        (command(&database, &["set", &tomorrow, "--yes"]), "TIME is in the future"),
+        (command(&database, &["set", "soon", "--yes"]), "TIME is no time"),
         (unreachable(command(&database, &set)), "pass --yes"),
-        (
-            unreachable(command(&database, &["reset"])).stdin("y\n"),
-            "pass --yes",
-        ),
-        (
-            other(command(&database, &set)).arg("--yes"),
-            "belongs to another definition",
-        ),
+        (unreachable(command(&database, &["reset"])).stdin("y\n"), "pass --yes"),
+        (other(command(&database, &set)).arg("--yes"), "belongs to another definition"),
     ] {
         let outcome = run.output();
         outcome.assert_code(1);
-        assert!(
-            outcome.stderr.contains(message),
-            "{message}: {}",
-            outcome.stderr
-        );
+        assert!(outcome.stderr.contains(message), "{message}: {}", outcome.stderr);
         assert_eq!(outcome.stdout, "");
     }
     let (code, screen) = other(command(&database, &set)).on_terminal().end();
     assert!(code == 1 && !screen.contains("[y/N]"), "{screen}");
     assert_eq!((database.watermark_row(), database.runs()), before);
-    other(command(&database, &["reset"]))
-        .arg("--yes")
-        .output()
-        .assert_success();
-    other(command(&database, &set))
-        .arg("--yes")
-        .output()
-        .assert_success();
+    other(command(&database, &["reset"])).arg("--yes").output().assert_success();
+    other(command(&database, &set)).arg("--yes").output().assert_success();
     let row = database.watermark_row().unwrap();
     assert_eq!(row.definition_id.as_deref(), Some("other"));
 }
@@ -181,19 +155,13 @@ fn the_definition_is_compared_under_the_lock() {
     let database = database();
     let mut client = database.client();
     let mut holder = client.transaction().unwrap();
-    holder
-        .batch_execute("update datapass_pull_watermarks set definition_id = 'other'")
-        .unwrap();
+    holder.batch_execute("update datapass_pull_watermarks set definition_id = 'other'").unwrap();
     let running = command(&database, &["set", "2026-05-01", "--yes"]).spawn();
     database.await_session("wait_event_type = 'Lock'");
     holder.commit().unwrap();
     let outcome = running.wait();
     outcome.assert_code(1);
-    assert!(
-        outcome.stderr.contains("another definition"),
-        "{}",
-        outcome.stderr
-    );
+    assert!(outcome.stderr.contains("another definition"), "{}", outcome.stderr);
     assert_eq!(database.watermark(), Some(hour(0)));
 }
 
@@ -214,10 +182,7 @@ fn a_cycle_under_way_follows_a_move_by_hand() {
         let gate = upstream.gate(On::page(1));
         let running = cycle(&upstream, &database).any_stderr().spawn();
         gate.reached();
-        command(&database, args)
-            .arg("--yes")
-            .output()
-            .assert_success();
+        command(&database, args).arg("--yes").output().assert_success();
         gate.open();
         let summary = running.wait().success();
         let counts = (summary.created, summary.skipped);
@@ -251,15 +216,8 @@ fn infinity_written_by_hand_is_read_as_no_time() {
         list.output().assert_success();
         upstream.add(validated(3, 5));
         let healed = run();
-        assert_eq!(
-            (healed.since, healed.watermark_before),
-            (None, None),
-            "{infinity}"
-        );
-        assert_eq!(
-            (healed.created, healed.existing, healed.rejected),
-            (1, 1, 1)
-        );
+        assert_eq!((healed.since, healed.watermark_before), (None, None), "{infinity}");
+        assert_eq!((healed.created, healed.existing, healed.rejected), (1, 1, 1));
         assert_eq!(healed.watermark, Some(minute(20)), "held by the rejection");
     }
 }
@@ -275,10 +233,7 @@ fn check_warns_of_a_watermark_in_the_future() {
     assert!(!check().contains("in the future"));
     database.exec("update datapass_pull_watermarks set last_validated_at = '2090-01-01T00:00Z'");
     let stdout = check();
-    assert!(
-        stdout.contains("watermark: It is in the future"),
-        "{stdout}"
-    );
+    assert!(stdout.contains("watermark: It is in the future"), "{stdout}");
 }
 
 #[test]

@@ -13,15 +13,10 @@ fn main() {
     let mut args = std::env::args().skip(1);
     let (file, wanted) = (args.next().unwrap(), args.next().unwrap());
     let (mut elements, mut entries) = (0, 0);
-    decode(
-        File::open(file).unwrap(),
-        MAX_BODY_BYTES,
-        &wanted,
-        &mut |element| {
-            elements += 1;
-            entries += usize::from(element.entry.is_some());
-        },
-    )
+    decode(File::open(file).unwrap(), MAX_BODY_BYTES, &wanted, &mut |element| {
+        elements += 1;
+        entries += usize::from(element.entry.is_some());
+    })
     .unwrap();
     println!("{elements} {entries}");
 }

@@ -29,11 +29,7 @@ pub(super) fn entry(
     }
     Ok(fill(
         include_str!("crontab.txt"),
-        &[
-            ("cron", &config.cron.to_string()),
-            ("env_file", env_file),
-            ("command", &command),
-        ],
+        &[("cron", &config.cron.to_string()), ("env_file", env_file), ("command", &command)],
     ))
 }
 

@@ -92,10 +92,7 @@ impl Manifest<'_> {
                 ("start", &START_SECONDS.to_string()),
                 ("grace", &GRACE_SECONDS.to_string()),
                 ("backoff", &BACKOFF_SECONDS.to_string()),
-                (
-                    "deadline",
-                    &(starts * one_start + BACKOFF_SECONDS).to_string(),
-                ),
+                ("deadline", &(starts * one_start + BACKOFF_SECONDS).to_string()),
             ],
         )
     }

@@ -54,10 +54,7 @@ pub fn entry(config: &ScheduleConfig, binary: &Path) -> Result<String> {
     }
 
     let binary = plain_path("The program's path", binary)?;
-    let env_file = config
-        .env_file
-        .as_deref()
-        .unwrap_or(Path::new(DEFAULT_ENV_FILE));
+    let env_file = config.env_file.as_deref().unwrap_or(Path::new(DEFAULT_ENV_FILE));
     // The scheduler has a working directory of its own.
     let env_file = path::absolute(env_file).map_err(|error| {
         let message = format!("--env-file {env_file:?} cannot be made absolute");

@@ -34,9 +34,7 @@ pub(super) fn entry(
     let pace = Pace::new(cron, run_seconds);
 
     // A home is hidden, unless the program is there.
-    let is_in_home = ["/home/", "/root/", "/run/user/"]
-        .iter()
-        .any(|home| binary.starts_with(home));
+    let is_in_home = ["/home/", "/root/", "/run/user/"].iter().any(|home| binary.starts_with(home));
     let service = fill(
         include_str!("datapass-pull.service"),
         &[
@@ -112,13 +110,7 @@ fn on_calendar(cron: &Cron) -> Result<String, String> {
     // systemd's week begins on Monday.
     let mut weekdays: Vec<u8> = weekdays.values.iter().map(|day| (day + 6) % 7).collect();
     weekdays.sort_unstable();
-    let name = |day: &u8| {
-        WEEKDAYS
-            .get(usize::from(*day))
-            .copied()
-            .unwrap_or_default()
-            .to_owned()
-    };
+    let name = |day: &u8| WEEKDAYS.get(usize::from(*day)).copied().unwrap_or_default().to_owned();
     let weekdays = match weekdays.len() == WEEKDAYS.len() {
         true => String::new(),
         false => compact(&weekdays, "..", name) + " ",
@@ -144,11 +136,7 @@ fn program(path: &str) -> Result<String, String> {
     }
     let path = path.replace('%', "%%");
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@%".contains(c);
-    if path.chars().all(plain) {
-        Ok(path)
-    } else {
-        Ok(format!("\"{path}\""))
-    }
+    if path.chars().all(plain) { Ok(path) } else { Ok(format!("\"{path}\"")) }
 }
 
 /// Returns the path of `EnvironmentFile=`, which is a glob pattern and has no quoting.
@@ -175,10 +163,7 @@ mod tests {
         for (text, calendar) in [
             ("0 1 * * *", "*-*-* 01:00:00 UTC"),
             ("* * * * *", "*-*-* *:*:00 UTC"),
-            (
-                "*/15 8-18 * * MON-FRI",
-                "Mon..Fri *-*-* 08..18:00,15,30,45:00 UTC",
-            ),
+            ("*/15 8-18 * * MON-FRI", "Mon..Fri *-*-* 08..18:00,15,30,45:00 UTC"),
             ("0 1 * * 0", "Sun *-*-* 01:00:00 UTC"),
             ("0 1 * * 5-7", "Fri..Sun *-*-* 01:00:00 UTC"),
             ("0 1 * * 0,1,3", "Mon,Wed,Sun *-*-* 01:00:00 UTC"),
@@ -192,29 +177,17 @@ mod tests {
     #[test]
     fn both_day_fields_are_refused_with_the_reason() {
         let problem = on_calendar(&cron("0 1 1 * MON")).expect_err("either day");
-        assert!(
-            problem.contains("either day and systemd only where both match"),
-            "{problem}"
-        );
+        assert!(problem.contains("either day and systemd only where both match"), "{problem}");
     }
 
     #[test]
     fn no_ordinary_start_hits_the_limit_and_quick_failures_do() {
-        for text in [
-            "* * * * *",
-            "*/5 * * * *",
-            "*/15 * * * *",
-            "0 * * * *",
-            "0 */2 * * *",
-        ] {
+        for text in ["* * * * *", "*/5 * * * *", "*/15 * * * *", "0 * * * *", "0 */2 * * *"] {
             let cron = cron(text);
             for timeout in [60, 900, 7200] {
                 let pace = Pace::new(&cron, timeout);
                 let gap = cron.shortest_gap().as_secs();
-                assert!(
-                    pace.limit_interval_seconds + pace.random_delay_seconds <= gap,
-                    "{text}"
-                );
+                assert!(pace.limit_interval_seconds + pace.random_delay_seconds <= gap, "{text}");
                 assert!(
                     pace.restart_seconds * (RETRIES + 1) < pace.limit_interval_seconds,
                     "{text}"
@@ -230,10 +203,7 @@ mod tests {
     #[test]
     fn paths_are_written_for_their_place() {
         assert_eq!(program("/usr/bin/a").as_deref(), Ok("/usr/bin/a"));
-        assert_eq!(
-            program("/opt/a b/$x 5%").as_deref(),
-            Ok("\"/opt/a b/$x 5%%\"")
-        );
+        assert_eq!(program("/opt/a b/$x 5%").as_deref(), Ok("\"/opt/a b/$x 5%%\""));
         for path in ["/a'b", "/a\"b", "/a\\b"] {
             assert!(program(path).is_err(), "{path}");
         }

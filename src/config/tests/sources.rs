@@ -25,38 +25,17 @@ fn a_secret_comes_from_one_place() {
     const DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
 
     for (more, expected, warns) in [
-        (
-            &[(NAME, "direct"), (DIRECTORY, credentials)][..],
-            "direct",
-            false,
-        ),
-        (
-            &[
-                (NAME, ""),
-                (FILE, secret.as_str()),
-                (DIRECTORY, credentials),
-            ],
-            "from-file",
-            false,
-        ),
+        (&[(NAME, "direct"), (DIRECTORY, credentials)][..], "direct", false),
+        (&[(NAME, ""), (FILE, secret.as_str()), (DIRECTORY, credentials)], "from-file", false),
         (&[(NAME, ""), (FILE, &open)], "from-open-file", true),
-        (
-            &[(NAME, ""), (FILE, ""), (DIRECTORY, credentials)],
-            "from-credential",
-            false,
-        ),
+        (&[(NAME, ""), (FILE, ""), (DIRECTORY, credentials)], "from-credential", false),
     ] {
         let (asked, warnings) = run("", variables(COMPLETE, more));
-        let Ok(Asked::Pull(asked)) = asked else {
-            panic!("{expected}")
-        };
+        let Ok(Asked::Pull(asked)) = asked else { panic!("{expected}") };
         assert_eq!(asked.0.upstream.client_secret.expose_secret(), expected);
         assert_eq!(warnings.len(), usize::from(warns), "{warnings:?}");
         if warns {
-            assert!(
-                warnings[0].starts_with("DATAPASS_CLIENT_SECRET_FILE: "),
-                "{warnings:?}"
-            );
+            assert!(warnings[0].starts_with("DATAPASS_CLIENT_SECRET_FILE: "), "{warnings:?}");
             assert!(warnings[0].contains("mode 0444"), "{warnings:?}");
         }
     }
@@ -65,14 +44,8 @@ fn a_secret_comes_from_one_place() {
             &[(NAME, CANARY), (FILE, secret.as_str())][..],
             "DATAPASS_CLIENT_SECRET and DATAPASS_CLIENT_SECRET_FILE are both set: use one",
         ),
-        (
-            &[(NAME, ""), (FILE, &empty)],
-            "DATAPASS_CLIENT_SECRET_FILE is empty",
-        ),
-        (
-            &[(NAME, ""), (FILE, &two_lines)],
-            "DATAPASS_CLIENT_SECRET_FILE has a control character",
-        ),
+        (&[(NAME, ""), (FILE, &empty)], "DATAPASS_CLIENT_SECRET_FILE is empty"),
+        (&[(NAME, ""), (FILE, &two_lines)], "DATAPASS_CLIENT_SECRET_FILE has a control character"),
         (
             &[(NAME, ""), (FILE, "/missing")],
             "DATAPASS_CLIENT_SECRET_FILE names a file that does not",
@@ -81,15 +54,9 @@ fn a_secret_comes_from_one_place() {
             &[(NAME, ""), (FILE, credentials)],
             "DATAPASS_CLIENT_SECRET_FILE cannot be read (Is a dir",
         ),
-        (
-            &[(NAME, "hunter2\u{1}")],
-            "DATAPASS_CLIENT_SECRET has a control character",
-        ),
+        (&[(NAME, "hunter2\u{1}")], "DATAPASS_CLIENT_SECRET has a control character"),
         (&[(NAME, " ")], "DATAPASS_CLIENT_SECRET is blank"),
-        (
-            &[(NAME, ""), (DIRECTORY, "/missing")],
-            "DATAPASS_CLIENT_SECRET is not set",
-        ),
+        (&[(NAME, ""), (DIRECTORY, "/missing")], "DATAPASS_CLIENT_SECRET is not set"),
     ] {
         let (reason, message) = problem("", COMPLETE, more);
         assert_eq!(reason, Reason::Configuration);
@@ -103,10 +70,7 @@ fn a_secret_comes_from_one_place() {
     write("DATABASE_URL", "hunter2", 0o400);
     let more = [("DATABASE_URL", ""), (DIRECTORY, credentials)];
     let (_, message) = problem("", COMPLETE, &more);
-    assert!(
-        message.contains("The credential DATABASE_URL must be a postgres://"),
-        "{message}"
-    );
+    assert!(message.contains("The credential DATABASE_URL must be a postgres://"), "{message}");
     let url = write("url", "postgres://u:p@h/d", 0o400);
     let more = [("DATABASE_URL", ""), ("DATABASE_URL_FILE", url.as_str())];
     let (config, ..) = pull("", &more);
@@ -126,21 +90,12 @@ fn a_secret_comes_from_one_place() {
 #[test]
 fn bytes_that_are_no_text_are_named_and_harm_nothing() {
     let junk = || OsString::from_vec(vec![b'h', 0xff]);
-    let names = VARIABLES
-        .iter()
-        .map(|variable| (OsString::from(variable.name), junk()));
+    let names = VARIABLES.iter().map(|variable| (OsString::from(variable.name), junk()));
     let all = names.chain([(junk(), junk()), ("PATH".into(), junk())]);
-    let Err(failure) = run("", all.collect()).0 else {
-        panic!()
-    };
-    for variable in VARIABLES
-        .iter()
-        .filter(|variable| variable.option.is_some())
-    {
+    let Err(failure) = run("", all.collect()).0 else { panic!() };
+    for variable in VARIABLES.iter().filter(|variable| variable.option.is_some()) {
         let is_path = variable.name == "DATAPASS_METRICS_FILE";
-        let is_named = failure
-            .message
-            .contains(&format!("{} is not UTF-8", variable.name));
+        let is_named = failure.message.contains(&format!("{} is not UTF-8", variable.name));
         assert_eq!(is_named, !is_path, "{}", variable.name);
     }
     let mut metrics = variables(COMPLETE, &[]);
@@ -160,9 +115,7 @@ fn an_env_file_is_validated_with_the_rest() {
         run(&args, variables(COMPLETE, &[]))
     };
     let content = "hunter2 hunter2\nDATAPASS_CONCURRENCY=hunter2\n";
-    let Err(failure) = with("--page-size 0", content, 0o600).0 else {
-        panic!()
-    };
+    let Err(failure) = with("--page-size 0", content, 0o600).0 else { panic!() };
     assert_eq!(failure.reason, Reason::Configuration);
     let expected = format!(
         "Missing or invalid settings: --env-file {path:?} line 1 cannot be read (expected \
@@ -205,11 +158,8 @@ fn the_process_wins_over_the_file_and_empty_is_unset() {
                    DATAPASS_PAGE_SIZE=1\nDATAPASS_PAGE_SIZE=\nDATAPASS_CONCURRENCY=\n\
                    DATAPASS_DEFINITION_ID='p$w#d' ";
     std::fs::write(&path, content).unwrap();
-    let more = [
-        ("DATAPASS_JOB_CLASS", "Process"),
-        ("DATAPASS_JOB_QUEUE", ""),
-        ("DATAPASS_TIMEOUT", ""),
-    ];
+    let more =
+        [("DATAPASS_JOB_CLASS", "Process"), ("DATAPASS_JOB_QUEUE", ""), ("DATAPASS_TIMEOUT", "")];
     let (config, ..) = pull(&format!("--env-file {}", path.display()), &more);
     let job = config.job;
     assert_eq!((&*job.class, &*job.queue), ("Process", "fi le"));
@@ -223,19 +173,12 @@ fn the_process_wins_over_the_file_and_empty_is_unset() {
 fn a_proxy_is_known_in_both_cases_and_the_process_and_upper_case_win() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("env");
-    std::fs::write(
-        &path,
-        "HTTPS_PROXY=upper.file:1\nhttps_proxy=lower.file:1\n",
-    )
-    .unwrap();
+    std::fs::write(&path, "HTTPS_PROXY=upper.file:1\nhttps_proxy=lower.file:1\n").unwrap();
     let args = format!("--env-file {}", path.display());
     for (more, expected) in [
         (&[][..], "upper.file"),
         (&[("https_proxy", "lower:1")], "lower"),
-        (
-            &[("https_proxy", "lower:1"), ("HTTPS_PROXY", "upper:1")],
-            "upper",
-        ),
+        (&[("https_proxy", "lower:1"), ("HTTPS_PROXY", "upper:1")], "upper"),
         (&[("https_proxy", "lower:1"), ("HTTPS_PROXY", "")], "lower"),
     ] {
         let (config, ..) = pull(&args, more);
@@ -243,10 +186,7 @@ fn a_proxy_is_known_in_both_cases_and_the_process_and_upper_case_win() {
         assert_eq!(proxy.host_str(), Some(expected), "{more:?}");
     }
     let (_, message) = problem("", COMPLETE, &[("https_proxy", "socks5://hunter2")]);
-    assert!(
-        message.contains("settings: https_proxy must be"),
-        "{message}"
-    );
+    assert!(message.contains("settings: https_proxy must be"), "{message}");
 }
 
 #[test]
@@ -263,11 +203,7 @@ fn a_bad_line_is_numbered_and_never_shown() {
         let args = format!("--env-file {}", path.display());
         let (reason, message) = problem(&args, COMPLETE, &[]);
         assert_eq!(reason, Reason::Configuration);
-        assert_eq!(
-            message.matches("--env-file").count(),
-            expected.len(),
-            "{message}"
-        );
+        assert_eq!(message.matches("--env-file").count(), expected.len(), "{message}");
         assert!(expected.iter().all(|it| message.contains(it)), "{message}");
     }
 }
@@ -276,10 +212,7 @@ fn a_bad_line_is_numbered_and_never_shown() {
 fn an_env_file_that_cannot_be_read_is_the_only_problem() {
     let (_, message) = problem("--env-file /dev/zero", &[], &[]);
     assert!(message.contains("is larger than"), "{message}");
-    for (path, expected) in [
-        ("/missing", "No such file or directory"),
-        ("/", "Is a directory"),
-    ] {
+    for (path, expected) in [("/missing", "No such file or directory"), ("/", "Is a directory")] {
         let args = format!("--page-size 0 --env-file {path}");
         let (reason, message) = problem(&args, &[], &[("DATAPASS_CONCURRENCY", CANARY)]);
         assert_eq!(reason, Reason::Usage);
@@ -291,12 +224,7 @@ fn an_env_file_that_cannot_be_read_is_the_only_problem() {
 #[test]
 fn a_quoted_variable_of_the_process_is_one_problem() {
     for quoted in ["'hunter2'", "\"hunter2\"", "''"] {
-        for name in [
-            "DATAPASS_AUTH_URL",
-            "DATAPASS_JOB_QUEUE",
-            "no_proxy",
-            "RUST_LOG",
-        ] {
+        for name in ["DATAPASS_AUTH_URL", "DATAPASS_JOB_QUEUE", "no_proxy", "RUST_LOG"] {
             let (reason, message) = problem("", COMPLETE, &[(name, quoted)]);
             assert_eq!(reason, Reason::Configuration);
             let problem = format!("{name} begins and ends with a quote: remove both");
@@ -307,10 +235,8 @@ fn a_quoted_variable_of_the_process_is_one_problem() {
     let directory = tempfile::tempdir().unwrap();
     let secret = directory.path().join("DATAPASS_CLIENT_SECRET");
     std::fs::write(&secret, "'x'").unwrap();
-    let more = [
-        ("DATAPASS_CLIENT_SECRET", ""),
-        ("DATAPASS_CLIENT_SECRET_FILE", secret.to_str().unwrap()),
-    ];
+    let more =
+        [("DATAPASS_CLIENT_SECRET", ""), ("DATAPASS_CLIENT_SECRET_FILE", secret.to_str().unwrap())];
     let (config, ..) = pull("", &more);
     assert_eq!(config.upstream.client_secret.expose_secret(), "'x'");
 }

@@ -17,15 +17,9 @@ pub fn visible(session: &Session) -> Result<Vec<String>, HttpError> {
     struct Definition {
         id: String,
     }
-    let resource = Resource {
-        name: "definitions",
-        ..Resource::default()
-    };
+    let resource = Resource { name: "definitions", ..Resource::default() };
     let definitions: Vec<Definition> = session.get(&resource, &mut |body, _| {
-        read_json(
-            body,
-            "the definitions are not an array of objects with an id",
-        )
+        read_json(body, "the definitions are not an array of objects with an id")
     })?;
     Ok(definitions.into_iter().map(|it| it.id).collect())
 }

@@ -152,13 +152,7 @@ impl Fetcher {
             let thread = thread::Builder::new().name("pages".to_owned()).spawn(fetch);
             thread.map_err(|error| Failure::no_thread(Stage::List, error))?;
         }
-        Ok(Self {
-            source,
-            concurrency,
-            jobs,
-            awaited: VecDeque::new(),
-            is_abandoned,
-        })
+        Ok(Self { source, concurrency, jobs, awaited: VecDeque::new(), is_abandoned })
     }
 
     pub(super) fn ask(&mut self, ask: Ask) {

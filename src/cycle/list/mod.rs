@@ -116,11 +116,7 @@ pub fn list(
             "DataPass sends no Date; this machine's clock bounds the watermark instead");
         (begun, Utc::now())
     });
-    Ok(Listing {
-        elements: reading.elements,
-        clock,
-        clock_at_end,
-    })
+    Ok(Listing { elements: reading.elements, clock, clock_at_end })
 }
 
 /// Checks, where the listing gives reason to doubt it, that the account has access to the definition.
@@ -179,10 +175,7 @@ impl Reading {
 
 impl Reader<'_> {
     fn read(&mut self) -> Result<Reading> {
-        let ListSettings {
-            page_size: limit,
-            concurrency,
-        } = self.settings;
+        let ListSettings { page_size: limit, concurrency } = self.settings;
         let mut paging = Paging::new(limit, concurrency, self.expected_rows);
         let mut fetcher = Fetcher::start(Arc::clone(&self.source), concurrency)?;
         // The last one of each key: an entry may be listed again while it changes.
@@ -191,11 +184,7 @@ impl Reader<'_> {
         while !paging.is_complete() {
             while let Some(offset) = paging.ask() {
                 self.asked += 1;
-                fetcher.ask(Ask {
-                    number: self.asked,
-                    offset,
-                    limit,
-                });
+                fetcher.ask(Ask { number: self.asked, offset, limit });
             }
             let page = fetcher.next()?;
             self.note_clock(page.meta);
@@ -262,11 +251,7 @@ fn unproved(error: Unproved) -> Failure {
         Unproved::NoPaging => Reason::NoPaging,
         Unproved::Changing | Unproved::Endless => Reason::UnprovedListing,
     };
-    Failure::new(
-        Stage::List,
-        reason,
-        format!("The listing is given up: {error}"),
-    )
+    Failure::new(Stage::List, reason, format!("The listing is given up: {error}"))
 }
 
 /// Returns how far this machine's clock is ahead of the server's, truncated to seconds.

@@ -316,11 +316,7 @@ impl Paging {
         }
         // A page that was asked for ahead will do when it begins within this one.
         let within = page.offset + 1..=page.offset + last_newer as u64;
-        if !self
-            .planned
-            .front()
-            .is_some_and(|next| within.contains(next))
-        {
+        if !self.planned.front().is_some_and(|next| within.contains(next)) {
             self.plan(next);
         }
         // Any other size is no guide to where the pages after the next one begin.
@@ -386,10 +382,7 @@ impl Paging {
     /// Goes on after a page that is not short.
     fn go_on(&mut self, page: &Received<'_>) {
         let step = last_newer_row(page.rows).unwrap_or_else(|| {
-            let start = self
-                .pass
-                .tie
-                .map_or(page.offset, |(start, _)| start.min(page.offset));
+            let start = self.pass.tie.map_or(page.offset, |(start, _)| start.min(page.offset));
             self.pass.tie = Some((start, page.end()));
             page.rows.len().saturating_sub(1).max(1)
         });
@@ -422,11 +415,8 @@ impl Paging {
     /// Begins the pass that confirms the rows of this one, after a short page that ends at offset `rows`.
     fn begin_pass(&mut self, rows: u64) {
         self.has_shrunk = rows < self.rows.len() as u64;
-        self.pass = Pass {
-            number: self.pass.number + 1,
-            unconfirmed: Some(rows),
-            ..Pass::default()
-        };
+        self.pass =
+            Pass { number: self.pass.number + 1, unconfirmed: Some(rows), ..Pass::default() };
         self.mode = if rows == 0 { Mode::Done } else { Mode::Count };
         self.plan_alone(0);
     }

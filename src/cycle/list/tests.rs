@@ -19,10 +19,7 @@ fn rows(entries: i64) -> Vec<Element> {
         last_validated_at: ValidatedAt::Never,
         entry: (id % 2 == 1).then(|| Entry {
             of_definition: true,
-            body: Err(Rejected {
-                authorization_id: None,
-                faults: Vec::new(),
-            }),
+            body: Err(Rejected { authorization_id: None, faults: Vec::new() }),
         }),
     };
     (1..=2 * entries).map(row).collect()
@@ -65,10 +62,7 @@ impl Model {
 
     /// Lists in pages of ten, one after the other.
     fn list(&self, last: LastListing) -> Result<Listing> {
-        let settings = ListSettings {
-            page_size: 10,
-            concurrency: 1,
-        };
+        let settings = ListSettings { page_size: 10, concurrency: 1 };
         list(Arc::new(self.clone()), settings, last, &mut |_| {})
     }
 
@@ -115,10 +109,7 @@ impl Source for Model {
 }
 
 fn after(seen: u64) -> LastListing {
-    LastListing {
-        seen: Some(seen),
-        had_entries: false,
-    }
+    LastListing { seen: Some(seen), had_entries: false }
 }
 
 fn failure(reason: Reason) -> Failure {
@@ -179,11 +170,7 @@ fn a_list_that_shrinks_while_it_is_read_is_read_again() {
     // Only a part is gone, of the definition or not.
     for definition in [true, false] {
         let part = |number| {
-            if number > 1 {
-                rows(15).split_off(24)
-            } else {
-                rows(15)
-            }
+            if number > 1 { rows(15).split_off(24) } else { rows(15) }
         };
         let model = Model::new(move |_, number| part(number)).definition(Ok(definition));
         assert_eq!(reason(model.list(none)), Reason::ViewChanged);
@@ -193,16 +180,8 @@ fn a_list_that_shrinks_while_it_is_read_is_read_again() {
 
 #[test]
 fn an_account_without_the_definition_is_transient_only_when_it_had_it() {
-    let with_entries = LastListing {
-        seen: Some(30),
-        had_entries: true,
-    };
-    let others = || {
-        rows(15)
-            .into_iter()
-            .filter(|row| row.entry.is_none())
-            .collect()
-    };
+    let with_entries = LastListing { seen: Some(30), had_entries: true };
+    let others = || rows(15).into_iter().filter(|row| row.entry.is_none()).collect();
     for (last, expected) in [
         (LastListing::default(), Reason::NoDefinition),
         (after(30), Reason::NoDefinition),
@@ -221,10 +200,7 @@ fn an_account_without_the_definition_is_transient_only_when_it_had_it() {
         _ => rows(15),
     });
     let model = model.definition(Ok(false));
-    assert_eq!(
-        reason(model.list(LastListing::default())),
-        Reason::ViewChanged
-    );
+    assert_eq!(reason(model.list(LastListing::default())), Reason::ViewChanged);
     assert_eq!(model.asked(), (1, vec![]));
 }
 
@@ -253,9 +229,7 @@ fn the_clocks_are_the_earliest_and_the_latest_of_all_pages() {
     assert_eq!((listing.clock, listing.clock_at_end), (at(95), at(7208)));
 
     let before = Utc::now();
-    let listing = Model::new(|_, _| rows(15))
-        .list(LastListing::default())
-        .unwrap();
+    let listing = Model::new(|_, _| rows(15)).list(LastListing::default()).unwrap();
     assert!(before <= listing.clock && listing.clock <= listing.clock_at_end);
     assert!(listing.clock_at_end <= Utc::now());
 }
@@ -291,16 +265,8 @@ fn a_page_that_is_not_needed_any_more_holds_up_no_other() {
     let (is_asked, asked) = mpsc::channel();
     let (end, until) = mpsc::channel();
     let (is_abandoned, abandoned) = mpsc::channel();
-    let source = Arc::new(Stuck {
-        is_asked,
-        until: Mutex::new(until),
-        is_abandoned,
-    });
-    let ask = |offset| Ask {
-        number: 1,
-        offset,
-        limit: 10,
-    };
+    let source = Arc::new(Stuck { is_asked, until: Mutex::new(until), is_abandoned });
+    let ask = |offset| Ask { number: 1, offset, limit: 10 };
     let mut fetcher = Fetcher::start(source, 1).unwrap();
     fetcher.ask(ask(10));
     asked.recv().unwrap();
@@ -314,20 +280,14 @@ fn a_page_that_is_not_needed_any_more_holds_up_no_other() {
 #[test]
 fn elements_without_ids_are_not_merged() {
     let element = |text: u8, stable: u8| Element {
-        key: Key::Digest {
-            text: [text; 16],
-            stable: [stable; 16],
-        },
+        key: Key::Digest { text: [text; 16], stable: [stable; 16] },
         ..rows(1).remove(0)
     };
     let elements = vec![element(1, 9), element(2, 9), element(3, 8)];
     let model = Model::new(move |_, _| elements.clone());
     let listing = model.list(LastListing::default()).unwrap();
-    let mut references: Vec<String> = listing
-        .elements
-        .iter()
-        .map(|it| it.key.to_string())
-        .collect();
+    let mut references: Vec<String> =
+        listing.elements.iter().map(|it| it.key.to_string()).collect();
     references.sort();
     assert_eq!(references, ["01", "02", "08"].map(|byte| byte.repeat(16)));
 }

@@ -55,33 +55,15 @@ fn classified(error: &Error) -> (Reason, String) {
 fn every_code_has_its_reason() {
     use Reason::*;
     for (codes, expected) in [
-        (
-            "08000 08001 08003 08004 08006 08007 08P01",
-            DatabaseUnavailable,
-        ),
-        (
-            "57P01 57P02 57P03 57P04 57P05 58000 58030 58P01 25006",
-            DatabaseUnavailable,
-        ),
+        ("08000 08001 08003 08004 08006 08007 08P01", DatabaseUnavailable),
+        ("57P01 57P02 57P03 57P04 57P05 58000 58030 58P01 25006", DatabaseUnavailable),
         ("40000 40001 40002 40003 40P01", DatabaseBusy),
-        (
-            "53000 53100 53200 53300 53400 55P03 55006 57014 25P03 25P04",
-            DatabaseBusy,
-        ),
+        ("53000 53100 53200 53300 53400 55P03 55006 57014 25P03 25P04", DatabaseBusy),
         ("28000 28P01 3D000", DatabaseLogin),
         ("42P01 42703", TablesMissing),
-        (
-            "0A000 21000 22001 22003 22021 22P02 22P05 23502 23505 23514",
-            DatabaseRefused,
-        ),
-        (
-            "25000 25001 25P01 25P02 26000 2BP01 3F000 42501 42601 42804",
-            DatabaseRefused,
-        ),
-        (
-            "42P05 44000 54000 55000 F0000 P0001 XX000 XX001 99999",
-            DatabaseRefused,
-        ),
+        ("0A000 21000 22001 22003 22021 22P02 22P05 23502 23505 23514", DatabaseRefused),
+        ("25000 25001 25P01 25P02 26000 2BP01 3F000 42501 42601 42804", DatabaseRefused),
+        ("42P05 44000 54000 55000 F0000 P0001 XX000 XX001 99999", DatabaseRefused),
     ] {
         for code in codes.split(' ') {
             assert_eq!(reason(code), expected, "{code}");
@@ -93,9 +75,7 @@ fn every_code_has_its_reason() {
 
 #[test]
 fn values_are_never_shown() {
-    for code in [
-        "22P02", "23505", "23502", "P0001", "44000", "XX000", "21000",
-    ] {
+    for code in ["22P02", "23505", "23502", "P0001", "44000", "XX000", "21000"] {
         let error = server_error(&[
             (b'C', code),
             (b'M', "CANARY"),
@@ -117,10 +97,7 @@ fn values_are_never_shown() {
         );
     }
     // What a trigger raises under a harmless code.
-    for field in [
-        (b'W', "PL/pgSQL function f() line 1"),
-        (b'R', "exec_stmt_raise"),
-    ] {
+    for field in [(b'W', "PL/pgSQL function f() line 1"), (b'R', "exec_stmt_raise")] {
         let error = server_error(&[(b'C', "42501"), (b'M', "CANARY"), field]);
         assert!(!classified(&error).1.contains("CANARY"));
     }
@@ -157,10 +134,7 @@ fn missing_tables_and_privileges_say_what_to_do() {
 
     let (reason, text) = classified(&server_error(&[
         (b'C', "42703"),
-        (
-            b'M',
-            "column \"x\" of relation \"good_jobs\" does not exist",
-        ),
+        (b'M', "column \"x\" of relation \"good_jobs\" does not exist"),
     ]));
     assert_eq!(reason, Reason::DatabaseRefused);
     assert!(!text.contains("migrate"), "{text}");
@@ -170,16 +144,10 @@ fn missing_tables_and_privileges_say_what_to_do() {
         (b'M', "droit refusé pour la table datapass_pull_rejections"),
     ]));
     assert_eq!(reason, Reason::DatabaseRefused);
-    assert!(
-        text.contains("needs SELECT, INSERT, UPDATE on datapass_pull_rejections"),
-        "{text}"
-    );
+    assert!(text.contains("needs SELECT, INSERT, UPDATE on datapass_pull_rejections"), "{text}");
     let (_, text) = classified(&server_error(&[
         (b'C', "42501"),
-        (
-            b'M',
-            "permission denied for sequence proactivite_requests_id_seq",
-        ),
+        (b'M', "permission denied for sequence proactivite_requests_id_seq"),
     ]));
     assert!(text.contains("USAGE on its sequence"), "{text}");
 }
@@ -204,27 +172,11 @@ fn only_conflicts_are_run_again() {
 fn a_refusal_of_pgbouncer_is_permanent_and_any_other_error_an_outage() {
     use Reason::*;
     for (message, expected, shown) in [
-        (
-            "password authentication failed",
-            DatabaseLogin,
-            "password authentication failed",
-        ),
-        (
-            "SASL authentication failed",
-            DatabaseLogin,
-            "SASL authentication failed",
-        ),
+        ("password authentication failed", DatabaseLogin, "password authentication failed"),
+        ("SASL authentication failed", DatabaseLogin, "SASL authentication failed"),
         ("no such user: CANARY", DatabaseLogin, "no such user"),
-        (
-            "no such database: CANARY",
-            DatabaseLogin,
-            "no such database",
-        ),
-        (
-            "database \"CANARY\" is disabled",
-            DatabaseLogin,
-            "database is disabled",
-        ),
+        ("no such database: CANARY", DatabaseLogin, "no such database"),
+        ("database \"CANARY\" is disabled", DatabaseLogin, "database is disabled"),
         ("not allowed", DatabaseLogin, "not allowed"),
         (
             "unsupported startup parameter: options=-c CANARY",
@@ -257,21 +209,9 @@ fn a_refusal_of_pgbouncer_is_permanent_and_any_other_error_an_outage() {
             DatabaseUnavailable,
             "SQLSTATE 08P01, server login has been failing",
         ),
-        (
-            "query_wait_timeout",
-            DatabaseUnavailable,
-            "query_wait_timeout",
-        ),
-        (
-            "no more connections allowed (max_client_conn)",
-            DatabaseUnavailable,
-            "max_client_conn",
-        ),
-        (
-            "invalid message format",
-            DatabaseUnavailable,
-            "invalid message format",
-        ),
+        ("query_wait_timeout", DatabaseUnavailable, "query_wait_timeout"),
+        ("no more connections allowed (max_client_conn)", DatabaseUnavailable, "max_client_conn"),
+        ("invalid message format", DatabaseUnavailable, "invalid message format"),
     ] {
         let (reason, text) = classified(&server_error(&[(b'C', "08P01"), (b'M', message)]));
         assert_eq!(reason, expected, "{message}");
@@ -328,14 +268,8 @@ fn the_written_table_is_found() {
             "with x as (insert into proactivite_requests (a) values (1)) select",
             Some("proactivite_requests"),
         ),
-        (
-            "INSERT INTO \"public\".\"good_jobs\" (id)",
-            Some("good_jobs"),
-        ),
-        (
-            "update datapass_pull_watermarks\nset id = 1",
-            Some("datapass_pull_watermarks"),
-        ),
+        ("INSERT INTO \"public\".\"good_jobs\" (id)", Some("good_jobs")),
+        ("update datapass_pull_watermarks\nset id = 1", Some("datapass_pull_watermarks")),
         ("select 1 from proactivite_requests", None),
     ] {
         assert_eq!(tables::written_by(sql), expected, "{sql}");
@@ -344,35 +278,21 @@ fn the_written_table_is_found() {
 
 #[test]
 fn errors_without_a_code_are_classified() {
-    let closed = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let refused = Client::connect(&format!("host=127.0.0.1 port={closed} user=me"), NoTls);
     let refused = refused.err().unwrap();
-    let unknown = Client::connect("host=host.invalid user=me", NoTls)
-        .err()
-        .unwrap();
+    let unknown = Client::connect("host=host.invalid user=me", NoTls).err().unwrap();
     for (error, expected, words) in [
         (&refused, Reason::DatabaseUnavailable, "refused"),
         (&unknown, Reason::DatabaseUnavailable, "lookup"),
-        (
-            &error_after(Vec::new(), ""),
-            Reason::DatabaseUnavailable,
-            "",
-        ),
+        (&error_after(Vec::new(), ""), Reason::DatabaseUnavailable, ""),
         (
             // A key that means nothing at this point.
             &error_after(message(b'n', &[]), ""),
             Reason::DatabaseUnavailable,
             "unexpected message",
         ),
-        (
-            &error_after(message(b'E', b"no fields"), ""),
-            Reason::DatabaseUnavailable,
-            "",
-        ),
+        (&error_after(message(b'E', b"no fields"), ""), Reason::DatabaseUnavailable, ""),
         (
             // Authentication by a clear-text password, of which there is none.
             &error_after(message(b'R', &3_u32.to_be_bytes()), ""),
@@ -385,11 +305,7 @@ fn errors_without_a_code_are_classified() {
             Reason::DatabaseLogin,
             "authentication",
         ),
-        (
-            &error_after(b"N".to_vec(), "sslmode=require"),
-            Reason::DatabaseTls,
-            "no TLS",
-        ),
+        (&error_after(b"N".to_vec(), "sslmode=require"), Reason::DatabaseTls, "no TLS"),
         (
             &"nonsense=CANARY".parse::<postgres::Config>().unwrap_err(),
             Reason::Configuration,

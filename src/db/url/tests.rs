@@ -23,14 +23,8 @@ fn urls_are_read_as_libpq_does() {
     assert_eq!(url.config.get_dbname(), Some("my base"));
     assert_eq!(url.config.get_application_name(), Some("x"));
     assert_eq!(url.config.get_options(), Some("-csearch_path=other,public"));
-    assert_eq!(
-        url.config.get_connect_timeout(),
-        Some(&Duration::from_secs(3))
-    );
-    assert_eq!(
-        url.config.get_target_session_attrs(),
-        TargetSessionAttrs::Any
-    );
+    assert_eq!(url.config.get_connect_timeout(), Some(&Duration::from_secs(3)));
+    assert_eq!(url.config.get_target_session_attrs(), TargetSessionAttrs::Any);
     assert_eq!(url.tls, TlsMode::Prefer);
     let shown: Vec<_> = url.servers.iter().map(Server::to_string).collect();
     assert_eq!(shown, ["db1:5433", "db2:5432", "[::1]:5434"]);
@@ -41,29 +35,17 @@ fn hosts_come_from_everywhere() {
     for (text, expected) in [
         ("postgres://db/x", &["db:5432"][..]),
         ("postgres://db:6432", &["db:6432"]),
-        (
-            "postgres:///x?host=/run/pg&port=5433",
-            &["/run/pg/.s.PGSQL.5433"],
-        ),
+        ("postgres:///x?host=/run/pg&port=5433", &["/run/pg/.s.PGSQL.5433"]),
         ("postgres://%2Frun%2Fpg/x", &["/run/pg/.s.PGSQL.5432"]),
-        (
-            "postgres://me@:5433/x?host=/run/pg",
-            &["/run/pg/.s.PGSQL.5433"],
-        ),
+        ("postgres://me@:5433/x?host=/run/pg", &["/run/pg/.s.PGSQL.5433"]),
         ("postgres://db/x?host=other", &["other:5432"]),
         ("postgres://[fe80::1%25eth0]/x", &["[fe80::1%eth0]:5432"]),
         ("postgres://a,b/x?port=1", &["a:1", "b:1"]),
         ("postgres:///x?host=a,b&port=1,2", &["a:1", "b:2"]),
         ("postgres://db/x?hostaddr=10.0.0.1", &["db:5432"]),
-        (
-            "postgres:///x?hostaddr=10.0.0.1,::1",
-            &["10.0.0.1:5432", "[::1]:5432"],
-        ),
+        ("postgres:///x?hostaddr=10.0.0.1,::1", &["10.0.0.1:5432", "[::1]:5432"]),
         ("postgres://host?user=me@place", &["host:5432"]),
-        (
-            "postgres:///x",
-            &["/var/run/postgresql/.s.PGSQL.5432", "/tmp/.s.PGSQL.5432"],
-        ),
+        ("postgres:///x", &["/var/run/postgresql/.s.PGSQL.5432", "/tmp/.s.PGSQL.5432"]),
     ] {
         assert_eq!(servers(text), expected, "{text}");
     }
@@ -87,38 +69,19 @@ fn tls_means_what_libpq_says() {
         ("sslmode=prefer&sslrootcert=/ca.pem", TlsMode::Prefer),
         ("sslmode=require", TlsMode::Require),
         ("ssl=true", TlsMode::Require),
-        (
-            "sslmode=require&sslrootcert=/ca.pem",
-            TlsMode::VerifyCa(file()),
-        ),
-        (
-            "sslmode=verify-ca&sslrootcert=/ca.pem",
-            TlsMode::VerifyCa(file()),
-        ),
+        ("sslmode=require&sslrootcert=/ca.pem", TlsMode::VerifyCa(file())),
+        ("sslmode=verify-ca&sslrootcert=/ca.pem", TlsMode::VerifyCa(file())),
         ("sslmode=verify-ca", TlsMode::VerifyCa(None)),
-        (
-            "sslmode=verify-full&sslrootcert=/ca.pem",
-            TlsMode::VerifyFull(file()),
-        ),
+        ("sslmode=verify-full&sslrootcert=/ca.pem", TlsMode::VerifyFull(file())),
         ("sslmode=verify-full", TlsMode::VerifyFull(None)),
         ("sslrootcert=system", TlsMode::VerifyFull(None)),
-        (
-            "sslmode=require&sslrootcert=system",
-            TlsMode::VerifyFull(None),
-        ),
-        (
-            "sslmode=disable&sslmode=verify-full",
-            TlsMode::VerifyFull(None),
-        ),
+        ("sslmode=require&sslrootcert=system", TlsMode::VerifyFull(None)),
+        ("sslmode=disable&sslmode=verify-full", TlsMode::VerifyFull(None)),
     ] {
         let query = query.replace("/ca.pem", path.to_str().unwrap());
         let url = parse(&format!("postgres://db/x?{query}")).unwrap();
         assert_eq!(url.tls, expected, "{query}");
-        assert_eq!(
-            url.client_config.is_some(),
-            expected != TlsMode::Disable,
-            "{query}"
-        );
+        assert_eq!(url.client_config.is_some(), expected != TlsMode::Disable, "{query}");
     }
     // A socket has no TLS, and needs no root certificate.
     let socket = parse("postgres:///x?sslmode=verify-full&sslrootcert=/nowhere.pem").unwrap();
@@ -133,15 +96,9 @@ fn defaults_are_set_unless_given() {
         Some(concat!("datapass-pull/", env!("CARGO_PKG_VERSION")))
     );
     assert_eq!(config.get_keepalives_idle(), Duration::from_secs(30));
-    assert_eq!(
-        config.get_keepalives_interval(),
-        Some(Duration::from_secs(10))
-    );
+    assert_eq!(config.get_keepalives_interval(), Some(Duration::from_secs(10)));
     assert_eq!(config.get_keepalives_retries(), Some(3));
-    assert_eq!(
-        config.get_tcp_user_timeout(),
-        Some(&Duration::from_secs(30))
-    );
+    assert_eq!(config.get_tcp_user_timeout(), Some(&Duration::from_secs(30)));
     assert_eq!(config.get_target_session_attrs(), TargetSessionAttrs::Any);
 
     let config = parse(
@@ -151,27 +108,13 @@ fn defaults_are_set_unless_given() {
     .unwrap()
     .config;
     assert_eq!(config.get_keepalives_idle(), Duration::from_secs(7));
-    assert_eq!(
-        config.get_keepalives_interval(),
-        Some(Duration::from_secs(8))
-    );
+    assert_eq!(config.get_keepalives_interval(), Some(Duration::from_secs(8)));
     assert_eq!(config.get_keepalives_retries(), Some(9));
-    assert_eq!(
-        config.get_tcp_user_timeout(),
-        Some(&Duration::from_millis(1500))
-    );
-    assert_eq!(
-        config.get_target_session_attrs(),
-        TargetSessionAttrs::ReadWrite
-    );
+    assert_eq!(config.get_tcp_user_timeout(), Some(&Duration::from_millis(1500)));
+    assert_eq!(config.get_target_session_attrs(), TargetSessionAttrs::ReadWrite);
 
-    let primary = parse("postgres://a/x?target_session_attrs=primary")
-        .unwrap()
-        .config;
-    assert_eq!(
-        primary.get_target_session_attrs(),
-        TargetSessionAttrs::ReadWrite
-    );
+    let primary = parse("postgres://a/x?target_session_attrs=primary").unwrap().config;
+    assert_eq!(primary.get_target_session_attrs(), TargetSessionAttrs::ReadWrite);
 }
 
 #[test]
@@ -182,10 +125,7 @@ fn what_rails_and_libpq_add_is_ignored() {
          &fallback_application_name=y&load_balance_hosts=random&channel_binding=require",
     )
     .unwrap();
-    assert_eq!(
-        url.config.get_channel_binding(),
-        postgres::config::ChannelBinding::Require
-    );
+    assert_eq!(url.config.get_channel_binding(), postgres::config::ChannelBinding::Require);
 }
 
 #[test]
@@ -195,31 +135,16 @@ fn what_is_refused_names_the_option_alone() {
     let value = invalid;
     for (text, expected) in [
         ("postgres://db/x?sslcert=CANARY", unsupported("sslcert")),
-        (
-            "postgres://db/x?schema_search_path=CANARY",
-            unsupported("schema_search_path"),
-        ),
+        ("postgres://db/x?schema_search_path=CANARY", unsupported("schema_search_path")),
         ("postgres://db/x?CANARY=1", unknown()),
         ("postgres://db/x?canary=1", unknown()),
         ("postgres://db/x?user%3D'x'%20canary=1", unknown()),
         ("postgres://db/x?sslmode=CANARY", value("sslmode")),
-        (
-            "postgres://db/x?connect_timeout=CANARY",
-            value("connect_timeout"),
-        ),
-        (
-            "postgres://db/x?tcp_user_timeout=CANARY",
-            value("tcp_user_timeout"),
-        ),
-        (
-            "postgres://db/x?target_session_attrs=CANARY",
-            value("target_session_attrs"),
-        ),
+        ("postgres://db/x?connect_timeout=CANARY", value("connect_timeout")),
+        ("postgres://db/x?tcp_user_timeout=CANARY", value("tcp_user_timeout")),
+        ("postgres://db/x?target_session_attrs=CANARY", value("target_session_attrs")),
         ("postgres://db/x?hostaddr=CANARY", value("hostaddr")),
-        (
-            "postgres://db/x?sslnegotiation=direct",
-            value("sslnegotiation"),
-        ),
+        ("postgres://db/x?sslnegotiation=direct", value("sslnegotiation")),
         ("postgres://db:CANARY/x", value("port")),
         ("postgres://db:0/x", value("port")),
         ("postgres://a,b/x?port=1,2,3", value("port")),
@@ -248,10 +173,7 @@ fn what_is_refused_names_the_option_alone() {
         "postgres://db/x?sslmode=verify-full&sslrootcert=/CANARY.pem",
     ] {
         let error = parse(text).expect_err(text);
-        assert!(
-            !format!("{error} {error:?}").contains("CANARY"),
-            "{text}: {error}"
-        );
+        assert!(!format!("{error} {error:?}").contains("CANARY"), "{text}: {error}");
     }
 }
 
@@ -299,9 +221,7 @@ proptest! {
 fn a_password_that_was_not_encoded_is_shown_nowhere() {
     let specials: Vec<char> = (' '..='~').filter(|it| !it.is_alphanumeric()).collect();
     let one = specials.iter().map(char::to_string);
-    let two = specials
-        .iter()
-        .flat_map(|a| specials.iter().map(move |b| format!("{a}{b}")));
+    let two = specials.iter().flat_map(|a| specials.iter().map(move |b| format!("{a}{b}")));
     let mut leaks = Vec::new();
     for special in one.chain(two) {
         for password in [
@@ -342,10 +262,5 @@ fn a_password_that_was_not_encoded_is_shown_nowhere() {
             }
         }
     }
-    assert!(
-        leaks.is_empty(),
-        "{} of them:\n{}",
-        leaks.len(),
-        leaks.join("\n")
-    );
+    assert!(leaks.is_empty(), "{} of them:\n{}", leaks.len(), leaks.join("\n"));
 }

@@ -98,9 +98,7 @@ fn a_signal_is_answered_in_time_with_a_silent_ingest_and_a_stuck_database() {
     gate.reached();
     let mut client = database.client();
     let mut holder = client.transaction().unwrap();
-    holder
-        .batch_execute("lock table datapass_pull_runs")
-        .unwrap();
+    holder.batch_execute("lock table datapass_pull_runs").unwrap();
     running.signal("TERM");
     running.wait_after_signal().transient("interrupted");
     drop(holder);

@@ -16,9 +16,7 @@ fn a_panic_is_reported_with_its_location() {
         .args(["--enqueue", "none", "--retry-for", "1h"])
         .env("LD_PRELOAD", clock_library(folder.path()))
         .env("CLOCK_BROKEN", &broken);
-    scene
-        .upstream
-        .before(On::token(1), move |_| fs::write(&broken, "").unwrap());
+    scene.upstream.before(On::token(1), move |_| fs::write(&broken, "").unwrap());
     let outcome = run.output();
     outcome.permanent("panic");
     let events: Vec<_> = scene.ingest.events().iter().map(read).collect();
@@ -41,17 +39,11 @@ fn a_panic_of_any_command_is_status_1() {
     let library = clock_library(folder.path());
     for command in [&["status"][..], &["rejected", "list"]] {
         let run = Run::new(command.iter().copied()).database(&database);
-        let run = run
-            .env("LD_PRELOAD", &library)
-            .env("CLOCK_BROKEN", &library);
+        let run = run.env("LD_PRELOAD", &library).env("CLOCK_BROKEN", &library);
         let outcome = run.any_stderr().output();
         outcome.assert_code(1);
         let location = "Internal error at ";
         assert!(outcome.stderr.contains(location), "{}", outcome.stderr);
-        assert!(
-            outcome.stderr.contains("reason=panic"),
-            "{}",
-            outcome.stderr
-        );
+        assert!(outcome.stderr.contains("reason=panic"), "{}", outcome.stderr);
     }
 }

@@ -44,9 +44,7 @@ struct Leaf {
 fn leaves(root: &Command) -> Vec<Leaf> {
     let mut leaves = Vec::new();
     for command in root.get_subcommands() {
-        let below = command
-            .get_subcommands()
-            .filter(|sub| sub.get_name() != "help");
+        let below = command.get_subcommands().filter(|sub| sub.get_name() != "help");
         let below: Vec<&Command> = below.collect();
         if below.is_empty() || command.get_name() == "help" {
             let (words, command) = (command.get_name().to_owned(), command.clone());
@@ -65,18 +63,11 @@ fn leaves(root: &Command) -> Vec<Leaf> {
 impl Leaf {
     /// Writes what may follow the words, one macro each.
     fn arguments(&self, root: &Command) -> Vec<String> {
-        let positionals = self
-            .command
-            .get_positionals()
-            .filter(|_| self.words != "help");
+        let positionals = self.command.get_positionals().filter(|_| self.words != "help");
         let positionals = positionals.map(|argument| format!("Ar {}", value(argument)));
         let own = options(&self.command, Some(root)).map(|argument| {
             let flag = match argument.get_action().takes_values() {
-                true => format!(
-                    "Fl -{} Ar {}",
-                    argument.get_long().unwrap(),
-                    value(argument)
-                ),
+                true => format!("Fl -{} Ar {}", argument.get_long().unwrap(), value(argument)),
                 false => format!("Fl -{}", argument.get_long().unwrap()),
             };
             match argument.is_required_set() {
@@ -111,9 +102,7 @@ fn synopsis(root: &Command) -> String {
         }
         let _ = writeln!(text, ".Nm\n.Cm {}", leaf.words);
         for argument in leaf.arguments(root) {
-            let optional = argument
-                .strip_prefix("Oo ")
-                .and_then(|it| it.strip_suffix(" Oc"));
+            let optional = argument.strip_prefix("Oo ").and_then(|it| it.strip_suffix(" Oc"));
             let _ = match optional {
                 Some(flag) => writeln!(text, ".Op {flag}"),
                 None => writeln!(text, ".{argument}"),
@@ -142,9 +131,7 @@ fn has(command: &Command, argument: &Arg) -> bool {
 /// Writes an option of the root with the commands that have it, too.
 fn shared(argument: &Arg, root: &Command) -> String {
     let commands = root.get_subcommands().filter(|sub| has(sub, argument));
-    let names: Vec<String> = commands
-        .map(|sub| format!(".Cm {}", sub.get_name()))
-        .collect();
+    let names: Vec<String> = commands.map(|sub| format!(".Cm {}", sub.get_name())).collect();
     if names.is_empty() || argument.get_id() == "help" {
         return option(argument);
     }
@@ -163,11 +150,7 @@ fn option(argument: &Arg) -> String {
     let help = match argument.get_id().as_str() {
         // clap's own text depends on whether the help is short or long.
         "help" => "Print help".to_owned(),
-        _ => argument
-            .get_long_help()
-            .or(argument.get_help())
-            .unwrap()
-            .to_string(),
+        _ => argument.get_long_help().or(argument.get_help()).unwrap().to_string(),
     };
     format!("{text}\n{}", sentences(&help))
 }
@@ -236,11 +219,7 @@ fn sentences(help: &str) -> String {
             rest = head.to_owned();
         }
         let end = if rest.ends_with(['.', ')']) { "" } else { "." };
-        let _ = writeln!(
-            text,
-            "{}{end}",
-            rest.replace('\\', "\\e").replace(". ", ".\n")
-        );
+        let _ = writeln!(text, "{}{end}", rest.replace('\\', "\\e").replace(". ", ".\n"));
         for note in notes {
             let _ = match note.split_once(": ") {
                 Some(("env", name)) => writeln!(text, "Environment:\n.Ev {name} ."),

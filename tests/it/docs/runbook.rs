@@ -22,11 +22,7 @@ pub(super) fn section_of<'a>(page: &'a str, title: &str) -> &'a str {
 /// Returns the literal blocks of a section, as they are shown.
 #[track_caller]
 pub(crate) fn blocks(title: &str) -> Vec<String> {
-    let blocks = section(title)
-        .split(".Bd -literal -offset indent\n")
-        .skip(1);
+    let blocks = section(title).split(".Bd -literal -offset indent\n").skip(1);
     let blocks = blocks.map(|block| block.split(".Ed").next().unwrap());
-    blocks
-        .map(|block| block.replace("\\e", "\\").replace("\\&", ""))
-        .collect()
+    blocks.map(|block| block.replace("\\e", "\\").replace("\\&", "")).collect()
 }

@@ -41,15 +41,8 @@ impl HttpProxy {
     fn listen(target: SocketAddr, answer: Option<&'static str>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared {
-            target,
-            answer,
-            requests: Mutex::default(),
-        });
-        let proxy = Self {
-            address,
-            shared: Arc::clone(&shared),
-        };
+        let shared = Arc::new(Shared { target, answer, requests: Mutex::default() });
+        let proxy = Self { address, shared: Arc::clone(&shared) };
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let shared = Arc::clone(&shared);

@@ -46,10 +46,7 @@ struct Manner {
 impl Ingest {
     /// Starts one that takes everything.
     pub fn start() -> Self {
-        Self::listen(Manner {
-            tls: None,
-            status: 200,
-        })
+        Self::listen(Manner { tls: None, status: 200 })
     }
 
     /// Starts one that answers with an error.
@@ -59,10 +56,7 @@ impl Ingest {
 
     /// Starts one that speaks TLS, behind a `CONNECT` if there is one.
     pub fn tls(config: Arc<ServerConfig>) -> Self {
-        Self::listen(Manner {
-            tls: Some(config),
-            status: 200,
-        })
+        Self::listen(Manner { tls: Some(config), status: 200 })
     }
 
     fn listen(manner: Manner) -> Self {
@@ -70,11 +64,7 @@ impl Ingest {
         let (requests, received) = mpsc::channel();
         let ingest = Self {
             address: listener.local_addr().unwrap(),
-            scheme: if manner.tls.is_some() {
-                "https"
-            } else {
-                "http"
-            },
+            scheme: if manner.tls.is_some() { "https" } else { "http" },
             received: Mutex::new(received),
         };
         thread::spawn(move || {

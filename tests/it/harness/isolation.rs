@@ -25,14 +25,7 @@ pub fn isolation() -> Isolation {
             command.args(&words[1..]).stderr(Stdio::null());
             command.status().is_ok_and(|status| status.success())
         };
-        if works(&[
-            "unshare",
-            "--pid",
-            "--fork",
-            "--kill-child",
-            "--mount",
-            "true",
-        ]) {
+        if works(&["unshare", "--pid", "--fork", "--kill-child", "--mount", "true"]) {
             return Isolation::Namespaces;
         }
         // `tests/run` has said so already.

@@ -22,9 +22,7 @@ pub struct Keeper {
 impl Keeper {
     /// Starts a script and waits until it says `ready`; what it says before are its facts.
     pub fn start<S: AsRef<OsStr>>(script: &str, args: &[S], env: &[(&str, &str)]) -> Self {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("tests/support")
-            .join(script);
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support").join(script);
         let mut child = Command::new(&path)
             .args(args)
             .envs(env.iter().copied())
@@ -49,11 +47,7 @@ impl Keeper {
                 ),
             };
         }
-        Self {
-            child,
-            pipes: Mutex::new((Some(stdin), stdout)),
-            facts,
-        }
+        Self { child, pipes: Mutex::new((Some(stdin), stdout)), facts }
     }
 
     /// Returns what the script said about its server.
@@ -67,10 +61,7 @@ impl Keeper {
         writeln!(pipes.0.as_mut().unwrap(), "{command}").unwrap();
         let mut answer = String::new();
         pipes.1.read_line(&mut answer).unwrap();
-        assert_eq!(
-            answer, "done 0\n",
-            "the command `{command}` to a server's keeper failed"
-        );
+        assert_eq!(answer, "done 0\n", "the command `{command}` to a server's keeper failed");
     }
 }
 

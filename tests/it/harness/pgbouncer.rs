@@ -22,10 +22,7 @@ impl PgBouncer {
     pub fn with(database: &Database, settings: &str) -> Self {
         let env = [("SERVER_URL", &*database.url()), ("SETTINGS", settings)];
         let keeper = Keeper::start::<&str>("pgbouncer", &[], &env);
-        Self {
-            keeper,
-            name: database.name().to_owned(),
-        }
+        Self { keeper, name: database.name().to_owned() }
     }
 
     /// Returns the URL of the database through the pooler.

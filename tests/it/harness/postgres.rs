@@ -35,15 +35,13 @@ pub struct ClusterBuilder {
 impl ClusterBuilder {
     /// Sets a server setting.
     pub fn setting(mut self, name: &str, value: &str) -> Self {
-        self.args
-            .extend(["-c".to_owned(), format!("{name}={value}")]);
+        self.args.extend(["-c".to_owned(), format!("{name}={value}")]);
         self
     }
 
     /// Copies a file into the data folder, readable by the server alone.
     pub fn file(mut self, path: impl AsRef<Path>) -> Self {
-        self.args
-            .extend(["-f".to_owned(), path.as_ref().display().to_string()]);
+        self.args.extend(["-f".to_owned(), path.as_ref().display().to_string()]);
         self
     }
 
@@ -97,11 +95,7 @@ impl Cluster {
 
     /// Returns the folder on a small file system, for a tablespace that runs full.
     pub fn small(&self) -> PathBuf {
-        PathBuf::from(
-            self.keeper
-                .fact("small")
-                .expect("started without a small file system"),
-        )
+        PathBuf::from(self.keeper.fact("small").expect("started without a small file system"))
     }
 
     /// Stops the server: `immediate`, `fast` or `smart`.
@@ -150,11 +144,7 @@ impl Cluster {
 
     fn server(&self) -> Server<'_> {
         let url = format!("postgres://postgres@127.0.0.1:{}/postgres", self.port());
-        Server {
-            admin: Url::parse(&url).unwrap(),
-            prefix: &self.prefix,
-            template: &self.template,
-        }
+        Server { admin: Url::parse(&url).unwrap(), prefix: &self.prefix, template: &self.template }
     }
 }
 
@@ -192,16 +182,9 @@ fn shared() -> Server<'static> {
     });
     match shared {
         Shared::Private(cluster) => cluster.server(),
-        Shared::Given {
-            admin,
-            prefix,
-            template,
-            ..
-        } => Server {
-            admin: admin.clone(),
-            prefix,
-            template,
-        },
+        Shared::Given { admin, prefix, template, .. } => {
+            Server { admin: admin.clone(), prefix, template }
+        }
     }
 }
 
@@ -213,26 +196,16 @@ impl Server<'_> {
     fn database_with(&self, options: &str) -> Database {
         static NUMBER: AtomicU32 = AtomicU32::new(1);
         let name = format!("{}_{}", self.prefix, NUMBER.fetch_add(1, Ordering::Relaxed));
-        connect(&self.admin)
-            .batch_execute(&format!("create database {name} {options}"))
-            .unwrap();
+        connect(&self.admin).batch_execute(&format!("create database {name} {options}")).unwrap();
         let mut url = self.admin.clone();
         url.set_path(&name);
-        Database {
-            admin: self.admin.clone(),
-            url,
-            name,
-            template: false,
-        }
+        Database { admin: self.admin.clone(), url, name, template: false }
     }
 
     fn migrated(&self) -> Database {
         let template = self.template.get_or_init(|| {
             let mut made = self.database("template0");
-            Run::new(["migrate"])
-                .database(&made)
-                .output()
-                .assert_success();
+            Run::new(["migrate"]).database(&made).output().assert_success();
             made.template = true;
             made.name.clone()
         });
@@ -242,18 +215,14 @@ impl Server<'_> {
 
 fn connect(url: &Url) -> Client {
     Client::connect(url.as_str(), NoTls).unwrap_or_else(|error| {
-        panic!(
-            "no connection to {}: {error:?}",
-            url.host_str().unwrap_or_default()
-        )
+        panic!("no connection to {}: {error:?}", url.host_str().unwrap_or_default())
     })
 }
 
 /// Returns the URL of a database with another search path.
 pub fn with_search_path(url: &str, path: &str) -> String {
     let mut url = Url::parse(url).unwrap();
-    url.query_pairs_mut()
-        .append_pair("options", &format!("-csearch_path={path}"));
+    url.query_pairs_mut().append_pair("options", &format!("-csearch_path={path}"));
     url.to_string()
 }
 
@@ -274,9 +243,7 @@ impl Database {
 
     /// Makes an empty database with another encoding than UTF-8.
     pub fn empty_in(encoding: &str) -> Self {
-        shared().database_with(&format!(
-            "template template0 encoding {encoding} locale 'C'"
-        ))
+        shared().database_with(&format!("template template0 encoding {encoding} locale 'C'"))
     }
 
     /// Makes a database with the tables of `datapass-pull migrate` on the shared server.
@@ -300,8 +267,7 @@ impl Database {
     pub fn url_as(&self, user: &str, password: &str) -> String {
         let mut url = self.url.clone();
         url.set_username(user).unwrap();
-        url.set_password((!password.is_empty()).then_some(password))
-            .unwrap();
+        url.set_password((!password.is_empty()).then_some(password)).unwrap();
         url.to_string()
     }
 
@@ -312,10 +278,7 @@ impl Database {
 
     /// Returns the server's host and port.
     pub fn host_and_port(&self) -> (String, u16) {
-        (
-            self.url.host_str().unwrap().to_owned(),
-            self.url.port().unwrap_or(5432),
-        )
+        (self.url.host_str().unwrap().to_owned(), self.url.port().unwrap_or(5432))
     }
 
     /// Returns a new connection as the superuser.
@@ -325,20 +288,14 @@ impl Database {
 
     /// Runs statements as the superuser.
     pub fn exec(&self, sql: &str) {
-        self.client()
-            .batch_execute(sql)
-            .unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        self.client().batch_execute(sql).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     }
 
     /// Makes a role that may log in and nothing else; returns its name, unique on the server.
     /// With a password it needs it over TCP (on a private cluster).
     pub fn role(&self, password: Option<&str>) -> String {
         static NUMBER: AtomicU32 = AtomicU32::new(1);
-        let name = format!(
-            "{}_role{}",
-            self.name,
-            NUMBER.fetch_add(1, Ordering::Relaxed)
-        );
+        let name = format!("{}_role{}", self.name, NUMBER.fetch_add(1, Ordering::Relaxed));
         self.exec(&format!("create role {name} login"));
         if let Some(password) = password {
             let password = password.replace('\'', "''");
@@ -367,9 +324,7 @@ impl Database {
 
     /// Lets inserts through again.
     pub fn allow_inserts(&self, table: &str) {
-        self.exec(&format!(
-            "drop function refuse_{table} cascade; drop sequence refusals_{table}"
-        ));
+        self.exec(&format!("drop function refuse_{table} cascade; drop sequence refusals_{table}"));
     }
 
     /// Waits until another session of this database is such, in the words of `pg_stat_activity`.
@@ -392,9 +347,7 @@ impl Database {
              where datname = current_database() and pid <> pg_backend_pid() and {such}"
         );
         let mut client = self.client();
-        eventually(such, || {
-            enough(client.query_one(&query, &[]).unwrap().get(0))
-        });
+        eventually(such, || enough(client.query_one(&query, &[]).unwrap().get(0)));
     }
 
     /// Ends every other session of this database; returns how many there were.
@@ -419,10 +372,8 @@ impl Drop for Database {
         let Ok(mut client) = Client::connect(self.admin.as_str(), NoTls) else {
             return;
         };
-        let _ = client.batch_execute(&format!(
-            "drop database if exists {} with (force)",
-            self.name
-        ));
+        let _ =
+            client.batch_execute(&format!("drop database if exists {} with (force)", self.name));
         let roles = client
             .query(
                 "select rolname from pg_roles where starts_with(rolname, $1)",

@@ -88,10 +88,7 @@ impl Proxy {
         let target = (host.as_str(), port).to_socket_addrs();
         let target = target.unwrap().next().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let proxy = Self {
-            address: listener.local_addr().unwrap(),
-            shared: Arc::default(),
-        };
+        let proxy = Self { address: listener.local_addr().unwrap(), shared: Arc::default() };
         let shared = Arc::clone(&proxy.shared);
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
@@ -199,12 +196,9 @@ fn to_server(
             Then::Cut => return cut(client, server),
             Then::Refuse { code, message } => {
                 let mut fields = Vec::new();
-                for (kind, value) in [
-                    (b'S', "ERROR"),
-                    (b'V', "ERROR"),
-                    (b'C', &*code),
-                    (b'M', &*message),
-                ] {
+                for (kind, value) in
+                    [(b'S', "ERROR"), (b'V', "ERROR"), (b'C', &*code), (b'M', &*message)]
+                {
                     fields.push(kind);
                     fields.extend(value.as_bytes());
                     fields.push(0);
@@ -270,10 +264,7 @@ fn to_client(
 
 /// Ends both connections; the other direction's thread notices.
 fn cut(client: &TcpStream, server: &TcpStream) -> io::Result<()> {
-    let _ = (
-        client.shutdown(Shutdown::Both),
-        server.shutdown(Shutdown::Both),
-    );
+    let _ = (client.shutdown(Shutdown::Both), server.shutdown(Shutdown::Both));
     Err(io::ErrorKind::ConnectionReset.into())
 }
 

@@ -15,9 +15,7 @@ pub fn programs(package: &str) -> PathBuf {
     lock.lock().unwrap();
     once(&home.join("complete"), || {
         run(
-            Command::new("python3")
-                .args(["-m", "venv", "--clear"])
-                .arg(&home),
+            Command::new("python3").args(["-m", "venv", "--clear"]).arg(&home),
             "Python 3 with venv is needed: apt-get install python3-venv",
         );
     });
@@ -39,12 +37,6 @@ fn once(mark: &Path, work: impl FnOnce()) {
 }
 
 fn run(command: &mut Command, need: &str) {
-    let output = command
-        .output()
-        .unwrap_or_else(|error| panic!("{need}: {error}"));
-    assert!(
-        output.status.success(),
-        "{need}\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let output = command.output().unwrap_or_else(|error| panic!("{need}: {error}"));
+    assert!(output.status.success(), "{need}\n{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -127,10 +127,7 @@ impl Run {
 
     /// Gives program, arguments and environment to another way of running it.
     pub(super) fn command(self) -> (Vec<OsString>, BTreeMap<OsString, OsString>) {
-        (
-            [self.program].into_iter().chain(self.args).collect(),
-            self.env,
-        )
+        ([self.program].into_iter().chain(self.args).collect(), self.env)
     }
 
     /// Runs it to its end.
@@ -154,20 +151,10 @@ impl Run {
         thread::spawn(move || stdin.write_all(&self.stdin));
         let (sender, ended) = mpsc::channel();
         let so_far = Arc::new(Mutex::new(Vec::new()));
-        read_all(child.stdout.take().unwrap(), sender.clone(), |bytes| {
-            (false, bytes)
-        });
-        let stderr = Tee {
-            stream: child.stderr.take().unwrap(),
-            copy: Arc::clone(&so_far),
-        };
+        read_all(child.stdout.take().unwrap(), sender.clone(), |bytes| (false, bytes));
+        let stderr = Tee { stream: child.stderr.take().unwrap(), copy: Arc::clone(&so_far) };
         read_all(stderr, sender, |bytes| (true, bytes));
-        let args = self
-            .args
-            .iter()
-            .map(|arg| arg.to_string_lossy())
-            .collect::<Vec<_>>()
-            .join(" ");
+        let args = self.args.iter().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ");
         Running {
             child,
             ended,
@@ -246,8 +233,7 @@ impl Running {
 
     /// Waits for the end.
     pub fn wait(self) -> Outcome {
-        self.wait_for(PATIENCE)
-            .unwrap_or_else(|_| panic!("the run did not end in {PATIENCE:?}"))
+        self.wait_for(PATIENCE).unwrap_or_else(|_| panic!("the run did not end in {PATIENCE:?}"))
     }
 
     /// Waits for the end of a run that was just sent a signal, and expects it when it is promised.
@@ -319,9 +305,7 @@ pub struct Outcome {
 impl Outcome {
     /// Returns the exit code; a signal is shown as 128 and its number.
     pub fn code(&self) -> i32 {
-        self.status
-            .code()
-            .unwrap_or_else(|| 128 + self.status.signal().unwrap_or(0))
+        self.status.code().unwrap_or_else(|| 128 + self.status.signal().unwrap_or(0))
     }
 
     /// Expects a cycle that succeeded.
@@ -351,10 +335,7 @@ impl Outcome {
     /// Expects a status, and on standard error what was announced.
     #[track_caller]
     pub fn assert_code(&self, code: i32) -> &Self {
-        self.check(
-            self.code() == code,
-            &format!("the status is {}, not {code}", self.code()),
-        );
+        self.check(self.code() == code, &format!("the status is {}, not {code}", self.code()));
         self.check_stderr(code != 0);
         self.assert_no_canary();
         self
@@ -363,26 +344,17 @@ impl Outcome {
     #[track_caller]
     fn summary(&self, code: i32, outcome: &str, reason: Option<&str>) -> Summary {
         self.assert_code(code);
-        let line = self
-            .stdout
-            .strip_suffix('\n')
-            .filter(|line| !line.contains('\n'));
+        let line = self.stdout.strip_suffix('\n').filter(|line| !line.contains('\n'));
         self.check(line.is_some(), "standard output is not one line");
         let line = line.unwrap_or_default();
-        let summary = if line.starts_with('{') {
-            Summary::from_json(line)
-        } else {
-            Summary::from_text(line)
-        };
+        let summary =
+            if line.starts_with('{') { Summary::from_json(line) } else { Summary::from_text(line) };
         if let Err(problem) = &summary {
             self.check(false, &format!("the summary line is bad: {problem}"));
         }
         let summary = summary.unwrap();
         let got = (summary.outcome.as_str(), summary.reason.as_deref());
-        self.check(
-            got == (outcome, reason),
-            &format!("not the expected {outcome} {reason:?}"),
-        );
+        self.check(got == (outcome, reason), &format!("not the expected {outcome} {reason:?}"));
         summary
     }
 
@@ -391,10 +363,7 @@ impl Outcome {
     #[track_caller]
     fn check_stderr(&self, failed: bool) {
         let lines: Vec<&str> = self.stderr.lines().collect();
-        self.check(
-            !failed || !lines.is_empty(),
-            "the failure is not told on standard error",
-        );
+        self.check(!failed || !lines.is_empty(), "the failure is not told on standard error");
         for text in &self.expected.lines {
             self.check(
                 lines.iter().any(|line| line.contains(text.as_str())),
@@ -406,10 +375,7 @@ impl Outcome {
         }
         for line in &lines[..lines.len() - usize::from(failed)] {
             self.check(
-                self.expected
-                    .lines
-                    .iter()
-                    .any(|text| line.contains(text.as_str())),
+                self.expected.lines.iter().any(|text| line.contains(text.as_str())),
                 &format!("unexpected on standard error: {line}"),
             );
         }
@@ -419,10 +385,7 @@ impl Outcome {
     #[track_caller]
     pub fn assert_no_canary(&self) {
         let output = format!("{}{}", self.stdout, self.stderr).to_lowercase();
-        self.check(
-            !output.contains(CANARY),
-            "the output holds a secret or personal data",
-        );
+        self.check(!output.contains(CANARY), "the output holds a secret or personal data");
     }
 
     #[track_caller]

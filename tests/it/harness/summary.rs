@@ -60,17 +60,14 @@ impl Summary {
     pub fn from_text(line: &str) -> Result<Self, String> {
         let mut fields = Vec::new();
         for word in line.split(' ') {
-            let (key, text) = word
-                .split_once('=')
-                .ok_or_else(|| format!("`{word}` is not key=value"))?;
+            let (key, text) =
+                word.split_once('=').ok_or_else(|| format!("`{word}` is not key=value"))?;
             // What is a number or a boolean in JSON is bare in text; the rest is a string.
             let value = match text {
                 "none" => Value::Null,
                 "true" => Value::Bool(true),
                 "false" => Value::Bool(false),
-                _ => text
-                    .parse::<u64>()
-                    .map_or_else(|_| Value::from(text), Value::from),
+                _ => text.parse::<u64>().map_or_else(|_| Value::from(text), Value::from),
             };
             fields.push((key.to_owned(), value));
         }
@@ -80,45 +77,33 @@ impl Summary {
     /// Reads the JSON form.
     pub fn from_json(line: &str) -> Result<Self, String> {
         let mut decoder = serde_json::Deserializer::from_str(line);
-        let fields = decoder
-            .deserialize_map(InOrder)
-            .map_err(|error| error.to_string())?;
+        let fields = decoder.deserialize_map(InOrder).map_err(|error| error.to_string())?;
         decoder.end().map_err(|error| error.to_string())?;
         Self::from_fields(fields)
     }
 
     fn from_fields(fields: Vec<(String, Value)>) -> Result<Self, String> {
-        let failed = fields
-            .first()
-            .is_some_and(|(_, outcome)| outcome != "success");
-        let expected: Vec<&str> = ["outcome"]
-            .into_iter()
-            .chain(failed.then_some("reason"))
-            .chain(FIELDS)
-            .collect();
+        let failed = fields.first().is_some_and(|(_, outcome)| outcome != "success");
+        let expected: Vec<&str> =
+            ["outcome"].into_iter().chain(failed.then_some("reason")).chain(FIELDS).collect();
         let found: Vec<&str> = fields.iter().map(|(key, _)| key.as_str()).collect();
         if found != expected {
             return Err(format!("the fields are {found:?}, not {expected:?}"));
         }
         let get = |name: &str| {
-            fields
-                .iter()
-                .find(|(key, _)| key == name)
-                .map(|(_, value)| value)
-                .ok_or("absent")
+            fields.iter().find(|(key, _)| key == name).map(|(_, value)| value).ok_or("absent")
         };
         let word = |name: &str| {
-            get(name)?
-                .as_str()
-                .map(str::to_owned)
-                .ok_or(format!("{name} is not a word"))
+            get(name)?.as_str().map(str::to_owned).ok_or(format!("{name} is not a word"))
         };
         let number = |name: &str| get(name)?.as_u64().ok_or(format!("{name} is not a number"));
         let time = |name: &str| match get(name)? {
             Value::Null => Ok(None),
-            value => value.as_str().and_then(exact_time).map(Some).ok_or(format!(
-                "{name} is not like 2026-05-18T10:00:00.000Z: {value}"
-            )),
+            value => value
+                .as_str()
+                .and_then(exact_time)
+                .map(Some)
+                .ok_or(format!("{name} is not like 2026-05-18T10:00:00.000Z: {value}")),
         };
         let summary = Self {
             outcome: word("outcome")?,
@@ -140,9 +125,7 @@ impl Summary {
             watermark_before: time("watermark_before")?,
             watermark: time("watermark")?,
             duration_ms: number("duration_ms")?,
-            dry_run: get("dry_run")?
-                .as_bool()
-                .ok_or("dry_run is not a boolean")?,
+            dry_run: get("dry_run")?.as_bool().ok_or("dry_run is not a boolean")?,
             run_id: word("run_id")?,
         };
         if !is_uuid(&summary.run_id) {
@@ -153,10 +136,7 @@ impl Summary {
         }
         let parts = summary.created + summary.existing + summary.rejected + summary.accepted;
         if !failed && summary.matched != parts {
-            return Err(format!(
-                "matched is {}, its parts are {parts}",
-                summary.matched
-            ));
+            return Err(format!("matched is {}, its parts are {parts}", summary.matched));
         }
         Ok(summary)
     }

@@ -166,10 +166,7 @@ impl Database {
     /// Reads a table as JSON objects.
     pub fn json_rows(&self, table: &str, order: &str) -> Vec<Value> {
         self.client()
-            .query(
-                &format!("select to_jsonb(t) from {table} t order by {order}"),
-                &[],
-            )
+            .query(&format!("select to_jsonb(t) from {table} t order by {order}"), &[])
             .unwrap()
             .iter()
             .map(|row| row.get(0))
@@ -178,10 +175,7 @@ impl Database {
 
     /// Counts the rows of a table.
     pub fn count(&self, table: &str) -> i64 {
-        self.client()
-            .query_one(&format!("select count(*) from {table}"), &[])
-            .unwrap()
-            .get(0)
+        self.client().query_one(&format!("select count(*) from {table}"), &[]).unwrap().get(0)
     }
 
     /// Tells whether a table or view exists on the search path.
@@ -195,10 +189,8 @@ impl Database {
     /// Returns how many values the id sequence of a table has given out.
     pub fn ids_burnt(&self, table: &str) -> i64 {
         let mut client = self.client();
-        let sequence: String = client
-            .query_one("select pg_get_serial_sequence($1, 'id')", &[&table])
-            .unwrap()
-            .get(0);
+        let sequence: String =
+            client.query_one("select pg_get_serial_sequence($1, 'id')", &[&table]).unwrap().get(0);
         client
             .query_one(
                 &format!("select case when is_called then last_value else 0 end from {sequence}"),
@@ -218,10 +210,7 @@ impl Database {
             .batch_execute("create extension if not exists pgstattuple")
             .expect("PostgreSQL's contrib modules are needed (Debian: in the package postgresql)");
         client
-            .query_one(
-                "select dead_tuple_count from pgstattuple(to_regclass($1::text))",
-                &[&table],
-            )
+            .query_one("select dead_tuple_count from pgstattuple(to_regclass($1::text))", &[&table])
             .unwrap()
             .get(0)
     }
@@ -239,10 +228,7 @@ impl Database {
                 continue;
             }
             let rows = client
-                .query(
-                    &format!("select to_jsonb(t)::text from {table} t order by 1"),
-                    &[],
-                )
+                .query(&format!("select to_jsonb(t)::text from {table} t order by 1"), &[])
                 .unwrap();
             tables.insert(table, rows.iter().map(|row| row.get(0)).collect());
         }

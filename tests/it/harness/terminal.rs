@@ -47,12 +47,7 @@ impl Run {
                 }
             }
         });
-        Terminal {
-            child,
-            keys,
-            shown,
-            screen: String::new(),
-        }
+        Terminal { child, keys, shown, screen: String::new() }
     }
 }
 

@@ -13,10 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {
-        assert!(
-            begun.elapsed() < PATIENCE,
-            "not so after {PATIENCE:?}: {what}"
-        );
+        assert!(begun.elapsed() < PATIENCE, "not so after {PATIENCE:?}: {what}");
         thread::sleep(Duration::from_millis(5));
     }
 }

@@ -32,15 +32,9 @@ fn every_database_is_fresh_and_dropped() {
     drop(first);
     let left = "select count(*) from pg_database where datname = $1";
     let mut client = second.client();
-    assert_eq!(
-        client.query_one(left, &[&name]).unwrap().get::<_, i64>(0),
-        0
-    );
+    assert_eq!(client.query_one(left, &[&name]).unwrap().get::<_, i64>(0), 0);
     let left = "select count(*) from pg_roles where rolname = $1";
-    assert_eq!(
-        client.query_one(left, &[&role]).unwrap().get::<_, i64>(0),
-        0
-    );
+    assert_eq!(client.query_one(left, &[&role]).unwrap().get::<_, i64>(0), 0);
 }
 
 #[test]
@@ -64,18 +58,14 @@ fn a_cluster_stops_dies_and_comes_back() {
     for stop in [|cluster: &Cluster| cluster.stop("immediate"), Cluster::kill] {
         stop(&cluster);
         // A postmaster that was killed takes a moment to let go of its port.
-        eventually("the server is gone", || {
-            Client::connect(&db.url(), NoTls).is_err()
-        });
+        eventually("the server is gone", || Client::connect(&db.url(), NoTls).is_err());
         cluster.start_again();
         assert_eq!(db.count("t"), 1);
     }
     // A password is asked of those that have one.
     let role = db.role(Some("it's: a/pass?word"));
     Client::connect(&db.url_as(&role, "it's: a/pass?word"), NoTls).unwrap();
-    let error = Client::connect(&db.url_as(&role, "wrong"), NoTls)
-        .map(drop)
-        .unwrap_err();
+    let error = Client::connect(&db.url_as(&role, "wrong"), NoTls).map(drop).unwrap_err();
     assert_eq!(error.code().map(|code| code.code()), Some("28P01"));
 
     let dir = cluster.dir();
@@ -88,9 +78,8 @@ fn a_cluster_stops_dies_and_comes_back() {
 fn the_pooler_shares_connections_by_transaction() {
     let db = Database::empty();
     let pooler = PgBouncer::start(&db);
-    let mut clients: Vec<Client> = (0..6)
-        .map(|_| Client::connect(&pooler.url(), NoTls).unwrap())
-        .collect();
+    let mut clients: Vec<Client> =
+        (0..6).map(|_| Client::connect(&pooler.url(), NoTls).unwrap()).collect();
     let mut servers: Vec<i32> = clients
         .iter_mut()
         .map(|client| {
@@ -106,10 +95,7 @@ fn the_pooler_shares_connections_by_transaction() {
         .collect();
     servers.sort_unstable();
     servers.dedup();
-    assert!(
-        servers.len() <= 2,
-        "six clients use the servers {servers:?}"
-    );
+    assert!(servers.len() <= 2, "six clients use the servers {servers:?}");
 }
 
 /// Starts a cluster and a pooler in a process of its own, kills that with SIGKILL, and looks for
@@ -122,20 +108,12 @@ fn nothing_is_left_behind_after_sigkill() {
         let cluster = Cluster::disposable();
         let db = cluster.empty();
         let pooler = PgBouncer::start(&db);
-        println!(
-            "\nowned {} {} {}",
-            cluster.dir().display(),
-            cluster.port(),
-            pooler.port()
-        );
+        println!("\nowned {} {} {}", cluster.dir().display(), cluster.port(), pooler.port());
         let _ = std::io::stdin().read(&mut [0]);
         return;
     }
     let mut owner = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "harness_selftest::servers::nothing_is_left_behind_after_sigkill",
-        ])
+        .args(["--exact", "harness_selftest::servers::nothing_is_left_behind_after_sigkill"])
         .arg("--nocapture")
         .env(OWNER, "1")
         .stdin(Stdio::piped())
@@ -149,15 +127,9 @@ fn nothing_is_left_behind_after_sigkill() {
         .expect("the owner started its servers");
     let words: Vec<&str> = line.split(' ').collect();
     let dir = PathBuf::from(words[1]);
-    let ports: Vec<u16> = words[2..]
-        .iter()
-        .map(|port| port.parse().unwrap())
-        .collect();
+    let ports: Vec<u16> = words[2..].iter().map(|port| port.parse().unwrap()).collect();
     let listens = |port: &u16| TcpStream::connect(("127.0.0.1", *port)).is_ok();
-    assert!(
-        dir.exists() && ports.iter().all(listens),
-        "the servers are up"
-    );
+    assert!(dir.exists() && ports.iter().all(listens), "the servers are up");
 
     owner.kill().unwrap();
     owner.wait().unwrap();

@@ -23,9 +23,7 @@ fn client() -> Client {
         .tls_certs_only([])
         .redirect(reqwest::redirect::Policy::none())
         .default_headers(
-            [(ACCEPT_ENCODING, HeaderValue::from_static("gzip"))]
-                .into_iter()
-                .collect(),
+            [(ACCEPT_ENCODING, HeaderValue::from_static("gzip"))].into_iter().collect(),
         )
         .build()
         .unwrap()
@@ -33,16 +31,8 @@ fn client() -> Client {
 
 fn ask_token(upstream: &DataPass, secret: &str, grant: &str) -> Response {
     let (id, _) = upstream.credentials();
-    let form = [
-        ("grant_type", grant),
-        ("client_id", &id),
-        ("client_secret", secret),
-    ];
-    client()
-        .post(upstream.auth_url())
-        .form(&form)
-        .send()
-        .unwrap()
+    let form = [("grant_type", grant), ("client_id", &id), ("client_secret", secret)];
+    client().post(upstream.auth_url()).form(&form).send().unwrap()
 }
 
 fn token(upstream: &DataPass) -> String {
@@ -52,10 +42,7 @@ fn token(upstream: &DataPass) -> String {
 }
 
 fn get(upstream: &DataPass, token: &str, target: &str) -> reqwest::Result<Response> {
-    client()
-        .get(format!("{}{target}", upstream.api_base_url()))
-        .bearer_auth(token)
-        .send()
+    client().get(format!("{}{target}", upstream.api_base_url())).bearer_auth(token).send()
 }
 
 fn ids(upstream: &DataPass, token: &str, query: &str) -> Vec<i64> {
@@ -76,23 +63,11 @@ fn it_lists_newest_first_by_pages_and_caps_them() {
     let token = token(&upstream);
     let all: Vec<i64> = (1..=12).rev().collect();
     assert_eq!(ids(&upstream, &token, "state%5B%5D=validated"), all[..10]);
-    assert_eq!(
-        ids(&upstream, &token, "state[]=validated&limit=5&offset=10"),
-        all[10..]
-    );
-    assert_eq!(
-        ids(&upstream, &token, "state[]=validated&limit=5&offset=12"),
-        [0_i64; 0]
-    );
-    assert_eq!(
-        ids(&upstream, &token, "state[]=draft&state[]=revoked&limit=5"),
-        [13]
-    );
+    assert_eq!(ids(&upstream, &token, "state[]=validated&limit=5&offset=10"), all[10..]);
+    assert_eq!(ids(&upstream, &token, "state[]=validated&limit=5&offset=12"), [0_i64; 0]);
+    assert_eq!(ids(&upstream, &token, "state[]=draft&state[]=revoked&limit=5"), [13]);
     upstream.with(|state| state.cap = 4);
-    assert_eq!(
-        ids(&upstream, &token, "state[]=validated&limit=1000"),
-        all[..4]
-    );
+    assert_eq!(ids(&upstream, &token, "state[]=validated&limit=1000"), all[..4]);
     upstream.with(|state| state.definitions.clear());
     assert_eq!(ids(&upstream, &token, "state[]=validated"), [0_i64; 0]);
 }
@@ -117,12 +92,7 @@ fn tokens_expire_and_are_revoked() {
     let upstream = DataPass::start();
     upstream.with(|state| state.clock = Clock::Fixed(at("2026-03-01T12:00:00Z")));
     let good = token(&upstream);
-    let status = |token: &str| {
-        get(&upstream, token, "/definitions")
-            .unwrap()
-            .status()
-            .as_u16()
-    };
+    let status = |token: &str| get(&upstream, token, "/definitions").unwrap().status().as_u16();
     assert_eq!((status(&good), status("unknown")), (200, 401));
     upstream.with(|state| state.clock = Clock::Fixed(at("2026-03-01T13:59:59Z")));
     assert_eq!(status(&good), 200);
@@ -149,22 +119,11 @@ fn the_token_endpoint_refuses_as_doorkeeper_does() {
         let body: Value = answer.json().unwrap();
         (status, body["error"].as_str().unwrap_or("none").to_owned())
     };
-    assert_eq!(
-        error("wrong", "client_credentials"),
-        (401, "invalid_client".to_owned())
-    );
-    assert_eq!(
-        error(&secret, "password"),
-        (400, "unsupported_grant_type".to_owned())
-    );
-    assert_eq!(
-        error(&secret, "client_credentials"),
-        (200, "none".to_owned())
-    );
+    assert_eq!(error("wrong", "client_credentials"), (401, "invalid_client".to_owned()));
+    assert_eq!(error(&secret, "password"), (400, "unsupported_grant_type".to_owned()));
+    assert_eq!(error(&secret, "client_credentials"), (200, "none".to_owned()));
     upstream.with(|state| state.expires_in = false);
-    let body: Value = ask_token(&upstream, &secret, "client_credentials")
-        .json()
-        .unwrap();
+    let body: Value = ask_token(&upstream, &secret, "client_credentials").json().unwrap();
     assert_eq!(body.get("expires_in"), None);
 }
 
@@ -188,14 +147,8 @@ fn a_demande_lives_through_its_states() {
     });
     let answer = get(&upstream, &token(&upstream), "/demandes?state[]=validated").unwrap();
     let rows: Vec<Value> = answer.json().unwrap();
-    assert_eq!(
-        rows[0]["last_validated_at"],
-        "2026-07-01T12:00:00.123+02:00"
-    );
-    assert_eq!(
-        (&rows[0]["organisation"], &rows[1]),
-        (&json!(42), &json!("nonsense"))
-    );
+    assert_eq!(rows[0]["last_validated_at"], "2026-07-01T12:00:00.123+02:00");
+    assert_eq!((&rows[0]["organisation"], &rows[1]), (&json!(42), &json!("nonsense")));
 }
 
 #[test]
@@ -235,15 +188,9 @@ fn hooks_gates_and_records_follow_the_requests() {
     });
     let requests = upstream.requests_of(Endpoint::Listing);
     assert_eq!(requests.len(), 3);
-    assert_eq!(
-        (requests[2].number("limit"), requests[2].number("offset")),
-        (Some(2), Some(1))
-    );
+    assert_eq!((requests[2].number("limit"), requests[2].number("offset")), (Some(2), Some(1)));
     assert_eq!(requests[1].params("state[]"), ["validated"]);
-    assert_eq!(
-        requests[0].header("authorization"),
-        Some(format!("Bearer {token}").as_str())
-    );
+    assert_eq!(requests[0].header("authorization"), Some(format!("Bearer {token}").as_str()));
 }
 
 #[test]
@@ -251,9 +198,7 @@ fn a_connection_is_kept_alive() {
     let upstream = DataPass::start();
     let mut socket = TcpStream::connect(upstream.address()).unwrap();
     for _ in 0..2 {
-        socket
-            .write_all(b"GET /api/v1/demandes HTTP/1.1\r\nHost: x\r\n\r\n")
-            .unwrap();
+        socket.write_all(b"GET /api/v1/demandes HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
         let mut head = [0; 12];
         socket.read_exact(&mut head).unwrap();
         assert_eq!(&head, b"HTTP/1.1 401");
@@ -297,20 +242,11 @@ fn faults_spoil_the_answers_they_are_set_on() {
         (Fault::Nonsense(b"\x00\x01SSH-2.0\r\n\r\n".to_vec()), None),
         (Fault::BadChunk("zz"), None),
         (Fault::BadChunk("fffffffffffffffff"), None),
-        (
-            Fault::Drip(4000, Duration::from_millis(1)),
-            Some((200, whole)),
-        ),
+        (Fault::Drip(4000, Duration::from_millis(1)), Some((200, whole))),
         (Fault::Delay(Duration::from_millis(1)), Some((200, whole))),
         (Fault::json("{}"), Some((200, 2))),
-        (
-            Fault::Redirect("http://127.0.0.1:1/".to_owned()),
-            Some((302, 0)),
-        ),
-        (
-            Fault::edit(|answer| answer.body.truncate(7)),
-            Some((200, 7)),
-        ),
+        (Fault::Redirect("http://127.0.0.1:1/".to_owned()), Some((302, 0))),
+        (Fault::edit(|answer| answer.body.truncate(7)), Some((200, 7))),
         (Fault::GzipBomb(3), Some((200, (3 << 20) + 2))),
     ] {
         let name = format!("{fault:?}");

@@ -15,10 +15,7 @@ const JSON: &str = r#"{"outcome":"transient","reason":"timeout","pages":2,"seen"
 #[test]
 fn both_forms_are_read() {
     let summary = Summary::from_text(TEXT).unwrap();
-    assert_eq!(
-        (summary.outcome.as_str(), summary.created, summary.since),
-        ("success", 7, None)
-    );
+    assert_eq!((summary.outcome.as_str(), summary.created, summary.since), ("success", 7, None));
     assert_eq!(summary.watermark, Some(at("2026-05-18T10:00:00.123Z")));
     let summary = Summary::from_json(JSON).unwrap();
     assert_eq!(summary.reason.as_deref(), Some("timeout"));

@@ -18,26 +18,14 @@ fn what_datapass_answers() {
     let personal = json!([{"applicant": {"email": "canari@example.test"}}, "canari", 1, null]);
     let error = json!({"error": "invalid_client", "error_description": "canari", "canari": 1});
     let mut faults: Vec<(On, i32, Fault)> = Vec::new();
-    for (status, token_code, page_code) in [
-        (302, 1, 1),
-        (400, 1, 1),
-        (401, 2, 2),
-        (403, 1, 1),
-        (422, 1, 1),
-        (429, 2, 2),
-        (500, 2, 2),
-    ] {
+    for (status, token_code, page_code) in
+        [(302, 1, 1), (400, 1, 1), (401, 2, 2), (403, 1, 1), (422, 1, 1), (429, 2, 2), (500, 2, 2)]
+    {
         let answer = move |on, code, body: &Value| {
             let body = body.to_string().into_bytes();
             let fault = Fault::edit(move |answer: &mut Answer| {
                 *answer = Answer::new(status, "application/json", body.clone());
-                for name in [
-                    "Location",
-                    "WWW-Authenticate",
-                    "Retry-After",
-                    "Date",
-                    "Set-Cookie",
-                ] {
+                for name in ["Location", "WWW-Authenticate", "Retry-After", "Date", "Set-Cookie"] {
                     answer.set_header(name, if name == "Location" { url } else { "canari" });
                 }
             });
@@ -52,66 +40,26 @@ fn what_datapass_answers() {
             1,
             Fault::Answer(400, "application/json", br#"{"error": "canari"}"#.to_vec()),
         ),
-        (
-            On::tokens(1..),
-            1,
-            Fault::json(r#"{"access_token": {"canari": "canari"}}"#),
-        ),
-        (
-            On::tokens(1..),
-            1,
-            Fault::json(r#"{"access_token": "canari canari"}"#),
-        ),
-        (
-            On::tokens(1..),
-            1,
-            Fault::json(r#"{"access_token": "canari\r\nX: canari"}"#),
-        ),
-        (
-            On::tokens(1..),
-            1,
-            Fault::json(r#"{"access_token": "x", "token_type": "canari"}"#),
-        ),
+        (On::tokens(1..), 1, Fault::json(r#"{"access_token": {"canari": "canari"}}"#)),
+        (On::tokens(1..), 1, Fault::json(r#"{"access_token": "canari canari"}"#)),
+        (On::tokens(1..), 1, Fault::json(r#"{"access_token": "canari\r\nX: canari"}"#)),
+        (On::tokens(1..), 1, Fault::json(r#"{"access_token": "x", "token_type": "canari"}"#)),
         (On::tokens(1..), 2, Fault::json("{canari")),
         (On::pages(1..), 2, Fault::html()),
         (On::pages(1..), 2, Fault::json("canari")),
         (On::pages(1..), 1, Fault::json(r#"{"canari": "canari"}"#)),
         (On::pages(1..), 1, Fault::json(r#""canari""#)),
-        (
-            On::pages(1..),
-            2,
-            Fault::json(r#"[{"id": 1, "canari": "canari"#),
-        ),
+        (On::pages(1..), 2, Fault::json(r#"[{"id": 1, "canari": "canari"#)),
         (On::pages(1..), 2, Fault::json("[{\"canari\\qcanari\": 1}]")),
         (On::pages(1..), 2, Fault::CutBody(300)),
         (On::pages(1..), 2, Fault::WrongLength(300)),
         (On::pages(1..), 2, Fault::BadChunk("canari")),
         (On::pages(1..), 2, Fault::Nonsense(b"canari".to_vec())),
-        (
-            On::pages(1..),
-            2,
-            Fault::Nonsense(b"HTTP/1.1 canari\r\n\r\n".to_vec()),
-        ),
-        (
-            On::pages(1..),
-            2,
-            Fault::Nonsense(b"HTTP/1.1 200 OK\r\ncanari\r\n\r\n".to_vec()),
-        ),
-        (
-            On::definitions(1..),
-            0,
-            Fault::json(r#"[{"id": {"canari": 1}}]"#),
-        ),
-        (
-            On::definitions(1..),
-            0,
-            Fault::Answer(500, "text/html", b"canari".to_vec()),
-        ),
-        (
-            On::definitions(1..),
-            1,
-            Fault::json(r#"[{"id": "canari", "name": "canari"}]"#),
-        ),
+        (On::pages(1..), 2, Fault::Nonsense(b"HTTP/1.1 canari\r\n\r\n".to_vec())),
+        (On::pages(1..), 2, Fault::Nonsense(b"HTTP/1.1 200 OK\r\ncanari\r\n\r\n".to_vec())),
+        (On::definitions(1..), 0, Fault::json(r#"[{"id": {"canari": 1}}]"#)),
+        (On::definitions(1..), 0, Fault::Answer(500, "text/html", b"canari".to_vec())),
+        (On::definitions(1..), 1, Fault::json(r#"[{"id": "canari", "name": "canari"}]"#)),
     ] {
         faults.push((on, code, fault));
     }
@@ -159,25 +107,13 @@ fn the_credentials_of_a_proxy() {
     ] {
         for scheme in ["http", "https"] {
             let run = Run::cycle(&upstream, &database)
-                .env(
-                    "DATAPASS_AUTH_URL",
-                    format!("{scheme}://nowhere.invalid/token"),
-                )
-                .env(
-                    "DATAPASS_API_BASE_URL",
-                    format!("{scheme}://nowhere.invalid/api"),
-                )
+                .env("DATAPASS_AUTH_URL", format!("{scheme}://nowhere.invalid/token"))
+                .env("DATAPASS_API_BASE_URL", format!("{scheme}://nowhere.invalid/api"))
                 .env("DATAPASS_ALLOW_HTTP", "1")
                 .env("HTTP_PROXY", &proxy)
                 .env("http_proxy", &proxy)
                 .env("HTTPS_PROXY", &proxy);
-            hunt(
-                &format!("{scheme} by {proxy}"),
-                &database,
-                code,
-                &run,
-                "json",
-            );
+            hunt(&format!("{scheme} by {proxy}"), &database, code, &run, "json");
         }
     }
 }
@@ -206,16 +142,7 @@ fn an_entry_whose_every_field_is_a_canary() {
         (2, vec![".id", ".definition_id"]),
         (3, vec![".id", ".definition_id", ".last_validated_at"]),
         (4, vec![".definition_id", ".last_validated_at"]),
-        (
-            5,
-            vec![
-                ".id",
-                ".definition_id",
-                ".last_validated_at",
-                ".state",
-                ".organisation.siret",
-            ],
-        ),
+        (5, vec![".id", ".definition_id", ".last_validated_at", ".state", ".organisation.siret"]),
     ]
     .into();
     for (id, kept) in kept {

@@ -32,44 +32,18 @@ fn the_database_password() {
                 let run = run.env("DATABASE_URL", url);
                 run.env("PGPASSWORD", PASSWORD).env("PGPASSFILE", "/canari")
             };
-            hunt_in_both(
-                &format!("{what}, form {nth}"),
-                &upstream,
-                &database,
-                code,
-                set,
-            );
+            hunt_in_both(&format!("{what}, form {nth}"), &upstream, &database, code, set);
         }
     };
     try_all("right", 0, &forms(&role, PASSWORD, &host, port, name));
     try_all("wrong", 1, &forms(&role, &wrong, &host, port, name));
-    try_all(
-        "no such database",
-        1,
-        &forms(&role, PASSWORD, &host, port, "nowhere"),
-    );
-    try_all(
-        "no such host",
-        2,
-        &forms(&role, PASSWORD, "nowhere.invalid", port, name)[..1],
-    );
-    try_all(
-        "nobody listens",
-        2,
-        &forms(&role, PASSWORD, "127.0.0.1", 1, name),
-    );
+    try_all("no such database", 1, &forms(&role, PASSWORD, &host, port, "nowhere"));
+    try_all("no such host", 2, &forms(&role, PASSWORD, "nowhere.invalid", port, name)[..1]);
+    try_all("nobody listens", 2, &forms(&role, PASSWORD, "127.0.0.1", 1, name));
     database.exec(&format!("alter role {role} nosuperuser connection limit 0"));
-    try_all(
-        "too many connections",
-        2,
-        &forms(&role, PASSWORD, &host, port, name)[..1],
-    );
+    try_all("too many connections", 2, &forms(&role, PASSWORD, &host, port, name)[..1]);
     database.exec(&format!("alter role {role} nologin"));
-    try_all(
-        "no login",
-        1,
-        &forms(&role, PASSWORD, &host, port, name)[..1],
-    );
+    try_all("no login", 1, &forms(&role, PASSWORD, &host, port, name)[..1]);
 
     let malformed = [
         format!("postgres://{role}:{PASSWORD}@{host}:{port}/{name}"),
@@ -96,10 +70,7 @@ fn settings_and_the_files_that_hold_them() {
     let files = [
         ("empty", write("empty", b"\n")),
         ("not UTF-8", write("latin", b"canari\xe9")),
-        (
-            "too long",
-            write("long", "canari".repeat(20_000).as_bytes()),
-        ),
+        ("too long", write("long", "canari".repeat(20_000).as_bytes())),
         ("two lines", write("lines", b"canari\ncanari\ncanari\0")),
         ("a folder", folder.path().to_str().unwrap().to_owned()),
         ("the secret itself", "canari-secret".to_owned()),
@@ -134,15 +105,9 @@ fn settings_and_the_files_that_hold_them() {
         hunt(&format!("line {nth} of an env file"), 1, &run);
     }
     for (name, value) in [
-        (
-            "DATAPASS_AUTH_URL",
-            "https://u:canari@nowhere.invalid/token",
-        ),
+        ("DATAPASS_AUTH_URL", "https://u:canari@nowhere.invalid/token"),
         ("DATAPASS_AUTH_URL", "https://nowhere.invalid:canari/token"),
-        (
-            "DATAPASS_AUTH_URL",
-            "http://nowhere.invalid/token?secret=canari",
-        ),
+        ("DATAPASS_AUTH_URL", "http://nowhere.invalid/token?secret=canari"),
         ("DATAPASS_API_BASE_URL", "canari"),
         ("DATAPASS_CA_FILE", &files[1].1),
         ("SENTRY_DSN", "https://canari@/x"),
@@ -151,23 +116,12 @@ fn settings_and_the_files_that_hold_them() {
         ("DATAPASS_CLIENT_SECRT", "canari"),
     ] {
         let code = if name.ends_with("SECRT") { 0 } else { 1 };
-        hunt(
-            &format!("{name}={value}"),
-            code,
-            &run.clone().env(name, value),
-        );
+        hunt(&format!("{name}={value}"), code, &run.clone().env(name, value));
     }
-    let in_query = [
-        (0, upstream.auth_url()),
-        (2, "http://127.0.0.1:1/token".to_owned()),
-    ];
+    let in_query = [(0, upstream.auth_url()), (2, "http://127.0.0.1:1/token".to_owned())];
     for (code, url) in in_query {
         let url = format!("{url}?client_secret=canari");
-        hunt(
-            "a secret in the query",
-            code,
-            &run.clone().env("DATAPASS_AUTH_URL", url),
-        );
+        hunt("a secret in the query", code, &run.clone().env("DATAPASS_AUTH_URL", url));
     }
 }
 
@@ -175,9 +129,7 @@ fn settings_and_the_files_that_hold_them() {
 fn the_command_line() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     let hunt = |args: &[&str], code: i32| {
-        let run = Run::new(args.to_vec())
-            .upstream(&upstream)
-            .database(&database);
+        let run = Run::new(args.to_vec()).upstream(&upstream).database(&database);
         hunt(&format!("{args:?}"), &database, code, &run, "text");
     };
     for args in [
@@ -193,12 +145,7 @@ fn the_command_line() {
     }
     for args in [
         &["schedule", "crontab"][..],
-        &[
-            "schedule",
-            "kubernetes",
-            "--image",
-            "registry.example/pull:1",
-        ],
+        &["schedule", "kubernetes", "--image", "registry.example/pull:1"],
         &["schedule", "systemd"],
         &["status"],
         &["rejected", "list"],
@@ -218,10 +165,7 @@ fn what_other_users_see_of_the_process() {
     database.exec(&format!("alter role {role} superuser"));
     let (host, port) = database.host_and_port();
     let [url, ..] = forms(&role, PASSWORD, &host, port, database.name());
-    let running = Run::cycle(&upstream, &database)
-        .env("DATABASE_URL", url)
-        .any_stderr()
-        .spawn();
+    let running = Run::cycle(&upstream, &database).env("DATABASE_URL", url).any_stderr().spawn();
     gate.reached();
     let process = Path::new("/proc").join(running.pid().to_string());
     for name in ["cmdline", "comm", "status", "maps"] {

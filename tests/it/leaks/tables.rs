@@ -59,18 +59,8 @@ fn what_postgresql_says_of_a_row() {
         ),
     ];
     for (code, errcodes) in [
-        (
-            1,
-            &[
-                "P0001", "23505", "22P02", "42501", "42P01", "42703", "28000", "3D000", "XX000",
-            ][..],
-        ),
-        (
-            2,
-            &[
-                "40001", "08006", "53100", "55P03", "57014", "57P01", "25006", "58030",
-            ],
-        ),
+        (1, &["P0001", "23505", "22P02", "42501", "42P01", "42703", "28000", "3D000", "XX000"][..]),
+        (2, &["40001", "08006", "53100", "55P03", "57014", "57P01", "25006", "58030"]),
     ] {
         for errcode in errcodes {
             let make = raise(requests, "before insert", errcode);
@@ -113,11 +103,7 @@ fn what_postgresql_says_of_a_row() {
          insert into proactivite_requests (external_request_id) values ('Canari'), ('Canari')",
     );
     for args in [&["migrate"][..], &["migrate", "--yes"]] {
-        let outcome = Run::new(args.to_vec())
-            .database(&rails)
-            .arg("-vvv")
-            .any_stderr()
-            .output();
+        let outcome = Run::new(args.to_vec()).database(&rails).arg("-vvv").any_stderr().output();
         outcome.assert_code(1);
     }
 }

@@ -19,11 +19,7 @@ pub struct Row {
 }
 
 pub fn row(id: i64, created: i64) -> Row {
-    Row {
-        id,
-        created,
-        validated: 0,
-    }
+    Row { id, created, validated: 0 }
 }
 
 fn element(row: &Row) -> Element {
@@ -150,10 +146,7 @@ fn a_page_size_that_changes_in_mid_listing_loses_nothing() {
                     (0, page(&list, open[0], rows))
                 });
                 let listed = proved.unwrap().elements.len();
-                assert_eq!(
-                    listed, 250,
-                    "{before} to {after} after {at} answers, {concurrency}"
-                );
+                assert_eq!(listed, 250, "{before} to {after} after {at} answers, {concurrency}");
             }
         }
     }
@@ -236,10 +229,7 @@ fn cost_of_tie(rows: i64, tied: Range<usize>, limit: usize, order: Order) -> u64
     let mut answers = 0;
     let proved = pages::read(limit, 1, None, |open| {
         answers += 1;
-        (
-            0,
-            page(&order.list(&list, answers, open[0]), open[0], limit),
-        )
+        (0, page(&order.list(&list, answers, open[0]), open[0], limit))
     });
     let listed = proved.map(|proved| proved.elements.len());
     assert_eq!(listed, Ok(list.len()), "{order:?}");
@@ -303,9 +293,8 @@ fn ties_and_pages_of_any_size_lose_nothing() {
     for seed in 0..lists {
         let mut rng = fastrand::Rng::with_seed(seed);
         let ties = rng.i64(1..40);
-        let mut list: Vec<Row> = (0..rng.i64(0..100))
-            .map(|id| row(id + 1, -(id / ties) * 10))
-            .collect();
+        let mut list: Vec<Row> =
+            (0..rng.i64(0..100)).map(|id| row(id + 1, -(id / ties) * 10)).collect();
         let mut stable: BTreeSet<i64> = list.iter().map(|row| row.id).collect();
         let mut left = Vec::new();
         let limit = *rng.choice(&[3, 7, 25, 1000]).unwrap();
@@ -388,16 +377,11 @@ fn change(list: &mut Vec<Row>, left: &mut Vec<Row>, nth: i64, rng: &mut fastrand
         0 => left.extend(list.drain(place..list.len().min(place + many))),
         1 => {
             if let Some(back) = left.pop() {
-                list.push(Row {
-                    validated: nth,
-                    ..back
-                });
+                list.push(Row { validated: nth, ..back });
             }
         }
         _ => {
-            let created = list
-                .get(place)
-                .map_or(nth, |row| row.created + rng.i64(0..2));
+            let created = list.get(place).map_or(nth, |row| row.created + rng.i64(0..2));
             let new = |id| row(id, created);
             list.extend((1000 * nth..).take(many).map(new));
         }
@@ -430,9 +414,7 @@ fn a_short_page_that_stops_before_what_was_seen_is_not_the_end() {
                 }
             };
             let stable = list.iter().filter(|row| row.id <= 250);
-            let lost: Vec<_> = stable
-                .filter(|row| !keys.contains_key(&element(row).key))
-                .collect();
+            let lost: Vec<_> = stable.filter(|row| !keys.contains_key(&element(row).key)).collect();
             assert!(lost.is_empty(), "pages of {cap}: {lost:?}");
         }
     }
@@ -456,9 +438,7 @@ fn a_page_size_that_falls_among_rows_that_were_seen_is_not_the_end() {
         (0, page(list, open[0], rows))
     });
     let listed = proved.unwrap().elements;
-    let lost = list
-        .iter()
-        .filter(|row| !listed.contains_key(&element(row).key));
+    let lost = list.iter().filter(|row| !listed.contains_key(&element(row).key));
     assert_eq!(lost.count(), 0);
 }
 

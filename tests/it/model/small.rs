@@ -115,11 +115,7 @@ fn explore(
     more: usize,
     explored: &mut Explored,
 ) {
-    let mut now = SmallList {
-        rows: list.to_vec(),
-        left: Vec::new(),
-        moves: 0,
-    };
+    let mut now = SmallList { rows: list.to_vec(), left: Vec::new(), moves: 0 };
     let mut stable: BTreeSet<i64> = list.iter().map(|row| row.id).collect();
     let mut answers = 0;
     let (limit, concurrency) = (reading.limit, reading.concurrency);
@@ -129,11 +125,7 @@ fn explore(
         }
         answers += 1;
         stable.retain(|id| now.rows.iter().any(|row| row.id == *id));
-        let nth = if reading.last_first {
-            open.len() - 1
-        } else {
-            0
-        };
+        let nth = if reading.last_first { open.len() - 1 } else { 0 };
         (nth, page(&now.rows, open[nth], limit))
     });
     explored.requests += answers as u64;
@@ -198,12 +190,8 @@ fn no_move_of_a_small_list_loses_a_row() {
                     if limit < 3 && concurrency > 1 {
                         continue;
                     }
-                    let reading = Reading {
-                        limit,
-                        concurrency,
-                        expected_rows,
-                        last_first: concurrency > 1,
-                    };
+                    let reading =
+                        Reading { limit, concurrency, expected_rows, last_first: concurrency > 1 };
                     let two = limit > 2 && (tie_count == 0 && rows == 4 || all && tie_count < 3);
                     let moves = 1 + usize::from(two);
                     explore(&list, reading, &mut Vec::new(), moves, &mut explored);
@@ -216,12 +204,7 @@ fn no_move_of_a_small_list_loses_a_row() {
 
 /// Reads a small list row by row, so that it is read twice, while this happens; nothing is lost.
 fn read_twice(list: &[Row], moves: &[(usize, Small)]) {
-    let reading = Reading {
-        limit: 1,
-        concurrency: 1,
-        expected_rows: None,
-        last_first: false,
-    };
+    let reading = Reading { limit: 1, concurrency: 1, expected_rows: None, last_first: false };
     let mut explored = Explored::default();
     explore(list, reading, &mut moves.to_vec(), 0, &mut explored);
     assert_eq!((explored.proved, explored.given_up), (1, 0));
@@ -231,22 +214,14 @@ fn read_twice(list: &[Row], moves: &[(usize, Small)]) {
 /// readings give the same rows; only its new validation shows that it was away.
 #[test]
 fn a_row_that_leaves_and_returns_between_two_readings_hides_none() {
-    let moves = [
-        (2, Small::Leave(0)),
-        (4, Small::Return),
-        (5, Small::Leave(0)),
-    ];
+    let moves = [(2, Small::Leave(0)), (4, Small::Return), (5, Small::Leave(0))];
     read_twice(&distinct(3), &moves);
 }
 
 /// Two rows that tie swap while either reading goes by: both see one of them twice, and the other not.
 #[test]
 fn a_row_that_is_read_twice_hides_none_that_it_swaps_with() {
-    let moves = [
-        (2, Small::Swap(0)),
-        (6, Small::Swap(0)),
-        (7, Small::Swap(0)),
-    ];
+    let moves = [(2, Small::Swap(0)), (6, Small::Swap(0)), (7, Small::Swap(0))];
     read_twice(&[row(1, 0), row(2, 0), row(3, 0)], &moves);
 }
 

@@ -175,22 +175,13 @@ impl Tables {
 
     /// The transaction, and what must hold after it.
     pub fn commit(&mut self, listed: &Listed) -> Result<()> {
-        let scope = Scope {
-            since: listed.since,
-            skip_before: self.skip_before,
-        };
+        let scope = Scope { since: listed.since, skip_before: self.skip_before };
         let (entries, rejections) = (self.known_entries(), self.known_rejections());
-        let known = Known {
-            entries: &entries,
-            rejections: &rejections,
-        };
+        let known = Known { entries: &entries, rejections: &rejections };
         let sorted = Sorted::new(&listed.entries, scope, known);
         self.check_sorted(listed, &sorted)?;
         let created = sorted.created.iter().map(|(entry, _)| entry.time());
-        ensure!(
-            created.is_sorted_by_key(|time| (time.is_none(), time)),
-            "created out of order"
-        );
+        ensure!(created.is_sorted_by_key(|time| (time.is_none(), time)), "created out of order");
         for (entry, _) in &sorted.created {
             let id = id_of(&entry.key)?;
             let row = self.rows.insert(id, entry.time());
@@ -255,10 +246,7 @@ impl Tables {
         let waiting = sorted.waiting().and_then(entry::Listed::time);
         let moved = advance::watermark(stored, newest, waiting);
         ensure!(moved >= stored, "the watermark went back");
-        ensure!(
-            moved == stored || moved <= Some(listed.clock),
-            "the watermark passed the clock"
-        );
+        ensure!(moved == stored || moved <= Some(listed.clock), "the watermark passed the clock");
         self.watermark = moved;
         Ok(())
     }
@@ -295,16 +283,10 @@ impl Tables {
             for (part, keys) in &mut parts {
                 let place = keys.iter().position(|key| *key == entry.key);
                 let is_in = place.map(|place| keys.swap_remove(place)).is_some();
-                ensure!(
-                    is_in == (*part == expected),
-                    "D{id} is {part}: {is_in}, not {expected}"
-                );
+                ensure!(is_in == (*part == expected), "D{id} is {part}: {is_in}, not {expected}");
             }
         }
-        ensure!(
-            parts.iter().all(|(_, keys)| keys.is_empty()),
-            "an entry came twice"
-        );
+        ensure!(parts.iter().all(|(_, keys)| keys.is_empty()), "an entry came twice");
         Ok(())
     }
 
@@ -388,11 +370,7 @@ fn read_pages(
     let expected_rows = cycle.expected_rows.map(u64::from);
     let proved = pages::read(limit, cycle.concurrency.into(), expected_rows, |open| {
         upstream.tick(1);
-        for (_, step) in cycle
-            .moves
-            .iter()
-            .filter(|(at, _)| usize::from(*at) == answers)
-        {
+        for (_, step) in cycle.moves.iter().filter(|(at, _)| usize::from(*at) == answers) {
             upstream.make(*step);
         }
         let nth = usize::from(*cycle.answers.get(answers).unwrap_or(&0)) % open.len();

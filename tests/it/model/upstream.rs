@@ -194,9 +194,7 @@ impl Upstream {
         for Pending { id, validated, .. } in self.pending.extract_if(.., due).collect::<Vec<_>>() {
             self.demandes[id as usize - 1].validated = validated;
             let created = self.demande(id).created;
-            let place = self
-                .list
-                .partition_point(|other| self.demande(*other).created > created);
+            let place = self.list.partition_point(|other| self.demande(*other).created > created);
             self.list.insert(place, id);
             self.moved = true;
         }
@@ -206,11 +204,7 @@ impl Upstream {
     pub fn make(&mut self, step: Move) {
         match step {
             Move::Wait { seconds } => self.tick(seconds.into()),
-            Move::Submit {
-                created,
-                kind,
-                late,
-            } => self.submit(created.into(), kind, late.into()),
+            Move::Submit { created, kind, late } => self.submit(created.into(), kind, late.into()),
             Move::Burst { created, rows } => {
                 for _ in 0..rows {
                     self.submit(created.into(), Kind::Valid, 0);
@@ -300,11 +294,7 @@ impl Upstream {
 
     /// The time is taken now; the commit comes later.
     fn validate(&mut self, id: i64, validated: ValidatedAt, late: i64) {
-        self.pending.push(Pending {
-            id,
-            visible: self.now + late,
-            validated,
-        });
+        self.pending.push(Pending { id, visible: self.now + late, validated });
         self.tick(0);
     }
 
@@ -346,17 +336,10 @@ impl Upstream {
         let entry = demande.ours.then(|| Entry {
             of_definition: true,
             body: match demande.wants_row() {
-                true => Ok(Valid {
-                    authorization_id,
-                    demande_id,
-                    ..self.template.clone()
-                }),
+                true => Ok(Valid { authorization_id, demande_id, ..self.template.clone() }),
                 false => Err(Rejected {
                     authorization_id: Some(authorization_id),
-                    faults: vec![Fault {
-                        field: "siret",
-                        rule: "checksum",
-                    }],
+                    faults: vec![Fault { field: "siret", rule: "checksum" }],
                 }),
             },
         });

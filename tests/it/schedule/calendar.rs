@@ -18,18 +18,11 @@ fn elapses(calendar: &str, base: DateTime<Utc>, count: usize) -> Vec<DateTime<Ut
             .env("TZ", "UTC")
             .env("LC_ALL", "C.UTF-8")
             .args(["calendar", &format!("--iterations={count}")])
-            .arg(format!(
-                "--base-time={}",
-                base.format("%Y-%m-%d %H:%M:%S UTC")
-            ))
+            .arg(format!("--base-time={}", base.format("%Y-%m-%d %H:%M:%S UTC")))
             .arg(calendar),
         SYSTEMD,
     );
-    assert!(
-        output.status.success(),
-        "{calendar}: {}",
-        text(&output.stderr)
-    );
+    assert!(output.status.success(), "{calendar}: {}", text(&output.stderr));
     text(&output.stdout)
         .lines()
         .filter_map(|line| {
@@ -39,10 +32,7 @@ fn elapses(calendar: &str, base: DateTime<Utc>, count: usize) -> Vec<DateTime<Ut
                 Some(rest)
             })?;
             let time = NaiveDateTime::parse_from_str(rest, "%a %Y-%m-%d %H:%M:%S UTC");
-            Some(
-                time.unwrap_or_else(|error| panic!("{rest}: {error}"))
-                    .and_utc(),
-            )
+            Some(time.unwrap_or_else(|error| panic!("{rest}: {error}")).and_utc())
         })
         .collect()
 }
@@ -57,11 +47,7 @@ fn assert_same_times(cron: &str) {
     let base = DateTime::from_str("2028-02-28T23:58:30Z").expect("a time");
     let oracle = croner::Cron::from_str(cron).expect(cron);
     let wanted: Vec<DateTime<Utc>> = oracle.iter_after(base).take(12).collect();
-    assert_eq!(
-        elapses(&calendar, base, 12),
-        wanted,
-        "{cron} became {calendar}"
-    );
+    assert_eq!(elapses(&calendar, base, 12), wanted, "{cron} became {calendar}");
 }
 
 #[test]

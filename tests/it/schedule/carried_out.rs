@@ -31,10 +31,7 @@ impl Installed {
         let (id, secret) = upstream.credentials();
         let env_file = folder.path().join("the settings");
         let installed = Self {
-            secrets: [
-                ("DATAPASS_CLIENT_SECRET", secret),
-                ("DATABASE_URL", database.url()),
-            ],
+            secrets: [("DATAPASS_CLIENT_SECRET", secret), ("DATABASE_URL", database.url())],
             folder,
             binary,
             env_file,
@@ -119,18 +116,13 @@ fn the_service_pulls() {
         ["ExecStart", "EnvironmentFile"].map(|name| setting(service, name).replace("%%", "%"));
     let secrets = installed.secrets();
     for (name, _) in &installed.secrets {
-        assert!(
-            service.contains(&format!("\nLoadCredential={name}:/")),
-            "{name}"
-        );
+        assert!(service.contains(&format!("\nLoadCredential={name}:/")), "{name}");
     }
     let script = format!(
         "set -a; . '{env_file}'; CREDENTIALS_DIRECTORY='{}'; exec {command}",
         secrets.display()
     );
-    let filters = service
-        .lines()
-        .filter_map(|line| line.strip_prefix("SystemCallFilter="));
+    let filters = service.lines().filter_map(|line| line.strip_prefix("SystemCallFilter="));
     let filters: Vec<&str> = filters.collect();
     let cycle = |filters: &[&str]| {
         run(
@@ -174,9 +166,7 @@ fn every_container_runs() {
         let variable = &container["env"][0];
         assert_eq!(variable["value"], *mounted);
         let name = variable["name"].as_str().unwrap();
-        run.env(name, secrets.to_str().unwrap())
-            .output()
-            .assert_success();
+        run.env(name, secrets.to_str().unwrap()).output().assert_success();
     }
     assert_eq!(database.requests().len(), 1);
     let cycles = "select count(*) from datapass_pull_runs where outcome = 'success'";

@@ -10,14 +10,8 @@ use crate::harness::Run;
 
 /// Returns the times and the command of the one line that is an entry.
 pub(super) fn crontab_line(printed: &str) -> (String, String) {
-    assert!(
-        printed.ends_with('\n'),
-        "cron ignores a last line without its end"
-    );
-    let lines: Vec<&str> = printed
-        .lines()
-        .filter(|line| !line.starts_with('#'))
-        .collect();
+    assert!(printed.ends_with('\n'), "cron ignores a last line without its end");
+    let lines: Vec<&str> = printed.lines().filter(|line| !line.starts_with('#')).collect();
     let ["CRON_TZ=UTC", line] = lines.as_slice() else {
         panic!("not one variable and one line: {lines:?}");
     };
@@ -123,10 +117,7 @@ fn the_crontab_line_finds_its_files_whatever_their_names() {
 
 #[test]
 fn a_missing_program_is_mailed() {
-    let printed = entry(
-        &config(Scheduler::Crontab),
-        Path::new("/nowhere/datapass-pull"),
-    );
+    let printed = entry(&config(Scheduler::Crontab), Path::new("/nowhere/datapass-pull"));
     let output = Fake::new("bin", 0).sh(&as_vixie_cron(&crontab_line(&printed).1));
     assert_eq!(output.status.code(), Some(127));
     let mail = text(&output.stderr);
@@ -136,10 +127,7 @@ fn a_missing_program_is_mailed() {
 #[test]
 fn the_crontab_names_the_daemons_that_ignore_the_time_zone() {
     let printed = entry(&config(Scheduler::Crontab), Path::new("/bin/sh"));
-    let comment: String = printed
-        .lines()
-        .filter(|line| line.starts_with('#'))
-        .collect();
+    let comment: String = printed.lines().filter(|line| line.starts_with('#')).collect();
     for word in ["CRON_TZ", "Debian", "systemd-cron", "BusyBox", "ignore it"] {
         assert!(comment.contains(word), "{word}");
     }

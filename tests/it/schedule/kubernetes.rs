@@ -31,30 +31,19 @@ pub(super) const JOBS: [&[&str]; 2] =
     [&["--job", "migrate"], &["--job", "replay", "--since", "7d"]];
 
 fn kubernetes(job: Option<ScheduleJob>) -> Scheduler {
-    Scheduler::Kubernetes {
-        image: IMAGE.to_owned(),
-        name: NAME.to_owned(),
-        job,
-    }
+    Scheduler::Kubernetes { image: IMAGE.to_owned(), name: NAME.to_owned(), job }
 }
 
 /// Returns the CronJob and both Jobs.
 fn manifests() -> [String; 3] {
     let since = "7d".to_owned();
-    let jobs = [
-        None,
-        Some(ScheduleJob::Migrate),
-        Some(ScheduleJob::Replay { since }),
-    ];
+    let jobs = [None, Some(ScheduleJob::Migrate), Some(ScheduleJob::Replay { since })];
     jobs.map(|job| entry(&config(kubernetes(job)), Path::new("/unused")))
 }
 
 /// Writes one file of all manifests.
 fn yaml_file(manifests: &[String]) -> NamedTempFile {
-    let file = tempfile::Builder::new()
-        .suffix(".yaml")
-        .tempfile()
-        .expect("a file");
+    let file = tempfile::Builder::new().suffix(".yaml").tempfile().expect("a file");
     fs::write(file.path(), manifests.join("---\n")).expect("written");
     file
 }
@@ -79,9 +68,7 @@ pub(super) fn documents(manifest: &str) -> Vec<Value> {
     let program = "import json, sys, yaml\n\
                    json.dump(list(yaml.safe_load_all(open(sys.argv[1]))), sys.stdout)";
     let output = run(
-        Command::new(programs(VALIDATOR).join("python"))
-            .args(["-c", program])
-            .arg(file.path()),
+        Command::new(programs(VALIDATOR).join("python")).args(["-c", program]).arg(file.path()),
         "made by this test",
     );
     assert!(output.status.success(), "{}", text(&output.stderr));
@@ -100,9 +87,7 @@ fn broken_policies(manifests: &[String]) -> BTreeSet<String> {
     );
     let found: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(found["summary"]["parsing_errors"], 0, "{found}");
-    let failed = found["results"]["failed_checks"]
-        .as_array()
-        .expect("checks");
+    let failed = found["results"]["failed_checks"].as_array().expect("checks");
     let ids = failed.iter().filter_map(|check| check["check_id"].as_str());
     ids.map(str::to_owned).collect()
 }
@@ -143,10 +128,7 @@ fn the_manifests_keep_every_policy_but_three() {
     // A limit on the CPU would only slow a cycle down; the namespace and its network policy are the
     // operator's.
     let accepted = ["CKV2_K8S_6", "CKV_K8S_11", "CKV_K8S_21"];
-    assert_eq!(
-        broken_policies(&manifests()),
-        accepted.map(str::to_owned).into()
-    );
+    assert_eq!(broken_policies(&manifests()), accepted.map(str::to_owned).into());
     let wrong = manifests()[0].replace("readOnlyRootFilesystem: true", "");
     assert!(broken_policies(&[wrong]).contains("CKV_K8S_22"));
 }
@@ -164,10 +146,7 @@ fn each_manifest_has_its_own_command_names_and_secret() {
         .zip([
             (json!(["pull", timeout[0], timeout[1]]), own_secret),
             (json!(["migrate"]), &*owners_secret),
-            (
-                json!(["pull", "--since", "7d", timeout[0], timeout[1]]),
-                own_secret,
-            ),
+            (json!(["pull", "--since", "7d", timeout[0], timeout[1]]), own_secret),
         ])
     {
         let document = document(manifest);
@@ -185,21 +164,13 @@ fn each_manifest_has_its_own_command_names_and_secret() {
         let pod = &template["spec"];
         let container = &pod["containers"][0];
         assert_eq!(container["args"], arguments);
-        assert_eq!(
-            container["envFrom"],
-            json!([{"configMapRef": {"name": NAME}}])
-        );
+        assert_eq!(container["envFrom"], json!([{"configMapRef": {"name": NAME}}]));
         assert_eq!(pod["volumes"][0]["secret"]["secretName"], secret);
         // What must be created first is named.
-        let comments: Vec<&str> = manifest
-            .lines()
-            .take_while(|line| line.starts_with('#'))
-            .collect();
+        let comments: Vec<&str> =
+            manifest.lines().take_while(|line| line.starts_with('#')).collect();
         let comments = comments.join("\n");
-        assert!(
-            comments.contains(&format!("configmap {NAME} ")),
-            "{comments}"
-        );
+        assert!(comments.contains(&format!("configmap {NAME} ")), "{comments}");
         assert!(comments.contains(secret), "{comments}");
     }
 }
@@ -254,9 +225,7 @@ fn the_cron_job_starts_once_and_at_the_right_time() {
     assert_eq!(cron_job["timeZone"], "Etc/UTC");
     assert_eq!(cron_job["concurrencyPolicy"], "Forbid");
     // Below ten seconds it may never start; with over 100 starts missed in it, never again.
-    let window = cron_job["startingDeadlineSeconds"]
-        .as_u64()
-        .expect("seconds");
+    let window = cron_job["startingDeadlineSeconds"].as_u64().expect("seconds");
     assert!((10..6000).contains(&window), "{window}");
 }
 
@@ -290,19 +259,14 @@ fn the_rules_of_every_job_fit_together() {
 
         let starts = job["backoffLimit"].as_u64().expect("a limit") + 1;
         assert_eq!(starts, 6);
-        let grace = pod["terminationGracePeriodSeconds"]
-            .as_u64()
-            .expect("seconds");
+        let grace = pod["terminationGracePeriodSeconds"].as_u64().expect("seconds");
         assert!(grace > 2, "{grace}");
         let waits: u64 = (0..starts - 1).map(|n| 10 << n).sum();
         let deadline = job["activeDeadlineSeconds"].as_u64().expect("seconds");
         let least = starts * (TIMEOUT.as_secs() + grace) + waits;
         assert!(deadline > least, "{deadline} is below {least}");
 
-        assert_eq!(
-            container["terminationMessagePolicy"],
-            "FallbackToLogsOnError"
-        );
+        assert_eq!(container["terminationMessagePolicy"], "FallbackToLogsOnError");
         assert_eq!(container["image"], IMAGE);
         check_restricted(pod, container);
         check_secrets(pod, container);
@@ -312,15 +276,8 @@ fn the_rules_of_every_job_fit_together() {
 /// Checks the restricted Pod Security Standard, and the read-only root beside it.
 fn check_restricted(pod: &Value, container: &Value) {
     assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
-    assert!(
-        pod["securityContext"]["runAsUser"]
-            .as_u64()
-            .is_some_and(|user| user > 0)
-    );
-    assert_eq!(
-        pod["securityContext"]["seccompProfile"]["type"],
-        "RuntimeDefault"
-    );
+    assert!(pod["securityContext"]["runAsUser"].as_u64().is_some_and(|user| user > 0));
+    assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
     assert_eq!(pod["automountServiceAccountToken"], false);
     let context = &container["securityContext"];
     assert_eq!(context["allowPrivilegeEscalation"], false);

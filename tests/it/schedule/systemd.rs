@@ -34,9 +34,7 @@ fn verify(units: &[(&str, String)]) -> String {
     let files: Vec<PathBuf> = units
         .iter()
         .map(|(path, unit)| {
-            let file = folder
-                .path()
-                .join(Path::new(path).file_name().expect("a name"));
+            let file = folder.path().join(Path::new(path).file_name().expect("a name"));
             fs::write(&file, unit).expect("written");
             file
         })
@@ -55,46 +53,24 @@ fn verify(units: &[(&str, String)]) -> String {
 
 /// Returns the only value of a setting.
 pub(super) fn setting<'a>(unit: &'a str, name: &str) -> &'a str {
-    let mut values = unit
-        .lines()
-        .filter_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-    let value = values
-        .next()
-        .unwrap_or_else(|| panic!("{name} is missing:\n{unit}"));
+    let mut values = unit.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    let value = values.next().unwrap_or_else(|| panic!("{name} is missing:\n{unit}"));
     assert_eq!(values.next(), None, "{name} is there twice");
     value
 }
 
 /// Reads a span as systemd does.
 fn seconds(span: &str) -> u64 {
-    let output = run(
-        Command::new("systemd-analyze").args(["timespan", span]),
-        SYSTEMD,
-    );
+    let output = run(Command::new("systemd-analyze").args(["timespan", span]), SYSTEMD);
     let said = text(&output.stdout);
-    let micros = said
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("μs:"));
-    micros
-        .expect("microseconds")
-        .trim()
-        .parse::<u64>()
-        .expect("a number")
-        / 1_000_000
+    let micros = said.lines().find_map(|line| line.trim().strip_prefix("μs:"));
+    micros.expect("microseconds").trim().parse::<u64>().expect("a number") / 1_000_000
 }
 
 #[test]
 fn both_units_are_accepted_wherever_the_program_is() {
     let folder = TempDir::new().expect("a directory");
-    for name in [
-        "datapass-pull",
-        "data pass",
-        "100%n",
-        "$HOME ${x}",
-        "a;b&c#d",
-        "{{cron}}",
-        "é",
-    ] {
+    for name in ["datapass-pull", "data pass", "100%n", "$HOME ${x}", "a;b&c#d", "{{cron}}", "é"] {
         let binary = folder.path().join(name).join("datapass-pull");
         program(&binary, "#!/bin/sh\nexit 0\n");
         let mut config = config(Scheduler::Systemd);
@@ -159,10 +135,7 @@ fn two_is_retried_five_times_and_one_never() {
     assert_eq!(setting(service, "Type"), "oneshot");
     assert_eq!(setting(service, "Restart"), "on-failure");
     assert_eq!(setting(service, "RestartPreventExitStatus"), "1");
-    assert!(
-        !service.contains("SuccessExitStatus"),
-        "a failure must be seen"
-    );
+    assert!(!service.contains("SuccessExitStatus"), "a failure must be seen");
 
     let start = seconds(setting(service, "TimeoutStartSec"));
     assert!(start > TIMEOUT.as_secs(), "{start}");
@@ -176,10 +149,7 @@ fn two_is_retried_five_times_and_one_never() {
     assert_eq!(setting(timer, "Persistent"), "true");
     assert!(seconds(setting(timer, "RandomizedDelaySec")) > 0);
     for name in ["DATAPASS_CLIENT_SECRET", "DATABASE_URL"] {
-        assert!(
-            service.contains(&format!("\nLoadCredential={name}:/")),
-            "{name}"
-        );
+        assert!(service.contains(&format!("\nLoadCredential={name}:/")), "{name}");
     }
 }
 
@@ -194,21 +164,14 @@ fn retries_of_the_process_itself_are_not_stopped() {
 
 #[test]
 fn a_frequent_timer_does_not_hit_the_start_limit() {
-    for (cron, period_seconds) in [
-        ("* * * * *", 60),
-        ("*/15 * * * *", 900),
-        ("0 * * * *", 3600),
-    ] {
+    for (cron, period_seconds) in [("* * * * *", 60), ("*/15 * * * *", 900), ("0 * * * *", 3600)] {
         let mut config = config(Scheduler::Systemd);
         config.cron = cron.parse().expect(cron);
         let printed = entry(&config, Path::new("/bin/sh"));
         let units = units(&printed);
         let interval = seconds(setting(&units[0].1, "StartLimitIntervalSec"));
         let delay = seconds(setting(&units[1].1, "RandomizedDelaySec"));
-        assert!(
-            interval + delay <= period_seconds,
-            "{cron}: {interval} + {delay}"
-        );
+        assert!(interval + delay <= period_seconds, "{cron}: {interval} + {delay}");
         let restart = seconds(setting(&units[0].1, "RestartSec"));
         assert!(restart > 0 && 6 * restart < interval, "{cron}: {restart}");
     }

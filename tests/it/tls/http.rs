@@ -48,19 +48,9 @@ fn a_private_root_is_trusted_beside_those_of_the_system() {
         // Empty is the same as unset: the system's roots are looked for where they are.
         let unset = run().env("SSL_CERT_FILE", "").env("SSL_CERT_DIR", "");
         unset.output().permanent("certificate");
-        run()
-            .env("DATAPASS_CA_FILE", other.file())
-            .output()
-            .permanent("certificate");
+        run().env("DATAPASS_CA_FILE", other.file()).output().permanent("certificate");
         assert!(upstream.requests().is_empty());
-        assert_eq!(
-            run()
-                .env("DATAPASS_CA_FILE", ours.file())
-                .output()
-                .success()
-                .seen,
-            1
-        );
+        assert_eq!(run().env("DATAPASS_CA_FILE", ours.file()).output().success().seen, 1);
         run()
             .env("SSL_CERT_FILE", ours.file())
             .env("DATAPASS_CA_FILE", other.file())
@@ -106,11 +96,7 @@ fn a_refused_certificate_is_permanent_and_explained_for_either_host() {
     let (ours, other) = (Authority::new(), Authority::new());
     let (plain, database) = (DataPass::start(), Database::migrated());
     for (authority, params, parts) in [
-        (
-            &other,
-            named(NAME, 2001, 2100),
-            &["UnknownIssuer", "DATAPASS_CA_FILE"][..],
-        ),
+        (&other, named(NAME, 2001, 2100), &["UnknownIssuer", "DATAPASS_CA_FILE"][..]),
         (&ours, named("api.test", 2001, 2100), &[NAME, "api.test"]),
         (&ours, named(NAME, 2001, 2002), &["expired"]),
         (&ours, named(NAME, 2090, 2100), &["not valid yet"]),
@@ -201,11 +187,7 @@ fn a_bad_file_of_roots_is_named_with_the_other_settings() {
         .env("SSL_CERT_DIR", "/nowhere")
         .output();
     outcome.permanent("configuration");
-    assert!(
-        outcome.stderr.contains("DATAPASS_CA_FILE"),
-        "{}",
-        outcome.stderr
-    );
+    assert!(outcome.stderr.contains("DATAPASS_CA_FILE"), "{}", outcome.stderr);
     assert!(upstream.requests().is_empty());
     assert_eq!(database.count("datapass_pull_runs"), 0);
 }

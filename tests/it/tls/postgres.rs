@@ -26,10 +26,7 @@ fn with_certificate(dir: &Path, certificate: &Certificate, key: &KeyPair) -> Clu
     let (pem_file, key_file) = (dir.join("server.crt"), dir.join("server.key"));
     std::fs::write(&pem_file, certificate.pem()).unwrap();
     std::fs::write(&key_file, key.serialize_pem()).unwrap();
-    Cluster::with()
-        .file(pem_file)
-        .file(key_file)
-        .setting("ssl", "on")
+    Cluster::with().file(pem_file).file(key_file).setting("ssl", "on")
 }
 
 /// Connects under a host name, whatever it resolves to.
@@ -43,10 +40,7 @@ fn encrypted(port: u16, name: &str, settings: &str) -> bool {
     let mut client = attempt(port, name, settings)
         .unwrap_or_else(|failure| panic!("{settings}: {}", failure.error_chain()));
     client
-        .query_one(
-            "select ssl from pg_stat_ssl where pid = pg_backend_pid()",
-            &[],
-        )
+        .query_one("select ssl from pg_stat_ssl where pid = pg_backend_pid()", &[])
         .unwrap()
         .get(0)
 }
@@ -92,40 +86,20 @@ fn each_sslmode_checks_what_libpq_says() {
         assert!(encrypted(port, "wrong.test", settings), "{settings}");
     }
     assert!(encrypted(port, NAME, &with_roots("prefer", &other.file())));
-    for (mode, name_counts) in [
-        ("require", false),
-        ("verify-ca", false),
-        ("verify-full", true),
-    ] {
-        assert!(
-            encrypted(port, NAME, &with_roots(mode, &ours.file())),
-            "{mode}"
-        );
+    for (mode, name_counts) in [("require", false), ("verify-ca", false), ("verify-full", true)] {
+        assert!(encrypted(port, NAME, &with_roots(mode, &ours.file())), "{mode}");
         if name_counts {
             let failure = refused(port, "wrong.test", &with_roots(mode, &ours.file()));
-            assert_eq!(
-                failure.reason,
-                Reason::Certificate,
-                "{}",
-                failure.error_chain()
-            );
+            assert_eq!(failure.reason, Reason::Certificate, "{}", failure.error_chain());
             assert_eq!(failure.kind(), Kind::Permanent);
             for name in ["wrong.test", NAME] {
                 assert!(failure.message.contains(name), "{}", failure.message);
             }
         } else {
-            assert!(
-                encrypted(port, "wrong.test", &with_roots(mode, &ours.file())),
-                "{mode}"
-            );
+            assert!(encrypted(port, "wrong.test", &with_roots(mode, &ours.file())), "{mode}");
         }
         let failure = refused(port, NAME, &with_roots(mode, &other.file()));
-        assert_eq!(
-            failure.reason,
-            Reason::Certificate,
-            "{mode}: {}",
-            failure.error_chain()
-        );
+        assert_eq!(failure.reason, Reason::Certificate, "{mode}: {}", failure.error_chain());
         let text = with_roots(mode, Path::new("/nowhere.pem"));
         let problem = url::parse(&format!("postgres://{NAME}?{text}")).unwrap_err();
         assert!(problem.to_string().contains("sslrootcert"), "{problem}");
@@ -133,12 +107,7 @@ fn each_sslmode_checks_what_libpq_says() {
     // The address alone is no name of the certificate.
     let settings = with_roots("verify-full", &ours.file());
     let failure = refused(port, "127.0.0.1", &settings);
-    assert_eq!(
-        failure.reason,
-        Reason::Certificate,
-        "{}",
-        failure.error_chain()
-    );
+    assert_eq!(failure.reason, Reason::Certificate, "{}", failure.error_chain());
 }
 
 #[test]
@@ -172,13 +141,7 @@ fn each_certificate_is_taken_where_libpq_takes_it() {
     }
     let cluster = cluster.file(key_file).start();
     let port = cluster.port();
-    set(
-        &cluster,
-        &[
-            ("ssl_key_file", "all.key"),
-            ("ssl_cert_file", "expired.crt"),
-        ],
-    );
+    set(&cluster, &[("ssl_key_file", "all.key"), ("ssl_cert_file", "expired.crt")]);
 
     for (name, self_signed, _, _, expected) in cases {
         set(&cluster, &[("ssl_cert_file", &format!("{name}.crt"))]);
@@ -192,35 +155,16 @@ fn each_certificate_is_taken_where_libpq_takes_it() {
                     assert!(encrypted(port, "wrong.test", &own), "{name}");
                 } else {
                     let failure = refused(port, "wrong.test", &own);
-                    assert_eq!(
-                        failure.reason,
-                        Reason::Certificate,
-                        "{}",
-                        failure.error_chain()
-                    );
-                    assert!(
-                        failure.message.contains("wrong.test"),
-                        "{}",
-                        failure.message
-                    );
+                    assert_eq!(failure.reason, Reason::Certificate, "{}", failure.error_chain());
+                    assert!(failure.message.contains("wrong.test"), "{}", failure.message);
                 }
             } else {
                 let failure = refused(port, NAME, &own);
-                assert_eq!(
-                    failure.reason,
-                    Reason::Certificate,
-                    "{}",
-                    failure.error_chain()
-                );
+                assert_eq!(failure.reason, Reason::Certificate, "{}", failure.error_chain());
                 assert!(failure.message.contains(expected), "{}", failure.message);
             }
             let failure = refused(port, NAME, &with_roots(mode, &other.file()));
-            assert_eq!(
-                failure.reason,
-                Reason::Certificate,
-                "{}",
-                failure.error_chain()
-            );
+            assert_eq!(failure.reason, Reason::Certificate, "{}", failure.error_chain());
         }
     }
 }
@@ -229,10 +173,7 @@ fn each_certificate_is_taken_where_libpq_takes_it() {
 /// the connection in clear because of them.
 #[test]
 fn a_certificate_of_another_kind_is_named() {
-    let fixtures = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/tests/it/fixtures/certificates"
-    );
+    let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/fixtures/certificates");
     let file = |name: &str| Path::new(fixtures).join(format!("{name}.pem"));
     let cases = [
         ("v1", "X.509 version 1"),
@@ -256,20 +197,11 @@ fn a_certificate_of_another_kind_is_named() {
         }
         for mode in ["require", "verify-ca", "verify-full"] {
             let failure = refused(port, NAME, &with_roots(mode, &file("authorities")));
-            assert_eq!(
-                failure.reason,
-                Reason::Certificate,
-                "{}",
-                failure.error_chain()
-            );
+            assert_eq!(failure.reason, Reason::Certificate, "{}", failure.error_chain());
             for words in [expected, "re-issue it"] {
                 assert!(failure.message.contains(words), "{}", failure.message);
             }
-            assert!(
-                !failure.error_chain().contains("Other"),
-                "{}",
-                failure.error_chain()
-            );
+            assert!(!failure.error_chain().contains("Other"), "{}", failure.error_chain());
         }
     }
 }
@@ -287,18 +219,10 @@ fn a_server_without_tls_is_refused_when_it_is_demanded() {
         with_roots("verify-full", &ours.file()),
     ] {
         let failure = refused(cluster.port(), NAME, &settings);
-        assert_eq!(
-            failure.reason,
-            Reason::DatabaseTls,
-            "{}",
-            failure.error_chain()
-        );
+        assert_eq!(failure.reason, Reason::DatabaseTls, "{}", failure.error_chain());
         assert_eq!(failure.kind(), Kind::Permanent);
     }
-    let url = format!(
-        "postgres://postgres@127.0.0.1:{}/postgres?sslmode=require",
-        cluster.port()
-    );
+    let url = format!("postgres://postgres@127.0.0.1:{}/postgres?sslmode=require", cluster.port());
     Run::cycle(&DataPass::start(), &Database::empty())
         .env("DATABASE_URL", url)
         .output()
@@ -324,12 +248,7 @@ fn prefer_falls_back_when_tls_leads_nowhere() {
     client.batch_execute("create role plain login").unwrap();
     assert!(!encrypted(cluster.port(), NAME, "user=plain"));
     let failure = refused(cluster.port(), NAME, "user=plain&sslmode=require");
-    assert_eq!(
-        failure.reason,
-        Reason::DatabaseLogin,
-        "{}",
-        failure.error_chain()
-    );
+    assert_eq!(failure.reason, Reason::DatabaseLogin, "{}", failure.error_chain());
 
     // A server whose newest version we do not speak.
     set(&cluster, &[("ssl_max_protocol_version", "TLSv1.1")]);
@@ -353,17 +272,11 @@ fn a_password_is_bound_to_the_channel() {
     };
     login(password, "sslmode=require&channel_binding=require").unwrap();
     login(password, "sslmode=disable").unwrap();
-    for (password, settings) in [
-        (password, "sslmode=disable&channel_binding=require"),
-        ("CANARY", "sslmode=require"),
-    ] {
+    for (password, settings) in
+        [(password, "sslmode=disable&channel_binding=require"), ("CANARY", "sslmode=require")]
+    {
         let failure = login(password, settings).unwrap_err();
-        assert_eq!(
-            failure.reason,
-            Reason::DatabaseLogin,
-            "{}",
-            failure.error_chain()
-        );
+        assert_eq!(failure.reason, Reason::DatabaseLogin, "{}", failure.error_chain());
         assert!(!failure.error_chain().contains("CANARY"));
     }
 }
@@ -392,11 +305,7 @@ fn a_cycle_names_what_the_certificate_lacks() {
     for name in ["wrong.test", NAME] {
         assert!(outcome.stderr.contains(name), "{name}: {}", outcome.stderr);
     }
-    let outcome = run(
-        NAME,
-        cluster.port(),
-        &with_roots("verify-full", &other.file()),
-    );
+    let outcome = run(NAME, cluster.port(), &with_roots("verify-full", &other.file()));
     outcome.permanent("certificate");
     assert!(outcome.stderr.contains("sslrootcert"), "{}", outcome.stderr);
     // A file that is no certificate is named with the other settings, before anything is contacted.
@@ -412,35 +321,19 @@ fn the_system_roots_serve_when_no_file_is_named() {
     let ours = Authority::new();
     let cluster = server(&ours, 2001, 2100).start();
     let url = |name: &str, query: &str| {
-        format!(
-            "postgres://postgres@{name}:{}/postgres?hostaddr=127.0.0.1&{query}",
-            cluster.port()
-        )
+        format!("postgres://postgres@{name}:{}/postgres?hostaddr=127.0.0.1&{query}", cluster.port())
     };
     let migrate = |url: String, roots: &Path| {
-        Run::new(["migrate"])
-            .env("DATABASE_URL", url)
-            .env("SSL_CERT_FILE", roots)
-            .any_stderr()
+        Run::new(["migrate"]).env("DATABASE_URL", url).env("SSL_CERT_FILE", roots).any_stderr()
     };
-    for query in [
-        "sslmode=verify-full",
-        "sslmode=verify-ca",
-        "sslrootcert=system",
-    ] {
-        migrate(url(NAME, query), &ours.file())
-            .output()
-            .assert_success();
+    for query in ["sslmode=verify-full", "sslmode=verify-ca", "sslrootcert=system"] {
+        migrate(url(NAME, query), &ours.file()).output().assert_success();
     }
-    migrate(url("wrong.test", "sslrootcert=system"), &ours.file())
-        .output()
-        .assert_code(1);
+    migrate(url("wrong.test", "sslrootcert=system"), &ours.file()).output().assert_code(1);
     // In a bare container there are none; that is a message, and no panic.
     let none = migrate(url(NAME, "sslmode=verify-full"), Path::new("/nowhere.pem"))
         .env("SSL_CERT_DIR", "/nowhere")
         .output();
     none.assert_code(1);
-    migrate(url(NAME, "sslmode=require"), Path::new("/nowhere.pem"))
-        .output()
-        .assert_success();
+    migrate(url(NAME, "sslmode=require"), Path::new("/nowhere.pem")).output().assert_success();
 }

@@ -73,12 +73,7 @@ fn key_of(
         Ok(public_id) if !looks_like_a_number(&public_id) => Key::Public(public_id),
         _ => Key::Digest {
             text: digest(text),
-            stable: digest(
-                created_at
-                    .map(|time| time.to_rfc3339())
-                    .as_deref()
-                    .unwrap_or(text),
-            ),
+            stable: digest(created_at.map(|time| time.to_rfc3339()).as_deref().unwrap_or(text)),
         },
     }
 }
@@ -86,9 +81,7 @@ fn key_of(
 fn digest(text: &str) -> [u8; 16] {
     let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
     let mut half = [0; 16];
-    half.iter_mut()
-        .zip(digest.as_ref())
-        .for_each(|(to, from)| *to = *from);
+    half.iter_mut().zip(digest.as_ref()).for_each(|(to, from)| *to = *from);
     half
 }
 
@@ -111,12 +104,7 @@ pub(super) fn read(members: Option<Members<'_>>, text: &str, wanted: &str) -> El
         Ok(None) => ValidatedAt::Never,
         Err(_) => ValidatedAt::Unreadable,
     };
-    let element = |entry: Option<Entry>| Element {
-        key,
-        created_at,
-        last_validated_at,
-        entry,
-    };
+    let element = |entry: Option<Entry>| Element { key, created_at, last_validated_at, entry };
     if definition == Some(false) {
         return element(None);
     }
@@ -140,32 +128,17 @@ pub(super) fn read(members: Option<Members<'_>>, text: &str, wanted: &str) -> El
             Some(demande_id),
             Some(siret),
             Some((level, perimeter, transmission_date)),
-        ) if faults.0.is_empty() => Ok(Valid {
-            authorization_id,
-            demande_id,
-            siret,
-            level,
-            perimeter,
-            transmission_date,
-        }),
-        (authorization_id, ..) => Err(Rejected {
-            authorization_id,
-            faults: faults.0,
-        }),
+        ) if faults.0.is_empty() => {
+            Ok(Valid { authorization_id, demande_id, siret, level, perimeter, transmission_date })
+        }
+        (authorization_id, ..) => Err(Rejected { authorization_id, faults: faults.0 }),
     };
-    element(Some(Entry {
-        of_definition: definition.is_some(),
-        body,
-    }))
+    element(Some(Entry { of_definition: definition.is_some(), body }))
 }
 
 /// Makes the element of a text that is not an object, or one with a name that is not Unicode.
 fn unreadable(text: &str) -> Element {
-    let rule = if text.starts_with('{') {
-        "unreadable name"
-    } else {
-        "not an object"
-    };
+    let rule = if text.starts_with('{') { "unreadable name" } else { "not an object" };
     Element {
         key: key_of(None, None, None, text),
         created_at: None,
@@ -174,10 +147,7 @@ fn unreadable(text: &str) -> Element {
             of_definition: false,
             body: Err(Rejected {
                 authorization_id: None,
-                faults: vec![Fault {
-                    field: "element",
-                    rule,
-                }],
+                faults: vec![Fault { field: "element", rule }],
             }),
         }),
     }
@@ -323,10 +293,8 @@ fn is_approved(raw: Option<&RawValue>, wanted: &str) -> Result<bool, Invalid> {
         let text = filled(members.get(name)).ok().flatten();
         text.is_none_or(|text| text == wanted)
     };
-    let mut of_definition = all
-        .iter()
-        .filter(|members| is_or_unreadable(members, "definition_id", wanted))
-        .peekable();
+    let mut of_definition =
+        all.iter().filter(|members| is_or_unreadable(members, "definition_id", wanted)).peekable();
     Ok(of_definition.peek().is_none()
         || of_definition.any(|members| is_or_unreadable(members, "state", "active")))
 }

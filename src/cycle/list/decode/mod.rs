@@ -51,12 +51,7 @@ fn decode_from(
     wanted: &str,
     sink: &mut dyn FnMut(Element),
 ) -> Result<(), BodyError> {
-    let mut page = Page {
-        place: Place::Mark,
-        element_count: 0,
-        wanted,
-        sink,
-    };
+    let mut page = Page { place: Place::Mark, element_count: 0, wanted, sink };
     loop {
         buffer.fill()?;
         let consumed = page.take(buffer.text()?)?;
@@ -148,9 +143,7 @@ impl Page<'_> {
             },
         };
         if self.element_count == MAX_ELEMENTS {
-            return Err(BodyError::Oversized(
-                "the page has more than 10000 elements",
-            ));
+            return Err(BodyError::Oversized("the page has more than 10000 elements"));
         }
         self.element_count += 1;
         (self.sink)(element::read(members, &text[..taken], self.wanted));

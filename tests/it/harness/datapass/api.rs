@@ -26,16 +26,10 @@ pub(super) fn answer(upstream: &mut Upstream, request: &Request) -> Answer {
 pub(super) fn error(status: u16) -> Answer {
     let (title, detail) = match status {
         400 => ("Requête invalide", "La requête est mal formée"),
-        401 => (
-            "Non autorisé",
-            "Le jeton d'accès est invalide ou a expiré (canari)",
-        ),
+        401 => ("Non autorisé", "Le jeton d'accès est invalide ou a expiré (canari)"),
         403 => ("Interdit", "Vous n'avez pas les droits nécessaires"),
         404 => ("Non trouvé", "La ressource demandée n'existe pas"),
-        422 => (
-            "Entité non traitable",
-            "Le jeton d'accès est révoqué ou sans les droits",
-        ),
+        422 => ("Entité non traitable", "Le jeton d'accès est révoqué ou sans les droits"),
         429 => ("Trop de requêtes", "Veuillez réessayer plus tard"),
         _ => ("Erreur interne", "Une erreur est survenue (canari)"),
     };
@@ -54,24 +48,11 @@ fn token(upstream: &mut Upstream, request: &Request) -> Answer {
         return token_error(400, "invalid_request", "Il manque un paramètre canari");
     };
     let given = (request.field("client_id"), request.field("client_secret"));
-    if given
-        != (
-            Some(upstream.client_id.clone()),
-            Some(upstream.client_secret.clone()),
-        )
-    {
-        return token_error(
-            401,
-            "invalid_client",
-            "L'authentification du client canari a échoué",
-        );
+    if given != (Some(upstream.client_id.clone()), Some(upstream.client_secret.clone())) {
+        return token_error(401, "invalid_client", "L'authentification du client canari a échoué");
     }
     if grant != "client_credentials" {
-        return token_error(
-            400,
-            "unsupported_grant_type",
-            "Ce type d'autorisation est inconnu",
-        );
+        return token_error(400, "unsupported_grant_type", "Ce type d'autorisation est inconnu");
     }
     let mut body = json!({
         "access_token": upstream.issue_token(),
@@ -88,10 +69,8 @@ fn token_error(status: u16, word: &str, description: &str) -> Answer {
     let body = json!({"error": word, "error_description": description}).to_string();
     let answer = Answer::new(status, JSON, body);
     match status {
-        401 => answer.header(
-            "WWW-Authenticate",
-            &format!("Bearer realm=\"Doorkeeper\", error=\"{word}\""),
-        ),
+        401 => answer
+            .header("WWW-Authenticate", &format!("Bearer realm=\"Doorkeeper\", error=\"{word}\"")),
         _ => answer,
     }
 }
@@ -99,9 +78,7 @@ fn token_error(status: u16, word: &str, description: &str) -> Answer {
 /// Refuses a request without a good token: 401 for an unknown or expired one, 422 for one that is
 /// revoked or short of the scope.
 fn refusal(upstream: &Upstream, request: &Request) -> Option<Answer> {
-    let token = request
-        .header("authorization")
-        .and_then(|value| value.strip_prefix("Bearer "));
+    let token = request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
     match token.map_or(Worth::Unknown, |token| upstream.worth(token)) {
         Worth::Good => None,
         Worth::Unknown => Some(error(401)),

@@ -11,9 +11,7 @@ pub const CANARY: &str = "canari";
 
 /// Reads a time in RFC 3339.
 pub fn at(text: &str) -> DateTime<Utc> {
-    DateTime::parse_from_rfc3339(text)
-        .unwrap_or_else(|error| panic!("{text}: {error}"))
-        .to_utc()
+    DateTime::parse_from_rfc3339(text).unwrap_or_else(|error| panic!("{text}: {error}")).to_utc()
 }
 
 /// Returns the instant that is `minutes` after the one that most tests reckon from.
@@ -32,21 +30,11 @@ pub fn paris(time: DateTime<Utc>) -> String {
     // (Directive 2000/84/EC, articles 2 and 3).
     let change = |month| {
         let last = NaiveDate::from_ymd_opt(time.year(), month, 31).unwrap();
-        last.week(Weekday::Sun)
-            .first_day()
-            .and_hms_opt(1, 0, 0)
-            .unwrap()
-            .and_utc()
+        last.week(Weekday::Sun).first_day().and_hms_opt(1, 0, 0).unwrap().and_utc()
     };
-    let hours = if change(3) <= time && time < change(10) {
-        2
-    } else {
-        1
-    };
+    let hours = if change(3) <= time && time < change(10) { 2 } else { 1 };
     let zone = FixedOffset::east_opt(hours * 3600).unwrap();
-    time.with_timezone(&zone)
-        .format("%Y-%m-%dT%H:%M:%S%.3f%:z")
-        .to_string()
+    time.with_timezone(&zone).format("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string()
 }
 
 /// Makes a SIRET with a right check digit out of a number below ten to the thirteenth.
@@ -96,9 +84,7 @@ impl Demande {
             "contact_metier_job_title": "Responsable canari",
             "contact_metier_phone_number": "0600canari",
         });
-        let Value::Object(data) = data else {
-            unreachable!("an object was written above")
-        };
+        let Value::Object(data) = data else { unreachable!("an object was written above") };
         Self {
             id,
             public_id: Some(format!("{id:08x}-0000-4000-8000-{id:012x}")),
@@ -116,9 +102,7 @@ impl Demande {
     pub fn other(id: i64) -> Self {
         let mut demande = Self::cnous(id).definition("api_particulier");
         let data = json!({"intitule": "Portail canari", "scopes": "[\"cnaf_quotient_familial\"]"});
-        let Value::Object(data) = data else {
-            unreachable!("an object was written above")
-        };
+        let Value::Object(data) = data else { unreachable!("an object was written above") };
         demande.data = data;
         demande
     }

@@ -38,11 +38,7 @@ impl On {
             Bound::Excluded(after) => after - 1,
             Bound::Unbounded => u64::MAX,
         };
-        Self {
-            endpoint,
-            first,
-            last,
-        }
+        Self { endpoint, first, last }
     }
 
     /// Means the request with this number, of any kind.

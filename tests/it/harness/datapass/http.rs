@@ -29,10 +29,7 @@ pub struct Request {
 impl Request {
     /// Returns a header's value.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// Returns the values of a query parameter, decoded.
@@ -123,11 +120,7 @@ impl Answer {
     /// Makes an answer.
     pub fn new(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Self {
         let headers = vec![("Content-Type".to_owned(), content_type.to_owned())];
-        Self {
-            status,
-            headers,
-            body: body.into(),
-        }
+        Self { status, headers, body: body.into() }
     }
 
     /// Adds a header.
@@ -144,8 +137,7 @@ impl Answer {
 
     /// Takes a header away.
     pub fn remove_header(&mut self, name: &str) {
-        self.headers
-            .retain(|(key, _)| !key.eq_ignore_ascii_case(name));
+        self.headers.retain(|(key, _)| !key.eq_ignore_ascii_case(name));
     }
 
     /// Compresses the body.
@@ -255,11 +247,7 @@ pub(super) fn bomb(mebibytes: u32) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(1 << 16);
         let before = compress.total_in();
         compress.compress_vec(text, &mut bytes, flush).unwrap();
-        assert_eq!(
-            compress.total_in() - before,
-            text.len() as u64,
-            "room for a piece"
-        );
+        assert_eq!(compress.total_in() - before, text.len() as u64, "room for a piece");
         bytes
     };
     let blanks = vec![b' '; 1 << 20];

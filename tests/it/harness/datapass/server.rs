@@ -56,9 +56,7 @@ struct Counts {
 
 impl Counts {
     fn of(&self, kind: Option<Endpoint>) -> u64 {
-        kind.map_or(self.all, |kind| {
-            self.by_kind.get(&kind).copied().unwrap_or(0)
-        })
+        kind.map_or(self.all, |kind| self.by_kind.get(&kind).copied().unwrap_or(0))
     }
 }
 
@@ -70,33 +68,17 @@ impl DataPass {
 
     /// Starts one that speaks TLS; `host` stands in its URLs.
     pub fn start_tls(config: Arc<rustls::ServerConfig>, host: &str) -> Self {
-        Self::listen(
-            Shared {
-                tls: Some(config),
-                ..Shared::default()
-            },
-            host,
-        )
+        Self::listen(Shared { tls: Some(config), ..Shared::default() }, host)
     }
 
     fn listen(shared: Shared, host: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let scheme = if shared.tls.is_some() {
-            "https"
-        } else {
-            "http"
-        };
+        let scheme = if shared.tls.is_some() { "https" } else { "http" };
         let shared = Arc::new(shared);
         let accepting = Arc::clone(&shared);
         let acceptor = thread::spawn(move || accept(&listener, &accepting));
-        Self {
-            address,
-            host: host.to_owned(),
-            scheme,
-            shared,
-            acceptor: Some(acceptor),
-        }
+        Self { address, host: host.to_owned(), scheme, shared, acceptor: Some(acceptor) }
     }
 
     /// Returns the socket's address.
@@ -105,12 +87,7 @@ impl DataPass {
     }
 
     fn url(&self, path: &str) -> String {
-        format!(
-            "{}://{}:{}{path}",
-            self.scheme,
-            self.host,
-            self.address.port()
-        )
+        format!("{}://{}:{}{path}", self.scheme, self.host, self.address.port())
     }
 
     /// Returns the token URL.
@@ -213,9 +190,7 @@ impl Drop for DataPass {
 impl Shared {
     /// Locks the state. A panic of a hook is the test's own failure and shows there.
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// Waits; tells whether the stand-in is still there.
@@ -309,9 +284,7 @@ impl Shared {
         }
 
         let mut inner = self.lock();
-        let Inner {
-            upstream, rules, ..
-        } = &mut *inner;
+        let Inner { upstream, rules, .. } = &mut *inner;
         for rule in rules.iter_mut().filter(|rule| meant(rule)) {
             if let Action::Hook(work) = &mut rule.action {
                 work(upstream);
@@ -319,9 +292,7 @@ impl Shared {
         }
         let mut answer = api::answer(upstream, &request);
         let date = upstream.date.then(|| SystemTime::from(upstream.now()));
-        let accepts = request
-            .header("accept-encoding")
-            .is_some_and(|list| list.contains("gzip"));
+        let accepts = request.header("accept-encoding").is_some_and(|list| list.contains("gzip"));
         let compress = upstream.gzip && accepts;
         drop(inner);
 
@@ -336,9 +307,7 @@ impl Shared {
                 Fault::Status(status, headers) => {
                     answer.status = status;
                     answer.body = api::error(status).body;
-                    headers
-                        .iter()
-                        .for_each(|(name, value)| answer.set_header(name, value));
+                    headers.iter().for_each(|(name, value)| answer.set_header(name, value));
                 }
                 Fault::Answer(status, kind, body) => {
                     answer.status = status;
@@ -357,10 +326,8 @@ impl Shared {
                 other => spoiling = Some(other),
             }
         }
-        let encoded = answer
-            .headers
-            .iter()
-            .any(|(name, _)| name.eq_ignore_ascii_case("content-encoding"));
+        let encoded =
+            answer.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-encoding"));
         if compress && !encoded {
             answer.compress();
         }
@@ -382,10 +349,7 @@ struct GateState {
 
 impl Gate {
     fn state(&self) -> MutexGuard<'_, GateState> {
-        self.shared
-            .0
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.shared.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     fn pass(&self) {
@@ -403,14 +367,9 @@ impl Gate {
     /// Waits until so many requests have come to the gate; panics after a minute.
     pub fn reached_by(&self, requests: usize) {
         let minute = Duration::from_secs(60);
-        let waited = self
-            .shared
-            .1
-            .wait_timeout_while(self.state(), minute, |gate| gate.arrived < requests);
-        assert!(
-            waited.is_ok_and(|(_, end)| !end.timed_out()),
-            "no request came to the gate"
-        );
+        let waited =
+            self.shared.1.wait_timeout_while(self.state(), minute, |gate| gate.arrived < requests);
+        assert!(waited.is_ok_and(|(_, end)| !end.timed_out()), "no request came to the gate");
     }
 
     /// Lets all requests through, now and later.

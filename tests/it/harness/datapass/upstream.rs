@@ -89,9 +89,7 @@ impl Default for Upstream {
         Self {
             client_id: "client-of-the-tests".to_owned(),
             client_secret: "canari-secret-+&=%é".to_owned(),
-            definitions: definitions
-                .map(|(id, name)| (id.to_owned(), name.to_owned()))
-                .into(),
+            definitions: definitions.map(|(id, name)| (id.to_owned(), name.to_owned())).into(),
             scope: true,
             token_lifetime: 7200,
             expires_in: true,
@@ -120,13 +118,7 @@ impl Upstream {
     /// Adds a demande in the state that it has.
     pub fn add(&mut self, demande: Demande) {
         let shown = demande.to_json();
-        self.push(
-            demande.id,
-            &demande.definition_id,
-            &demande.state,
-            demande.created_at,
-            shown,
-        );
+        self.push(demande.id, &demande.definition_id, &demande.state, demande.created_at, shown);
     }
 
     /// Adds any JSON to the listing, as an element of the default definition.
@@ -142,14 +134,9 @@ impl Upstream {
         created_at: DateTime<Utc>,
         shown: Value,
     ) {
-        assert!(
-            self.entries.iter().all(|entry| entry.id != id),
-            "demande {id} exists already"
-        );
+        assert!(self.entries.iter().all(|entry| entry.id != id), "demande {id} exists already");
         // Newest first; among ties the one added last comes first.
-        let place = self
-            .entries
-            .partition_point(|entry| entry.created_at > created_at);
+        let place = self.entries.partition_point(|entry| entry.created_at > created_at);
         let entry = Entry {
             id,
             definition_id: definition_id.to_owned(),
@@ -188,21 +175,14 @@ impl Upstream {
     /// Validates a demande at a time: a first approval, one after a reopening, or a reopening
     /// that is refused or cancelled.
     pub fn validate(&mut self, id: i64, time: DateTime<Utc>) {
-        let fields = [
-            ("last_validated_at", json!(paris(time))),
-            ("reopening", json!(false)),
-        ];
+        let fields = [("last_validated_at", json!(paris(time))), ("reopening", json!(false))];
         self.enter(id, "validated", &fields);
     }
 
     /// Reopens a validated demande: it is a draft again and leaves the listing.
     pub fn reopen(&mut self, id: i64) {
         let now = json!(paris(self.now()));
-        self.enter(
-            id,
-            "draft",
-            &[("reopening", json!(true)), ("reopened_at", now)],
-        );
+        self.enter(id, "draft", &[("reopening", json!(true)), ("reopened_at", now)]);
     }
 
     /// Revokes a demande: it leaves the listing.
@@ -241,28 +221,16 @@ impl Upstream {
             rows.reverse();
             rows.sort_by_key(|entry| Reverse(entry.created_at));
         }
-        let texts: Vec<&str> = rows
-            .iter()
-            .skip(offset)
-            .take(limit.min(self.cap))
-            .map(|entry| &*entry.text)
-            .collect();
+        let texts: Vec<&str> =
+            rows.iter().skip(offset).take(limit.min(self.cap)).map(|entry| &*entry.text).collect();
         format!("[{}]", texts.join(",")).into_bytes()
     }
 
     /// Gives out a token and returns it.
     pub(super) fn issue_token(&mut self) -> String {
-        let token = format!(
-            "canari-token-{}-{:016x}",
-            self.tokens.len() + 1,
-            fastrand::u64(..)
-        );
+        let token = format!("canari-token-{}-{:016x}", self.tokens.len() + 1, fastrand::u64(..));
         let dies_at = self.now() + TimeDelta::seconds(self.token_lifetime);
-        let worth = Token {
-            dies_at,
-            scope: self.scope,
-            revoked: false,
-        };
+        let worth = Token { dies_at, scope: self.scope, revoked: false };
         self.tokens.insert(token.clone(), worth);
         token
     }
@@ -284,8 +252,6 @@ impl Upstream {
 
     /// Revokes all tokens: the API answers them with 422.
     pub fn revoke_tokens(&mut self) {
-        self.tokens
-            .values_mut()
-            .for_each(|token| token.revoked = true);
+        self.tokens.values_mut().for_each(|token| token.revoked = true);
     }
 }

@@ -15,12 +15,7 @@ struct Endless {
 
 impl Endless {
     fn new(text: &str) -> Self {
-        Self {
-            text: text.into(),
-            at: 0,
-            largest_room_bytes: 0,
-            read_bytes: 0,
-        }
+        Self { text: text.into(), at: 0, largest_room_bytes: 0, read_bytes: 0 }
     }
 }
 
@@ -76,17 +71,11 @@ fn an_endless_body_ends_at_a_bound_in_a_bounded_buffer() {
         let (tail, elements, error) = endless(head, text, CEILING_BYTES);
         let what = format!("{head:?} {:?}: {error:?}", &text[..text.len().min(20)]);
         assert!(
-            matches!(
-                error,
-                BodyError::TooLarge(_) | BodyError::Oversized(_) | BodyError::NotJson
-            ),
+            matches!(error, BodyError::TooLarge(_) | BodyError::Oversized(_) | BodyError::NotJson),
             "{what}"
         );
         assert!(tail.largest_room_bytes <= MAX_ELEMENT_BYTES, "{what}");
-        assert!(
-            tail.read_bytes <= CEILING_BYTES as usize + MAX_ELEMENT_BYTES,
-            "{what}"
-        );
+        assert!(tail.read_bytes <= CEILING_BYTES as usize + MAX_ELEMENT_BYTES, "{what}");
         assert!(elements <= MAX_ELEMENTS, "{what}");
     }
 }
@@ -95,10 +84,7 @@ fn an_endless_body_ends_at_a_bound_in_a_bounded_buffer() {
 fn a_usual_page_is_read_through_the_first_buffer_whatever_its_length() {
     let text = format!("{},", demande("", None));
     let (tail, elements, error) = endless("[", &text, 3 << 20);
-    assert!(
-        matches!(error, BodyError::TooLarge(_) | BodyError::Oversized(_)),
-        "{error:?}"
-    );
+    assert!(matches!(error, BodyError::TooLarge(_) | BodyError::Oversized(_)), "{error:?}");
     assert!(elements > 3000, "{elements} elements");
     assert!(tail.largest_room_bytes <= buffer::FIRST_BYTES);
 }
@@ -106,10 +92,7 @@ fn a_usual_page_is_read_through_the_first_buffer_whatever_its_length() {
 #[test]
 fn a_million_tiny_elements_end_at_the_ten_thousandth() {
     let (tail, elements, error) = endless("[", "1,", 64 << 20);
-    assert!(
-        matches!(error, BodyError::TooLarge(_) | BodyError::Oversized(_)),
-        "{error:?}"
-    );
+    assert!(matches!(error, BodyError::TooLarge(_) | BodyError::Oversized(_)), "{error:?}");
     assert_eq!(elements, MAX_ELEMENTS);
     assert!(tail.read_bytes <= 2 * buffer::FIRST_BYTES, "it read on");
 }
@@ -134,10 +117,7 @@ fn what_is_skipped_may_hold_anything_that_is_json() {
         ("x", format!("[{}1]", "1,".repeat(1_000_000))),
         ("x", format!("[{}{{}}]", "{},".repeat(500_000))),
         ("x", "9".repeat(1_000_000)),
-        (
-            "x",
-            format!("-1.{}e+{}", "0".repeat(1000), "9".repeat(1000)),
-        ),
+        ("x", format!("-1.{}e+{}", "0".repeat(1000), "9".repeat(1000))),
         ("x", r#""\ud800 \udc00 \u0000 \ud83d""#.to_owned()),
         ("\\u0000", "1".to_owned()),
         ("\\u0000id", "\"no id\"".to_owned()),
@@ -170,18 +150,11 @@ fn what_is_kept_may_hold_anything_that_is_json_and_is_a_fault() {
                 continue;
             }
             let faults = entry.body.unwrap_err().faults;
-            assert!(
-                faults.iter().any(|fault| !fault.rule.is_empty()),
-                "{name}: {shown}"
-            );
+            assert!(faults.iter().any(|fault| !fault.rule.is_empty()), "{name}: {shown}");
         }
     }
     // One level down, where the level, the perimeter and the communes are.
-    for member in [
-        "echelon_bourse",
-        "entity_type",
-        "manual_code_insee_communes",
-    ] {
+    for member in ["echelon_bourse", "entity_type", "manual_code_insee_communes"] {
         for value in [&deep, &many, &digits] {
             let data = format!("{{\"{member}\":{value}}}");
             let entry = only(&demande("data", Some(&data))).entry.unwrap();
@@ -195,13 +168,7 @@ fn what_is_kept_may_hold_anything_that_is_json_and_is_a_fault() {
     assert_eq!(entry.body.unwrap().perimeter.communes().len(), 1);
     let text = format!("\"{}\"", deep.replace('"', "\\\""));
     let data = format!("{{\"echelon_bourse\":\"1\",\"manual_code_insee_communes\":{text}}}");
-    assert!(
-        only(&demande("data", Some(&data)))
-            .entry
-            .unwrap()
-            .body
-            .is_err()
-    );
+    assert!(only(&demande("data", Some(&data))).entry.unwrap().body.is_err());
 }
 
 #[test]
@@ -216,10 +183,7 @@ fn time_is_linear_in_the_length_of_an_element() {
             self.0.read(&mut room[..room_bytes])
         }
     }
-    let element = with(
-        "x",
-        &format!("\"{}\"", "x".repeat(MAX_ELEMENT_BYTES - 2000)),
-    );
+    let element = with("x", &format!("\"{}\"", "x".repeat(MAX_ELEMENT_BYTES - 2000)));
     let body = format!("[{element}]");
     let elements = decode_all(Slow(body.as_bytes(), 0)).unwrap();
     assert!(elements[0].entry.as_ref().unwrap().body.is_ok());

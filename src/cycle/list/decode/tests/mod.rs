@@ -15,17 +15,11 @@ const WANTED: &str = "proactivite_pour_les_etudiants_boursiers_dyn";
 const FIELDS: [(&str, &str); 9] = [
     ("id", "5"),
     ("public_id", r#""2b0c1d1e""#),
-    (
-        "definition_id",
-        r#""proactivite_pour_les_etudiants_boursiers_dyn""#,
-    ),
+    ("definition_id", r#""proactivite_pour_les_etudiants_boursiers_dyn""#),
     ("state", r#""validated""#),
     ("created_at", r#""2025-06-19T19:36:36.298+02:00""#),
     ("last_validated_at", r#""2025-06-20T08:00:00.001+02:00""#),
-    (
-        "organisation",
-        r#"{"id":1,"siret":"13002526500013","insee_payload":{"a":[1,{}]}}"#,
-    ),
+    ("organisation", r#"{"id":1,"siret":"13002526500013","insee_payload":{"a":[1,{}]}}"#),
     (
         "data",
         r#"{"echelon_bourse":"0Bis","entity_type":"region","code_insee_entity":"84","premiere_date_transmission":"2026-09-01"}"#,
@@ -48,9 +42,7 @@ fn demande(name: &str, value: Option<&str>) -> String {
 
 fn decode_all(body: impl Read) -> Result<Vec<Element>, BodyError> {
     let mut elements = Vec::new();
-    decode(body, 64 << 20, WANTED, &mut |element| {
-        elements.push(element)
-    })?;
+    decode(body, 64 << 20, WANTED, &mut |element| elements.push(element))?;
     Ok(elements)
 }
 
@@ -78,10 +70,7 @@ fn faults(name: &str, value: impl Into<Option<&'static str>>) -> String {
 fn a_valid_demande_is_read_whole() {
     let element = only(&demande("", None));
     assert_eq!(element.key.to_string(), "D5");
-    assert_eq!(
-        element.created_at.unwrap().to_rfc3339(),
-        "2025-06-19T17:36:36.298+00:00"
-    );
+    assert_eq!(element.created_at.unwrap().to_rfc3339(), "2025-06-19T17:36:36.298+00:00");
     let entry = element.entry.unwrap();
     assert!(entry.of_definition);
     assert_eq!(
@@ -122,11 +111,7 @@ fn every_fault_has_its_field_and_rule() {
         ("public_id", Some("null"), "public_id: missing"),
         ("public_id", Some("\"\""), "public_id: blank"),
         ("public_id", Some("12"), "public_id: not a text"),
-        (
-            "public_id",
-            Some(r#""a\u0000b""#),
-            "public_id: control character",
-        ),
+        ("public_id", Some(r#""a\u0000b""#), "public_id: control character"),
         ("public_id", Some(r#""\ud800""#), "public_id: not a text"),
         ("definition_id", None, "definition_id: missing"),
         ("definition_id", Some("\" \""), "definition_id: missing"),
@@ -135,68 +120,24 @@ fn every_fault_has_its_field_and_rule() {
         ("state", Some("\"draft\""), "state: not validated"),
         ("state", Some("true"), "state: not a text"),
         ("created_at", None, "created_at: missing"),
-        (
-            "created_at",
-            Some("\"2025-06-19\""),
-            "created_at: not a time with offset",
-        ),
-        (
-            "last_validated_at",
-            Some("\"soon\""),
-            "last_validated_at: not a time with offset",
-        ),
-        (
-            "last_validated_at",
-            Some("\"\""),
-            "last_validated_at: not a time with offset",
-        ),
-        (
-            "last_validated_at",
-            Some("1750354596"),
-            "last_validated_at: not a text",
-        ),
+        ("created_at", Some("\"2025-06-19\""), "created_at: not a time with offset"),
+        ("last_validated_at", Some("\"soon\""), "last_validated_at: not a time with offset"),
+        ("last_validated_at", Some("\"\""), "last_validated_at: not a time with offset"),
+        ("last_validated_at", Some("1750354596"), "last_validated_at: not a text"),
         ("last_validated_at", Some("null"), ""),
         ("last_validated_at", None, ""),
         ("organisation", None, "organisation: missing"),
         ("organisation", Some("null"), "organisation: missing"),
-        (
-            "organisation",
-            Some("[]"),
-            "organisation: not a readable object",
-        ),
+        ("organisation", Some("[]"), "organisation: not a readable object"),
         ("organisation", Some("{}"), "siret: missing"),
-        (
-            "organisation",
-            Some(r#"{"siret":"13002526500014"}"#),
-            "siret: checksum",
-        ),
-        (
-            "organisation",
-            Some(r#"{"siret":"1300252650001"}"#),
-            "siret: not 14 digits",
-        ),
-        (
-            "organisation",
-            Some(r#"{"siret":13002526500013}"#),
-            "siret: not a text",
-        ),
-        (
-            "organisation",
-            Some(r#"{"siret":"x","siret":"13002526500013"}"#),
-            "",
-        ),
+        ("organisation", Some(r#"{"siret":"13002526500014"}"#), "siret: checksum"),
+        ("organisation", Some(r#"{"siret":"1300252650001"}"#), "siret: not 14 digits"),
+        ("organisation", Some(r#"{"siret":13002526500013}"#), "siret: not a text"),
+        ("organisation", Some(r#"{"siret":"x","siret":"13002526500013"}"#), ""),
         ("data", None, "data: missing"),
         ("data", Some("\"{}\""), "data: not a readable object"),
-        (
-            "data",
-            Some(r#"{"\udc00":1}"#),
-            "data: not a readable object",
-        ),
-        (
-            "data",
-            Some("{}"),
-            "data.echelon_bourse: missing, data.entity_type: missing",
-        ),
+        ("data", Some(r#"{"\udc00":1}"#), "data: not a readable object"),
+        ("data", Some("{}"), "data.echelon_bourse: missing, data.entity_type: missing"),
     ];
     for (name, value, expected) in cases {
         assert_eq!(faults(name, *value), *expected, "{name} {value:?}");
@@ -217,19 +158,10 @@ fn the_level_is_niveau_bourse_min_unless_blank() {
             Err(rejected) => rejected.faults[0].to_string(),
         }
     };
-    assert_eq!(
-        level(r#""niveau_bourse_min":"3","echelon_bourse":"0Bis""#),
-        "3"
-    );
+    assert_eq!(level(r#""niveau_bourse_min":"3","echelon_bourse":"0Bis""#), "3");
     assert_eq!(level(r#""niveau_bourse_min":"3""#), "3");
-    assert_eq!(
-        level(r#""niveau_bourse_min":" ","echelon_bourse":"0Bis""#),
-        "0Bis"
-    );
-    assert_eq!(
-        level(r#""niveau_bourse_min":null,"echelon_bourse":"\u0037""#),
-        "7"
-    );
+    assert_eq!(level(r#""niveau_bourse_min":" ","echelon_bourse":"0Bis""#), "0Bis");
+    assert_eq!(level(r#""niveau_bourse_min":null,"echelon_bourse":"\u0037""#), "7");
     assert_eq!(
         level(r#""niveau_bourse_min":"8","echelon_bourse":"1""#),
         "data.niveau_bourse_min: unknown"
@@ -238,10 +170,7 @@ fn the_level_is_niveau_bourse_min_unless_blank() {
         level(r#""niveau_bourse_min":3,"echelon_bourse":"1""#),
         "data.niveau_bourse_min: not a text"
     );
-    assert_eq!(
-        level(r#""echelon_bourse":"8""#),
-        "data.echelon_bourse: unknown"
-    );
+    assert_eq!(level(r#""echelon_bourse":"8""#), "data.echelon_bourse: unknown");
 }
 
 /// A reopened demande whose habilitation was revoked is `validated` and not approved.
@@ -292,17 +221,9 @@ fn the_perimeter_is_an_entity_or_communes_or_both() {
             Ok(valid) => {
                 let entity = valid.perimeter.entity();
                 let entity = entity.map(|entity| format!("{} {}", entity.kind(), entity.code()));
-                let communes: Vec<_> = valid
-                    .perimeter
-                    .communes()
-                    .iter()
-                    .map(|code| code.as_str())
-                    .collect();
-                format!(
-                    "{} {}",
-                    entity.as_deref().unwrap_or("none"),
-                    communes.join(" ")
-                )
+                let communes: Vec<_> =
+                    valid.perimeter.communes().iter().map(|code| code.as_str()).collect();
+                format!("{} {}", entity.as_deref().unwrap_or("none"), communes.join(" "))
             }
             Err(rejected) => rejected.faults[0].to_string(),
         }
@@ -313,25 +234,10 @@ fn the_perimeter_is_an_entity_or_communes_or_both() {
         perimeter(&format!(r#"{both}:"[\"69123\", \"75056\"]""#)),
         "departement 2A 69123 75056"
     );
-    assert_eq!(
-        perimeter(&format!(r#"{both}:["69123"]"#)),
-        "departement 2A 69123"
-    );
-    for none in [
-        r#""[]""#,
-        "[]",
-        "null",
-        r#""""#,
-        r#"" ""#,
-        r#""null""#,
-        r#"[""]"#,
-        r#""[\"\"]""#,
-    ] {
-        assert_eq!(
-            perimeter(&format!("{both}:{none}")),
-            "departement 2A ",
-            "{none}"
-        );
+    assert_eq!(perimeter(&format!(r#"{both}:["69123"]"#)), "departement 2A 69123");
+    for none in [r#""[]""#, "[]", "null", r#""""#, r#"" ""#, r#""null""#, r#"[""]"#, r#""[\"\"]""#]
+    {
+        assert_eq!(perimeter(&format!("{both}:{none}")), "departement 2A ", "{none}");
     }
     let alone = r#""manual_code_insee_communes""#;
     for bad in [
@@ -348,11 +254,7 @@ fn the_perimeter_is_an_entity_or_communes_or_both() {
         let expected = "data.manual_code_insee_communes: not a ";
         assert!(fault.starts_with(expected), "{bad}: {fault}");
         // Beside an entity they reject nothing.
-        assert_eq!(
-            perimeter(&format!("{both}:{bad}")),
-            "departement 2A ",
-            "{bad}"
-        );
+        assert_eq!(perimeter(&format!("{both}:{bad}")), "departement 2A ", "{bad}");
     }
     for (codes, kept) in [
         (r#"["6912"]"#, ""),
@@ -364,26 +266,14 @@ fn the_perimeter_is_an_entity_or_communes_or_both() {
         let both = perimeter(&format!("{both}:{codes}"));
         assert_eq!(both, format!("departement 2A {kept}"), "{codes}");
     }
-    assert_eq!(
-        perimeter(r#""manual_code_insee_communes":["2A004"]"#),
-        "none 2A004"
-    );
+    assert_eq!(perimeter(r#""manual_code_insee_communes":["2A004"]"#), "none 2A004");
     assert_eq!(
         perimeter(r#""code_insee_entity":"69","manual_code_insee_communes":["2A004"]"#),
         "none 2A004"
     );
-    assert_eq!(
-        perimeter(r#""code_insee_entity":"69""#),
-        "data.entity_type: missing"
-    );
-    assert_eq!(
-        perimeter(r#""entity_type":"pays""#),
-        "data.entity_type: unknown"
-    );
-    assert_eq!(
-        perimeter(r#""entity_type":"region""#),
-        "data.code_insee_entity: missing"
-    );
+    assert_eq!(perimeter(r#""code_insee_entity":"69""#), "data.entity_type: missing");
+    assert_eq!(perimeter(r#""entity_type":"pays""#), "data.entity_type: unknown");
+    assert_eq!(perimeter(r#""entity_type":"region""#), "data.code_insee_entity: missing");
     assert_eq!(
         perimeter(r#""entity_type":"region","code_insee_entity":"x4""#),
         "data.code_insee_entity: not a region code"
@@ -397,10 +287,7 @@ fn an_absent_transmission_date_is_no_fault() {
             r#"{{"echelon_bourse":"1","entity_type":"commune","code_insee_entity":"2A004"{date}}}"#
         );
         match only(&demande("data", Some(&data))).entry.unwrap().body {
-            Ok(valid) => valid
-                .transmission_date
-                .map(|date| date.to_string())
-                .unwrap_or_default(),
+            Ok(valid) => valid.transmission_date.map(|date| date.to_string()).unwrap_or_default(),
             Err(rejected) => rejected.faults[0].to_string(),
         }
     };
@@ -412,10 +299,7 @@ fn an_absent_transmission_date_is_no_fault() {
         };
         assert_eq!(date(&member), "");
     }
-    assert_eq!(
-        date(r#","premiere_date_transmission":"2024-02-29""#),
-        "2024-02-29"
-    );
+    assert_eq!(date(r#","premiere_date_transmission":"2024-02-29""#), "2024-02-29");
     assert_eq!(
         date(r#","premiere_date_transmission":"29/02/2024""#),
         "data.premiere_date_transmission: not a date"
@@ -446,14 +330,8 @@ fn elements_of_every_kind_leave_their_neighbours_alone() {
 #[test]
 fn the_key_is_the_id_else_the_public_id_else_a_digest() {
     assert_eq!(only(&demande("id", Some("7"))).key.to_string(), "D7");
-    assert_eq!(
-        only(&demande("id", Some("7.5"))).key.to_string(),
-        "2b0c1d1e"
-    );
-    assert_eq!(
-        only("{}").key.to_string(),
-        "44136fa355b3678a1146ad16f7e8649e"
-    );
+    assert_eq!(only(&demande("id", Some("7.5"))).key.to_string(), "2b0c1d1e");
+    assert_eq!(only("{}").key.to_string(), "44136fa355b3678a1146ad16f7e8649e");
     assert_eq!(only("{}").key, only("{}").key);
     // The reference of one without an id is made of its creation, so that its text may change.
     let created = |time: &str, more: &str| only(&format!(r#"{{"created_at":"{time}"{more}}}"#)).key;
@@ -493,14 +371,7 @@ fn bodies_that_are_no_list() {
     for body in ["[]", " [ ] ", "\r\n\t[]\n", "\u{feff}[]", "\u{feff} []"] {
         assert_eq!(verdict(body.as_bytes()), "0");
     }
-    for body in [
-        "{}",
-        "null",
-        "12",
-        " \"a\" ",
-        r#"{"errors":[{"status":"401"}]}"#,
-        "-0.5e3",
-    ] {
+    for body in ["{}", "null", "12", " \"a\" ", r#"{"errors":[{"status":"401"}]}"#, "-0.5e3"] {
         assert_eq!(verdict(body.as_bytes()), "WrongShape", "{body}");
     }
     for body in [
@@ -546,12 +417,7 @@ fn bodies_that_are_no_list() {
     ] {
         assert_eq!(verdict(body.as_bytes()), "NotJson", "{body}");
     }
-    for body in [
-        &b"[\"\xff\"]"[..],
-        b"[]\xc3",
-        b"[{\"a\":\"\xed\xa0\x80\"}]",
-        b"[]\0",
-    ] {
+    for body in [&b"[\"\xff\"]"[..], b"[]\xc3", b"[{\"a\":\"\xed\xa0\x80\"}]", b"[]\0"] {
         assert_eq!(verdict(body), "NotJson", "{body:?}");
     }
 }
@@ -573,16 +439,10 @@ fn bounds_hold() {
     let body = |bytes: usize| format!("[\"{}\"]", "x".repeat(bytes));
     assert_eq!(verdict(body(MAX_ELEMENT_BYTES - 10).as_bytes()), "1");
     assert_eq!(verdict(body(MAX_ELEMENT_BYTES + 10).as_bytes()), "TooLarge");
-    assert_eq!(
-        verdict("1".repeat(MAX_ELEMENT_BYTES + 10).as_bytes()),
-        "TooLarge"
-    );
+    assert_eq!(verdict("1".repeat(MAX_ELEMENT_BYTES + 10).as_bytes()), "TooLarge");
 
     let many = |count: usize| format!("[{}1]", "1,".repeat(count - 1));
-    assert_eq!(
-        verdict(many(MAX_ELEMENTS).as_bytes()),
-        MAX_ELEMENTS.to_string()
-    );
+    assert_eq!(verdict(many(MAX_ELEMENTS).as_bytes()), MAX_ELEMENTS.to_string());
     assert_eq!(verdict(many(MAX_ELEMENTS + 1).as_bytes()), "TooLarge");
 
     // Endless white space, brackets or text: the ceiling or the buffer ends it.
@@ -616,11 +476,7 @@ fn an_error_of_the_reader_is_kept_apart() {
 #[test]
 fn no_message_shows_what_was_read() {
     let secret = "jeanne.durand@exemple.fr";
-    for body in [
-        format!("[\"{secret}"),
-        format!("\"{secret}\""),
-        format!("[{secret}]"),
-    ] {
+    for body in [format!("[\"{secret}"), format!("\"{secret}\""), format!("[{secret}]")] {
         let error = decode_all(body.as_bytes()).unwrap_err();
         assert!(!format!("{error} {error:?}").contains("jeanne"));
     }

@@ -17,11 +17,8 @@ use crate::types::{CommuneCode, Entity, EntityType};
 
 /// What an element says, as texts: key, creation, and of an entry validation and row or fields at
 /// fault.
-type Said = (
-    String,
-    Option<DateTime<Utc>>,
-    Option<(Option<DateTime<Utc>>, Result<String, Vec<String>>)>,
-);
+type Said =
+    (String, Option<DateTime<Utc>>, Option<(Option<DateTime<Utc>>, Result<String, Vec<String>>)>);
 
 fn said(element: &Element) -> Said {
     let entry = element.entry.as_ref().map(|entry| {
@@ -36,11 +33,9 @@ fn said(element: &Element) -> Said {
                 row.perimeter.communes(),
                 row.transmission_date,
             )),
-            Err(rejected) => Err(rejected
-                .faults
-                .iter()
-                .map(|fault| fault.field.to_owned())
-                .collect()),
+            Err(rejected) => {
+                Err(rejected.faults.iter().map(|fault| fault.field.to_owned()).collect())
+            }
         };
         (element.last_validated_at.time(), body)
     });
@@ -51,11 +46,7 @@ fn said(element: &Element) -> Said {
 fn naive(raw: &RawValue) -> Option<Said> {
     // Fails on what `Value` cannot hold though it is JSON: such elements are not compared.
     let value: Value = serde_json::from_str(raw.get()).ok()?;
-    let instant = |name: &str| {
-        value[name]
-            .as_str()
-            .and_then(|text| parse_instant(text).ok())
-    };
+    let instant = |name: &str| value[name].as_str().and_then(|text| parse_instant(text).ok());
     let id = value["id"].as_i64().filter(|id| *id > 0);
     let public_id = value["public_id"].as_str().filter(|text| {
         !text.trim().is_empty()
@@ -66,10 +57,7 @@ fn naive(raw: &RawValue) -> Option<Said> {
     let stable = created.as_deref().unwrap_or(raw.get());
     let digest = || {
         let digest = ring::digest::digest(&ring::digest::SHA256, stable.as_bytes());
-        digest.as_ref()[..16]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        digest.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
     };
     let is_number = |text: &&str| {
         let digits = text.strip_prefix('D').unwrap_or(text);
@@ -104,10 +92,7 @@ fn naive(raw: &RawValue) -> Option<Said> {
     check("created_at", created_at.is_some());
     check("definition_id", definition.is_some());
     check("public_id", public_id.is_some());
-    check(
-        "last_validated_at",
-        validated.is_null() || instant("last_validated_at").is_some(),
-    );
+    check("last_validated_at", validated.is_null() || instant("last_validated_at").is_some());
     check("state", value["state"] == "validated");
     let habilitations = &value["habilitations"];
     let none = Vec::new();
@@ -119,10 +104,7 @@ fn naive(raw: &RawValue) -> Option<Said> {
         .map(|it| it["state"].as_str().is_none_or(|state| state == "active"))
         .collect();
     let is_list = habilitations.is_null() || habilitations.is_array();
-    check(
-        "habilitations",
-        is_list && (active.is_empty() || active.contains(&true)),
-    );
+    check("habilitations", is_list && (active.is_empty() || active.contains(&true)));
     let siret = value["organisation"]["siret"].as_str().unwrap_or_default();
     if value["organisation"].is_object() {
         check("siret", siret.parse::<crate::types::Siret>().is_ok());
@@ -137,15 +119,12 @@ fn naive(raw: &RawValue) -> Option<Said> {
             level => ("data.niveau_bourse_min", level),
         };
         let level = level.as_str().unwrap_or_default();
-        check(
-            name,
-            ["0Bis", "1", "2", "3", "4", "5", "6", "7"].contains(&level),
-        );
+        check(name, ["0Bis", "1", "2", "3", "4", "5", "6", "7"].contains(&level));
         let communes = match &data["manual_code_insee_communes"] {
             list if blank(list) => Some(Vec::new()),
-            Value::String(text) => serde_json::from_str::<Option<Vec<Value>>>(text)
-                .ok()
-                .map(Option::unwrap_or_default),
+            Value::String(text) => {
+                serde_json::from_str::<Option<Vec<Value>>>(text).ok().map(Option::unwrap_or_default)
+            }
             Value::Array(list) => Some(list.clone()),
             _ => None,
         };
@@ -154,25 +133,15 @@ fn naive(raw: &RawValue) -> Option<Said> {
         let communes: Option<Vec<CommuneCode>> = if is_alone {
             communes.and_then(|list| list.iter().filter(|code| !blank(code)).map(read).collect())
         } else {
-            Some(
-                communes
-                    .unwrap_or_default()
-                    .iter()
-                    .filter_map(read)
-                    .collect(),
-            )
+            Some(communes.unwrap_or_default().iter().filter_map(read).collect())
         };
         let mut entity = None;
         if is_alone {
             check("data.manual_code_insee_communes", communes.is_some());
-            check(
-                "data.entity_type",
-                communes.as_ref().is_none_or(|list| !list.is_empty()),
-            );
+            check("data.entity_type", communes.as_ref().is_none_or(|list| !list.is_empty()));
         } else {
-            let kind: Option<EntityType> = data["entity_type"]
-                .as_str()
-                .and_then(|kind| kind.parse().ok());
+            let kind: Option<EntityType> =
+                data["entity_type"].as_str().and_then(|kind| kind.parse().ok());
             check("data.entity_type", kind.is_some());
             if let Some(kind) = kind {
                 entity = data["code_insee_entity"]
@@ -183,27 +152,14 @@ fn naive(raw: &RawValue) -> Option<Said> {
         }
         let date = &data["premiere_date_transmission"];
         let read = date.as_str().and_then(|date| parse_date(date).ok());
-        check(
-            "data.premiere_date_transmission",
-            blank(date) || read.is_some(),
-        );
-        row = communes
-            .zip(public_id)
-            .zip(id)
-            .map(|((communes, public_id), id)| {
-                format!(
-                    "{public_id} D{id} {siret} {level} {:?} {communes:?} {read:?}",
-                    entity.as_ref()
-                )
-            });
+        check("data.premiere_date_transmission", blank(date) || read.is_some());
+        row = communes.zip(public_id).zip(id).map(|((communes, public_id), id)| {
+            format!("{public_id} D{id} {siret} {level} {:?} {communes:?} {read:?}", entity.as_ref())
+        });
     } else {
         check("data", false);
     }
-    let body = if bad.is_empty() {
-        Ok(row.unwrap_or_default())
-    } else {
-        Err(bad)
-    };
+    let body = if bad.is_empty() { Ok(row.unwrap_or_default()) } else { Err(bad) };
     Some((key, created_at, Some((instant("last_validated_at"), body))))
 }
 
@@ -228,12 +184,7 @@ fn agrees(body: &[u8], read: &Result<Vec<Element>, BodyError>) -> Result<(), Tes
         (Err(error), Err(expected)) => {
             prop_assert_eq!(format!("{error:?}"), format!("{expected:?}"));
         }
-        _ => prop_assert!(
-            false,
-            "{:?} instead of {:?}",
-            read,
-            expected.map(|list| list.len())
-        ),
+        _ => prop_assert!(false, "{:?} instead of {:?}", read, expected.map(|list| list.len())),
     }
     Ok(())
 }
@@ -288,11 +239,7 @@ fn object(members: Vec<(&'static str, BoxedStrategy<String>)>) -> impl Strategy<
     let members: Vec<_> = members
         .into_iter()
         .map(|(name, value)| {
-            (
-                Just(name),
-                value,
-                prop_oneof![1 => Just(0_usize), 20 => Just(1), 1 => Just(2)],
-            )
+            (Just(name), value, prop_oneof![1 => Just(0_usize), 20 => Just(1), 1 => Just(2)])
         })
         .collect();
     let gap = select(&["", "", " ", "\n\t"][..]);
@@ -312,48 +259,24 @@ fn object(members: Vec<(&'static str, BoxedStrategy<String>)>) -> impl Strategy<
 }
 
 fn element() -> impl Strategy<Value = String> {
-    const TIMES: &[&str] = &[
-        "\"2025-06-19T19:36:36.298+02:00\"",
-        "\"2025-06-19T17:36:36Z\"",
-        "\"2025-06-19 17:36\"",
-    ];
+    const TIMES: &[&str] =
+        &["\"2025-06-19T19:36:36.298+02:00\"", "\"2025-06-19T17:36:36Z\"", "\"2025-06-19 17:36\""];
     let organisation = object(vec![
         ("id", text(&["1"]).boxed()),
         (
             "siret",
-            text(&[
-                "\"13002526500013\"",
-                "\"35600000000001\"",
-                "\"13002526500014\"",
-            ])
-            .boxed(),
+            text(&["\"13002526500013\"", "\"35600000000001\"", "\"13002526500014\""]).boxed(),
         ),
         (
             "insee_payload",
-            text(&[
-                "null",
-                r#"{"etablissement":{"siret":"1","periodes":[{},{"a":"]"}]}}"#,
-            ])
-            .boxed(),
+            text(&["null", r#"{"etablissement":{"siret":"1","periodes":[{},{"a":"]"}]}}"#]).boxed(),
         ),
     ]);
     let data = object(vec![
-        (
-            "echelon_bourse",
-            text(&["\"0Bis\"", "\"7\"", "\"8\""]).boxed(),
-        ),
-        (
-            "niveau_bourse_min",
-            text(&["null", "\"\"", "\"3\""]).boxed(),
-        ),
-        (
-            "entity_type",
-            text(&["null", "\"commune\"", "\"departement\"", "\"region\""]).boxed(),
-        ),
-        (
-            "code_insee_entity",
-            text(&["\"69123\"", "\"2A\"", "\"84\"", "\"971\""]).boxed(),
-        ),
+        ("echelon_bourse", text(&["\"0Bis\"", "\"7\"", "\"8\""]).boxed()),
+        ("niveau_bourse_min", text(&["null", "\"\"", "\"3\""]).boxed()),
+        ("entity_type", text(&["null", "\"commune\"", "\"departement\"", "\"region\""]).boxed()),
+        ("code_insee_entity", text(&["\"69123\"", "\"2A\"", "\"84\"", "\"971\""]).boxed()),
         (
             "manual_code_insee_communes",
             text(&[
@@ -366,27 +289,14 @@ fn element() -> impl Strategy<Value = String> {
             ])
             .boxed(),
         ),
-        (
-            "premiere_date_transmission",
-            text(&["null", "\"2026-09-01\"", "\"01/09/2026\""]).boxed(),
-        ),
-        (
-            "contact_metier_email",
-            text(&["\"jeanne.durand@exemple.fr\""]).boxed(),
-        ),
+        ("premiere_date_transmission", text(&["null", "\"2026-09-01\"", "\"01/09/2026\""]).boxed()),
+        ("contact_metier_email", text(&["\"jeanne.durand@exemple.fr\""]).boxed()),
     ]);
-    let ours = select(
-        &[
-            "\"proactivite_pour_les_etudiants_boursiers_dyn\"",
-            "\"api_particulier\"",
-        ][..],
-    );
+    let ours =
+        select(&["\"proactivite_pour_les_etudiants_boursiers_dyn\"", "\"api_particulier\""][..]);
     let demande = object(vec![
         ("id", text(&["1", "42", "9223372036854775807"]).boxed()),
-        (
-            "public_id",
-            text(&["\"2b0c1d1e-7f5a\"", "\"ABC\\u0031\""]).boxed(),
-        ),
+        ("public_id", text(&["\"2b0c1d1e-7f5a\"", "\"ABC\\u0031\""]).boxed()),
         (
             "definition_id",
             prop_oneof![9 => ours.prop_map(str::to_owned), 1 => text(&["null"])].boxed(),
@@ -395,33 +305,22 @@ fn element() -> impl Strategy<Value = String> {
         ("data", prop_oneof![9 => data, 1 => text(&["null"])].boxed()),
         ("created_at", text(TIMES).boxed()),
         ("last_validated_at", text(TIMES).boxed()),
-        (
-            "organisation",
-            prop_oneof![9 => organisation, 1 => text(&["null"])].boxed(),
-        ),
+        ("organisation", prop_oneof![9 => organisation, 1 => text(&["null"])].boxed()),
         (
             "habilitations",
-            text(&[
-                "[]",
-                r#"[{"id":7,"data":{"entity_type":"region"},"definition_id":"x"}]"#,
-            ])
-            .boxed(),
+            text(&["[]", r#"[{"id":7,"data":{"entity_type":"region"},"definition_id":"x"}]"#])
+                .boxed(),
         ),
     ]);
     prop_oneof![15 => demande, 1 => text(&["{}"])]
 }
 
 fn page() -> impl Strategy<Value = String> {
-    (
-        prop::collection::vec(element(), 0..4),
-        select(&["", " ", "\n"][..]),
+    (prop::collection::vec(element(), 0..4), select(&["", " ", "\n"][..])).prop_map(
+        |(elements, gap)| {
+            format!("{gap}[{gap}{}{gap}]{gap}", elements.join(&format!("{gap},{gap}")))
+        },
     )
-        .prop_map(|(elements, gap)| {
-            format!(
-                "{gap}[{gap}{}{gap}]{gap}",
-                elements.join(&format!("{gap},{gap}"))
-            )
-        })
 }
 
 proptest! {
