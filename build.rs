@@ -6,11 +6,11 @@ use std::env;
 use std::path::Path;
 use std::process::Command;
 
-/// Set by who builds without a repository.
+/// The variable that names the commit in a build without a repository.
 const COMMIT: &str = "DATAPASS_PULL_COMMIT";
 
 fn main() {
-    // A commit, and a change that makes it a dirty one.
+    // The log changes with each commit, the other paths when the work tree becomes dirty.
     let log = git(&["rev-parse", "--git-path", "logs/HEAD"]).filter(|log| Path::new(log).exists());
     for path in
         ["src", "sql", "build.rs", "Cargo.toml", "Cargo.lock"].into_iter().chain(log.as_deref())

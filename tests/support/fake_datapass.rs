@@ -1,26 +1,26 @@
 //! The fake DataPass as a process of its own, for the demo or a terminal.
 //!
-//! It prints the four settings that lead to it and `ready`, then obeys the lines on standard
-//! input, each answered by `done`, and ends with its input:
+//! It prints the four settings to use it and `ready`, then executes the commands on standard
+//! input, prints `done` after each, and ends when its input ends:
 //!
 //! ```text
 //! add ID TIME         a valid demande, validated at TIME (RFC 3339)
-//! other ID            one of another definition
-//! draft ID            one that is not validated yet
-//! bad ID TIME         one with an invalid SIRET
-//! repair ID           gives it a valid one
-//! validate ID TIME    approves a draft, or again what was reopened
+//! other ID            a demande of another definition
+//! draft ID            a demande that is not validated yet
+//! bad ID TIME         a validated demande with an invalid SIRET
+//! repair ID           gives it a valid SIRET
+//! validate ID TIME    validates a draft or a reopened demande
 //! reopen ID | revoke ID | remove ID
 //! ```
 
-// A program that fails may panic, and prints.
+// A test program may panic and print.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 use std::io::BufRead;
 
 use serde_json::json;
 
-// The demo needs a part of it only.
+// The demo uses only a part of it.
 #[allow(dead_code, unused_imports)]
 #[path = "../it/harness/datapass/mod.rs"]
 mod datapass;
@@ -37,15 +37,15 @@ fn main() {
     println!("ready");
     for line in std::io::stdin().lock().lines() {
         let line = line.unwrap();
-        match server.with(|upstream| obey(upstream, &line)) {
+        match server.with(|upstream| execute(upstream, &line)) {
             Some(()) => println!("done"),
-            None => println!("not understood: {line}"),
+            None => println!("unknown command: {line}"),
         }
     }
 }
 
-/// Does what a line says; `None` when it is not understood.
-fn obey(upstream: &mut Upstream, line: &str) -> Option<()> {
+/// Executes a command; `None` when it is unknown.
+fn execute(upstream: &mut Upstream, line: &str) -> Option<()> {
     let mut words = line.split_whitespace();
     let command = words.next()?;
     let id: i64 = words.next()?.parse().ok()?;

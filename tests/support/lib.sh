@@ -1,16 +1,16 @@
 # Shell functions shared by the test scripts; read with `.`, after `set -eu` and once $here names
 # this folder.
-# They speak on standard error only: standard output belongs to the caller.
+# They write to standard error only: standard output belongs to the caller.
 
 say() { printf '%s\n' "$*" >&2; }
 die() { say "error: $*"; exit 1; }
 
-# provide WHAT PACKAGE...: installs Debian packages when the user may, else says what to do.
+# provide WHAT PACKAGE...: installs Debian packages if the user may, else explains what to install.
 provide() {
     what=$1; shift
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
         say "$what is missing: installing $* with apt-get"
-        # Tests at once may miss the same thing.
+        # Concurrent tests may need the same package.
         exec 7<"$here/lib.sh"
         flock 7
         { apt-get update -qq &&
@@ -23,7 +23,7 @@ provide() {
     fi
 }
 
-# need COMMAND PACKAGE...: makes sure that a command is there.
+# need COMMAND PACKAGE...: makes sure that a command is installed.
 need() {
     command -v "$1" >/dev/null && return
     provide "$@"
@@ -76,8 +76,8 @@ as_account() {
     fi
 }
 
-# Sets dir to a new folder that the account owns, short enough to hold Unix sockets. It is
-# below /tmp when TMPDIR is closed to the account.
+# Sets dir to a new folder that the account owns, with a path short enough for Unix sockets. It is
+# below /tmp when the account has no access to TMPDIR.
 make_dir() {
     dir=
     for parent in "${TMPDIR:-/tmp}" /tmp; do
@@ -85,17 +85,17 @@ make_dir() {
         dir=$(mktemp -d "$parent/datapass-pull-$1.XXXXXX") || continue
         break
     done
-    [ -n "$dir" ] || die "no temporary folder can be made in /tmp"
+    [ -n "$dir" ] || die "cannot make a temporary folder in /tmp"
     [ "$(id -u)" != 0 ] || chown "$account" "$dir"
 }
 
-# Prints a random port below the range from which the kernel takes its own.
+# Prints a random port below the kernel's range of ephemeral ports.
 random_port() {
     echo $((10240 + $(od -An -N2 -tu2 /dev/urandom) % 22000))
 }
 
-# need_cargo_tool NAME VERSION [ARGUMENT...]: makes sure that one of cargo's tools is in the PATH; it is
-# built on first use.
+# need_cargo_tool NAME VERSION [ARGUMENT...]: makes sure that one of cargo's tools is in the PATH;
+# builds it on first use.
 need_cargo_tool() {
     tool=$1 version=$2; shift 2
     tools=${TOOLS:-$root/target/tools}
@@ -107,7 +107,7 @@ need_cargo_tool() {
     touch "$tools/$tool-$version"
 }
 
-# Makes sure that Rust and a linker are there.
+# Makes sure that Rust and a linker are installed.
 need_rust() {
     command -v cargo >/dev/null || PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
     export PATH

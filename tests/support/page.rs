@@ -1,7 +1,7 @@
-//! Decodes the page in a file and prints how many elements and entries it has: the program whose
-//! instructions are counted.
+//! Decodes the page in a file and prints how many elements and entries it has; the tests count the
+//! instructions of this program.
 
-// It is made to be measured, and prints.
+// A test program may panic and print.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! What the themes share: a private PostgreSQL, a stand-in DataPass, and the binary under test.
+//! What the tests share: a private PostgreSQL, a fake DataPass, and the binary under test.
 //!
 //! ```ignore
 //! let upstream = DataPass::start();
@@ -8,16 +8,16 @@
 //! assert_eq!(summary.created, 1);
 //! ```
 
-// Themes take what they need.
+// Each module uses what it needs.
 #![allow(dead_code, unused_imports)]
 
 pub mod datapass;
 pub mod http_proxy;
 pub mod ingest;
 mod isolation;
-mod keeper;
 pub mod pgbouncer;
 pub mod postgres;
+mod process_guard;
 pub mod proxy;
 pub mod pypi;
 pub mod run;

@@ -1,28 +1,28 @@
 //! Debian's PgBouncer in transaction mode in front of a database.
 
-use super::keeper::Keeper;
 use super::postgres::Database;
+use super::process_guard::ProcessGuard;
 
 /// A private PgBouncer with two server connections; stopped when dropped, or when this process
 /// dies.
 #[derive(Debug)]
 pub struct PgBouncer {
-    keeper: Keeper,
+    guard: ProcessGuard,
     name: String,
 }
 
 impl PgBouncer {
-    /// Starts one in front of the server of a database. Everybody who connects to it becomes that
+    /// Starts one in front of the server of a database. Every client that connects to it is that
     /// server's superuser.
     pub fn start(database: &Database) -> Self {
         Self::with(database, "")
     }
 
-    /// Starts one with further lines of its configuration.
+    /// Starts one with additional lines of its configuration.
     pub fn with(database: &Database, settings: &str) -> Self {
         let env = [("SERVER_URL", &*database.url()), ("SETTINGS", settings)];
-        let keeper = Keeper::start::<&str>("pgbouncer", &[], &env);
-        Self { keeper, name: database.name().to_owned() }
+        let guard = ProcessGuard::start::<&str>("pgbouncer", &[], &env);
+        Self { guard, name: database.name().to_owned() }
     }
 
     /// Returns the URL of the database through the pooler.
@@ -32,6 +32,6 @@ impl PgBouncer {
 
     /// Returns the TCP port on 127.0.0.1.
     pub fn port(&self) -> u16 {
-        self.keeper.fact("port").unwrap().parse().unwrap()
+        self.guard.property("port").unwrap().parse().unwrap()
     }
 }

@@ -11,17 +11,17 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use postgres::{Client, NoTls};
 use url::Url;
 
-use super::keeper::Keeper;
+use super::process_guard::ProcessGuard;
 use super::run::Run;
 use super::wait::eventually;
 
 /// A private cluster; stopped and removed when dropped, or when this process dies.
 ///
-/// Everybody on the loopback interface and the socket is trusted, but members of the role
+/// Every user on the loopback interface and the socket is trusted, but members of the role
 /// `scram_users` need their password over TCP. The server's time zone is Europe/Paris.
 #[derive(Debug)]
 pub struct Cluster {
-    keeper: Keeper,
+    guard: ProcessGuard,
     prefix: String,
     template: OnceLock<String>,
 }
@@ -45,7 +45,7 @@ impl ClusterBuilder {
         self
     }
 
-    /// Puts a line at the head of `pg_hba.conf`.
+    /// Puts a line at the top of `pg_hba.conf`.
     pub fn hba(mut self, line: &str) -> Self {
         self.args.extend(["-H".to_owned(), line.to_owned()]);
         self
@@ -60,7 +60,7 @@ impl ClusterBuilder {
     /// Starts the cluster.
     pub fn start(self) -> Cluster {
         Cluster {
-            keeper: Keeper::start("postgres", &self.args, &[]),
+            guard: ProcessGuard::start("postgres", &self.args, &[]),
             prefix: "t".to_owned(),
             template: OnceLock::new(),
         }
@@ -80,56 +80,56 @@ impl Cluster {
 
     /// Returns the TCP port on 127.0.0.1.
     pub fn port(&self) -> u16 {
-        self.keeper.fact("port").unwrap().parse().unwrap()
+        self.guard.property("port").unwrap().parse().unwrap()
     }
 
     /// Returns the cluster's folder; the Unix socket lies in it, the data in `data`.
     pub fn dir(&self) -> PathBuf {
-        PathBuf::from(self.keeper.fact("dir").unwrap())
+        PathBuf::from(self.guard.property("dir").unwrap())
     }
 
     /// Returns the folder of PostgreSQL's programs.
     pub fn bindir(&self) -> PathBuf {
-        PathBuf::from(self.keeper.fact("bindir").unwrap())
+        PathBuf::from(self.guard.property("bindir").unwrap())
     }
 
-    /// Returns the folder on a small file system, for a tablespace that runs full.
+    /// Returns the folder on a small file system, for a tablespace that fills up.
     pub fn small(&self) -> PathBuf {
-        PathBuf::from(self.keeper.fact("small").expect("started without a small file system"))
+        PathBuf::from(self.guard.property("small").expect("started without a small file system"))
     }
 
     /// Stops the server: `immediate`, `fast` or `smart`.
     pub fn stop(&self, mode: &str) {
-        self.keeper.tell(&format!("stop {mode}"));
+        self.guard.command(&format!("stop {mode}"));
     }
 
     /// Starts it again on the same port.
     pub fn start_again(&self) {
-        self.keeper.tell("start");
+        self.guard.command("start");
     }
 
     /// Kills the postmaster with SIGKILL.
     pub fn kill(&self) {
-        self.keeper.tell("kill");
+        self.guard.command("kill");
     }
 
     /// Restarts the server as a hot standby, which follows no other server.
     pub fn restart_as_standby(&self) {
         self.stop("fast");
-        self.keeper.tell("standby");
+        self.guard.command("standby");
         self.start_again();
     }
 
     /// Restarts the server as a primary.
     pub fn restart_as_primary(&self) {
         self.stop("fast");
-        self.keeper.tell("primary");
+        self.guard.command("primary");
         self.start_again();
     }
 
-    /// Lets the server read its settings again.
+    /// Makes the server re-read its settings.
     pub fn reload(&self) {
-        self.keeper.tell("reload");
+        self.guard.command("reload");
     }
 
     /// Makes an empty database in this cluster.
@@ -157,9 +157,9 @@ struct Server<'a> {
 
 enum Shared {
     Private(Cluster),
-    /// The guard drops what is ours at our end.
+    /// The guard drops our databases and roles when this process ends.
     Given {
-        _guard: Keeper,
+        _guard: ProcessGuard,
         admin: Url,
         prefix: String,
         template: OnceLock<String>,
@@ -172,7 +172,7 @@ fn shared() -> Server<'static> {
         Ok(url) if !url.is_empty() => {
             let prefix = format!("dpt{}x{:06x}", std::process::id(), fastrand::u32(..1 << 24));
             Shared::Given {
-                _guard: Keeper::start("postgres", &["--guard", &format!("{prefix}_")], &[]),
+                _guard: ProcessGuard::start("postgres", &["--guard", &format!("{prefix}_")], &[]),
                 admin: Url::parse(&url).expect("TEST_DATABASE_URL is not a postgres:// URL"),
                 prefix,
                 template: OnceLock::new(),
@@ -251,7 +251,7 @@ impl Database {
         shared().migrated()
     }
 
-    /// Makes a copy as of now, as a restored backup is one; nobody may be connected.
+    /// Makes a copy as of now, like a restored backup; no client may be connected.
     pub fn copy(&self) -> Self {
         let server = shared();
         assert_eq!(server.admin, self.admin, "only of the shared server");
@@ -291,8 +291,8 @@ impl Database {
         self.client().batch_execute(sql).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     }
 
-    /// Makes a role that may log in and nothing else; returns its name, unique on the server.
-    /// With a password it needs it over TCP (on a private cluster).
+    /// Makes a role that may log in and nothing else; returns its name, unique on the server. If
+    /// a password is given, the role needs it over TCP (on a private cluster).
     pub fn role(&self, password: Option<&str>) -> String {
         static NUMBER: AtomicU32 = AtomicU32::new(1);
         let name = format!("{}_role{}", self.name, NUMBER.fetch_add(1, Ordering::Relaxed));
@@ -327,30 +327,31 @@ impl Database {
         self.exec(&format!("drop function refuse_{table} cascade; drop sequence refusals_{table}"));
     }
 
-    /// Waits until another session of this database is such, in the words of `pg_stat_activity`.
+    /// Waits until another session of this database matches `condition`, an expression over
+    /// `pg_stat_activity`.
     #[track_caller]
-    pub fn await_session(&self, such: &str) {
-        self.await_sessions(such, |count| count > 0);
+    pub fn await_session(&self, condition: &str) {
+        self.await_sessions(condition, |count| count > 0);
     }
 
-    /// Waits until no other session of this database is such. A server notices the end of a
-    /// connection a moment later.
+    /// Waits until no other session of this database matches `condition`. A server notices the
+    /// end of a connection a moment later.
     #[track_caller]
-    pub fn await_no_session(&self, such: &str) {
-        self.await_sessions(such, |count| count == 0);
+    pub fn await_no_session(&self, condition: &str) {
+        self.await_sessions(condition, |count| count == 0);
     }
 
     #[track_caller]
-    fn await_sessions(&self, such: &str, enough: impl Fn(i64) -> bool) {
+    fn await_sessions(&self, condition: &str, is_expected: impl Fn(i64) -> bool) {
         let query = format!(
             "select count(*) from pg_stat_activity
-             where datname = current_database() and pid <> pg_backend_pid() and {such}"
+             where datname = current_database() and pid <> pg_backend_pid() and {condition}"
         );
         let mut client = self.client();
-        eventually(such, || enough(client.query_one(&query, &[]).unwrap().get(0)));
+        eventually(condition, || is_expected(client.query_one(&query, &[]).unwrap().get(0)));
     }
 
-    /// Ends every other session of this database; returns how many there were.
+    /// Terminates every other session of this database; returns how many there were.
     pub fn terminate_others(&self) -> i64 {
         self.client()
             .query_one(
@@ -368,7 +369,7 @@ impl Drop for Database {
         if self.template {
             return;
         }
-        // A test may have stopped the server; a cluster takes its databases with it.
+        // A test may have stopped the server; the databases are removed with its cluster.
         let Ok(mut client) = Client::connect(self.admin.as_str(), NoTls) else {
             return;
         };

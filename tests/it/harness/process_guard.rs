@@ -1,4 +1,4 @@
-//! A server kept by a script that outlives this process just long enough to clean up.
+//! A server run by a script that outlives this process just long enough to clean up.
 //!
 //! The script's standard input is a pipe that only this process holds: however this process dies,
 //! the script reads the end of it, stops the server and removes its folder.
@@ -11,16 +11,16 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Mutex;
 
-/// A script of `tests/support` that keeps one server.
+/// A script of `tests/support` that runs one server and removes it at the end.
 #[derive(Debug)]
-pub struct Keeper {
+pub struct ProcessGuard {
     child: Child,
     pipes: Mutex<(Option<ChildStdin>, BufReader<ChildStdout>)>,
-    facts: HashMap<String, String>,
+    properties: HashMap<String, String>,
 }
 
-impl Keeper {
-    /// Starts a script and waits until it says `ready`; what it says before are its facts.
+impl ProcessGuard {
+    /// Starts a script and waits until it prints `ready`; the lines before are its properties.
     pub fn start<S: AsRef<OsStr>>(script: &str, args: &[S], env: &[(&str, &str)]) -> Self {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support").join(script);
         let mut child = Command::new(&path)
@@ -28,18 +28,18 @@ impl Keeper {
             .envs(env.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            // Out of reach of the terminal's Ctrl-C and of a kill of our process group.
+            // Neither the terminal's Ctrl-C nor a kill of our process group reaches it.
             .process_group(0)
             .spawn()
-            .unwrap_or_else(|error| panic!("{} cannot be run: {error}", path.display()));
+            .unwrap_or_else(|error| panic!("cannot run {}: {error}", path.display()));
         let stdin = child.stdin.take().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut facts = HashMap::new();
+        let mut properties = HashMap::new();
         loop {
             let mut line = String::new();
             stdout.read_line(&mut line).unwrap();
             match line.trim_end().split_once(' ') {
-                Some((key, value)) => facts.insert(key.to_owned(), value.to_owned()),
+                Some((key, value)) => properties.insert(key.to_owned(), value.to_owned()),
                 None if line == "ready\n" => break,
                 None => panic!(
                     "tests/support/{script} failed ({}): its message is on standard error",
@@ -47,25 +47,25 @@ impl Keeper {
                 ),
             };
         }
-        Self { child, pipes: Mutex::new((Some(stdin), stdout)), facts }
+        Self { child, pipes: Mutex::new((Some(stdin), stdout)), properties }
     }
 
-    /// Returns what the script said about its server.
-    pub fn fact(&self, key: &str) -> Option<&str> {
-        self.facts.get(key).map(String::as_str)
+    /// Returns a property of the server, as the script printed it.
+    pub fn property(&self, key: &str) -> Option<&str> {
+        self.properties.get(key).map(String::as_str)
     }
 
-    /// Gives a command and waits until it is done; panics when it failed.
-    pub fn tell(&self, command: &str) {
+    /// Sends a command to the script and waits until it is done; panics when it failed.
+    pub fn command(&self, command: &str) {
         let mut pipes = self.pipes.lock().unwrap();
         writeln!(pipes.0.as_mut().unwrap(), "{command}").unwrap();
-        let mut answer = String::new();
-        pipes.1.read_line(&mut answer).unwrap();
-        assert_eq!(answer, "done 0\n", "the command `{command}` to a server's keeper failed");
+        let mut reply = String::new();
+        pipes.1.read_line(&mut reply).unwrap();
+        assert_eq!(reply, "done 0\n", "the command `{command}` of a server script failed");
     }
 }
 
-impl Drop for Keeper {
+impl Drop for ProcessGuard {
     fn drop(&mut self) {
         if let Ok(mut pipes) = self.pipes.lock() {
             pipes.0 = None;
