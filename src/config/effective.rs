@@ -12,6 +12,7 @@ pub fn describe(config: &PullConfig, reports: &Reports) -> Vec<(&'static str, St
     let listing = Url::parse(&upstream.resource("demandes")).ok();
     let mut settings = vec![
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("commit", env!("BUILD_COMMIT").to_owned()),
         ("token", endpoint(&upstream.auth_url, &upstream.http)),
     ];
     settings.extend(listing.map(|url| ("listing", endpoint(&url, &upstream.http))));

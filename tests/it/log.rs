@@ -94,6 +94,20 @@ fn events_tell_run_stage_reason_page_and_attempt() {
 }
 
 #[test]
+fn the_first_line_names_version_and_commit_as_the_program_does() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    let outcome = cycle(&upstream, &database).output();
+    outcome.success();
+    let first = events(&outcome, &database).swap_remove(0);
+    let version = Run::new(["--version"]).output().stdout;
+    let mut lines = version.lines().map(|line| line.replace("datapass-pull ", "version "));
+    let version = lines.next().unwrap();
+    let commit = lines.next().unwrap().replace("commit: ", "commit ");
+    let expected = format!("Settings: {version}; {commit}; token http://");
+    assert!(first["message"].as_str().unwrap().starts_with(&expected), "{first}");
+}
+
+#[test]
 fn a_cycle_that_cannot_start_tells_it_in_json_too() {
     let outcome = Run::new(["--log-format", "json"]).any_stderr().output();
     outcome.permanent("configuration");

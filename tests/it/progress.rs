@@ -44,7 +44,7 @@ fn the_line_shows_how_far_a_slow_listing_is_and_leaves_no_trace() {
     let (code, screen) = terminal.end();
     assert_eq!(code, 0, "{screen}");
     let mut told = vec![
-        "info: Settings: version 0.1.0; token http://",
+        "info: Settings: version 0.1.0; commit ",
         "info: Jobs go to",
         "info: Authenticated",
         "info: Page at offset 0: status 200, 10 rows, ",
