@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 
 use crate::harness::datapass::{DEFINITION, at, paris, siret};
 
-/// A listing, newest first, as one text in which each page is a slice.
+/// A listing, newest first, as one string; each page is a slice of it.
 pub struct Listing {
     text: String,
-    /// Where each demande begins, and the end of all.
+    /// The offset of each demande, and the end of the last one.
     starts: Vec<usize>,
 }
 
@@ -43,13 +43,13 @@ impl Listing {
     }
 }
 
-/// Tells whether a demande is of the definition that is pulled.
+/// Returns whether a demande is of the definition that is pulled.
 pub fn is_wanted(id: u64) -> bool {
     id % 10 < 3
 }
 
 fn demande(id: u64) -> Value {
-    // Always the same listing.
+    // The same listing in each run
     let mut rng = fastrand::Rng::with_seed(id);
     let created: DateTime<Utc> = at("2024-01-08T07:00:00.250Z") + TimeDelta::minutes(id as i64 * 5);
     let validated = created + TimeDelta::minutes(rng.i64(60..30_000));

@@ -1,46 +1,47 @@
-//! How fast, how large: whole processes against a floor that is measured in the same run.
+//! Benchmarks of time and memory: whole processes against a baseline measured in the same run.
 //!
 //! ```console
 //! $ cargo bench                # everything, a few minutes
-//! $ cargo bench -- reading     # the cases whose names contain a word
+//! $ cargo bench -- reading     # the cases whose names contain this word
 //! ```
 //!
-//! Each figure is the median of pairs: the floor, then the tool, one right after the other. The
-//! floors are what nobody can do without: `curl` that reads the same pages, one after the other
+//! Each figure is the median of pairs: the baseline, then the tool, one right after the other. The
+//! baselines are the least work possible: `curl` that reads the same pages, one after the other
 //! over one connection, to `/dev/null`, and `psql` that copies the final rows into a table of the
-//! same kind. Only ratios are worth keeping; times belong to the machine. Memory is the kernel's
-//! own account of a process (`getrusage(2)`, the largest resident set), read by GNU `time`. It
-//! needs `curl`, `psql`, `time` (for `peers` also `jq` and `python3`, which fetches its packages
-//! from PyPI) and a quiet machine: the tool uses a second core where there is one, `curl` does not.
+//! same kind. Only ratios are worth keeping, since times depend on the machine. Memory is the
+//! largest resident set of the process (`getrusage(2)`), read by GNU `time`. The benchmarks need
+//! `curl`, `psql`, `time` (for `peers` also `jq` and `python3`, which fetches its packages from
+//! PyPI) and an idle machine: the tool uses a second core if there is one, `curl` does not.
 //!
-//! # What came out
+//! # Results
 //!
-//! On two cores that the stand-in and PostgreSQL share, two pages at once unless told otherwise:
+//! On two cores shared with the fake DataPass and PostgreSQL, with two concurrent page requests
+//! unless the table says otherwise:
 //!
-//! | case | ratio to the floor | peak |
+//! | case | ratio to the baseline | peak memory |
 //! | --- | --- | --- |
 //! | 14 demandes, the whole cycle, against `curl` and `psql` | 0.35 to 0.4 | 9 MB |
-//! | 10 000 demandes, 150 ms a page | 0.63; four at once 0.38 | 15 MB |
+//! | 10 000 demandes, 150 ms per page | 0.63; with four requests 0.38 | 15 MB |
 //! | 10 000 demandes, no delay, gzip | 1.1 | 13 MB |
 //! | 1 000, 10 000 and 100 000 demandes, no delay | 2.1, 3.0 and 3.4 | 10, 15 and 33 MB |
-//! | 3 000 rows and their jobs, beyond reading, against copying the rows | 1.7 to 1.85 | |
-//! | looking again at 3 000 rows that exist, against reading | 1.0 | |
+//! | 3 000 rows and their jobs, without reading, against copying the rows | 1.7 to 1.85 | |
+//! | a cycle over 3 000 existing rows, against reading | 1.0 | |
 //!
 //! # Where the time goes
 //!
-//! A cycle over ten thousand demandes (89 MB) spends about half of its processor time on checking
-//! and skipping JSON that no row needs, a fifth on the kernel's copies, which the floor pays too,
-//! and most of the rest on handing chunks from the HTTP client's thread to the one that decodes.
-//! `curl` looks at nothing, and so a list that arrives at once, uncompressed, is the worst case.
-//! Reading the same pages through the same client, two at once, and throwing them away takes 1.3 times
-//! the floor by itself, and 1.7 times with the start and the database. Skipping takes `serde_json`
-//! 3.7 ms a page of 9 MB; what was tried instead and checks as much was no leap: 2.8 ms by `sonic-rs`,
-//! 2.5 ms by an index of the strings' ends in portable SIMD.
-//! Where pages take their server some time, all of that disappears behind the requests in flight:
-//! twelve overlapping pages are six waits with two at once and three with four, once the length of the
-//! list is known. Of the time for rows and jobs two thirds are the 25 indexes of `good_jobs`.
+//! A cycle over ten thousand demandes (89 MB) spends about half of its processor time on validating
+//! and skipping JSON that no row needs, a fifth on copies in the kernel, which the baseline needs
+//! too, and most of the rest on passing chunks from the HTTP client's thread to the decoder's.
+//! `curl` parses nothing, so that a list that arrives without delay and uncompressed is the worst
+//! case. Reading the same pages with the same client, two at a time, and discarding them takes 1.3
+//! times the baseline, and 1.7 times with the start and the database. To skip a page of 9 MB,
+//! `serde_json` needs 3.7 ms; alternatives that validate as much are not much faster: 2.8 ms with
+//! `sonic-rs`, 2.5 ms with an index of the ends of strings in portable SIMD.
+//! When the server needs some time per page, concurrent requests hide all of that: once the length
+//! of the list is known, twelve overlapping pages take six round trips with two requests at a time
+//! and three with four. The 25 indexes of `good_jobs` take two thirds of the time for rows and jobs.
 
-// A benchmark that fails may panic, and prints.
+// A benchmark may panic and print.
 #![allow(
     clippy::disallowed_methods,
     clippy::unwrap_used,
@@ -100,9 +101,9 @@ fn main() {
 
 fn print(name: &str, pair: Pair) {
     println!(
-        "{name:<44} {:>6.2} x   floor {:>8.1} ms  tool {:>8.1} ms",
+        "{name:<44} {:>6.2} x   baseline {:>8.1} ms  tool {:>8.1} ms",
         pair.ratio,
-        pair.floor.as_secs_f64() * 1e3,
+        pair.baseline.as_secs_f64() * 1e3,
         pair.tool.as_secs_f64() * 1e3
     );
 }
@@ -134,7 +135,7 @@ fn small() {
 fn reading(count: usize, delay: Duration, gzip: bool) {
     let upstream = Upstream::start(count, delay, gzip);
     let database = Database::migrated();
-    // The first cycle creates the rows; what follows is about reading.
+    // The first cycle creates the rows, so that the measured ones only read.
     run(&mut upstream.cycle(&database));
     let offsets = upstream.offsets(&database);
     for concurrency in ["1", "2", "4"] {
@@ -147,14 +148,14 @@ fn reading(count: usize, delay: Duration, gzip: bool) {
         let pair = pairs(|| run(&mut upstream.curl(&offsets)), || run(&mut cycle()));
         let gzip = if gzip { " gzip" } else { "" };
         print(
-            &format!("reading {count}{gzip}, {} ms, {concurrency} at once", delay.as_millis()),
+            &format!("reading {count}{gzip}, {} ms, concurrency {concurrency}", delay.as_millis()),
             pair,
         );
         println!("    peak {:.1} MB", peak as f64 / 1e6);
     }
 }
 
-/// Looks at all 3000 entries again, against a cycle that only reads.
+/// Runs a replay over 3000 existing entries, against a plain cycle.
 fn replaying() {
     let upstream = Upstream::start(10_000, Duration::ZERO, false);
     let database = Database::migrated();
@@ -163,7 +164,7 @@ fn replaying() {
         || run(&mut upstream.cycle(&database)),
         || run(upstream.cycle(&database).args(["--since", "2020-01-01"])),
     );
-    print("replaying: 3000 that exist, against reading", pair);
+    print("replaying: 3000 existing, against a plain cycle", pair);
 }
 
 fn creating() {
@@ -177,23 +178,23 @@ fn creating() {
     let psql = |sql: &str| run(Command::new("psql").args(["-Xqc", sql, &url]));
     psql(&format!("\\copy proactivite_requests to {path}"));
     database.exec("create table copied (like proactivite_requests including all)");
-    let floor = || {
+    let baseline = || {
         database.exec("truncate copied");
         psql(&format!("\\copy copied from {path}"))
     };
-    let replay = pairs(floor, || run(&mut upstream.cycle(&database)));
-    let create = pairs(floor, || {
+    let replay = pairs(baseline, || run(&mut upstream.cycle(&database)));
+    let create = pairs(baseline, || {
         database.exec(
-            "truncate proactivite_requests, good_jobs;
+            "truncate proactivite_requests, good_jobs, datapass_pull_handled;
              update datapass_pull_watermarks set last_validated_at = null",
         );
         run(&mut upstream.cycle(&database))
     });
-    print("creating: none of 3000, the pages alone", replay);
-    print("creating: 3000 rows and jobs, with the pages", create);
+    print("creating: none of 3000, only pages", replay);
+    print("creating: 3000 rows and jobs, with pages", create);
     let more = create.tool.saturating_sub(replay.tool);
     println!(
         "    rows and jobs without the pages: {:.2} x",
-        more.as_secs_f64() / create.floor.as_secs_f64()
+        more.as_secs_f64() / create.baseline.as_secs_f64()
     );
 }

@@ -1,4 +1,4 @@
-//! Running whole processes in pairs, and the stand-in they all talk to.
+//! Running whole processes in pairs, and the fake DataPass that they use.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use crate::harness::Database;
 use crate::harness::datapass::DEFINITION;
 
-/// How many pairs a median is taken of.
+/// The number of pairs of which the median is taken.
 const PAIRS: usize = 7;
 
-/// The stand-in's process.
+/// The process of the fake DataPass.
 pub struct Upstream {
     child: Child,
     base: String,
@@ -31,7 +31,7 @@ impl Upstream {
         Self { child, base: format!("http://127.0.0.1:{}", port.trim()) }
     }
 
-    /// Returns the floor of reading: one `curl`, one connection, each of these pages.
+    /// Returns the baseline of reading: one `curl` that reads these pages over one connection.
     pub fn curl(&self, offsets: &[u64]) -> Command {
         let mut command = Command::new("curl");
         command.args(["-sSfg", "--compressed", "-H", "Authorization: Bearer t"]);
@@ -65,7 +65,7 @@ impl Upstream {
         command
     }
 
-    /// Gives a command the settings that lead here and to a database.
+    /// Sets the variables for this server and a database.
     pub fn configure(&self, command: &mut Command, database: &Database) {
         command
             .env("DATAPASS_AUTH_URL", format!("{}/token", self.base))
@@ -95,7 +95,8 @@ pub fn run(command: &mut Command) -> Duration {
 
 /// Runs a command and returns its largest resident set in bytes.
 ///
-/// `time` stands between: the kernel counts what the parent had before `exec` as the child's.
+/// It runs the command through `time`, since the kernel counts the parent's memory before `exec` as
+/// the child's.
 pub fn peak_bytes(command: &Command) -> u64 {
     let mut timed = Command::new("time");
     timed.args(["-q", "-f", "%M"]).arg(command.get_program());
@@ -111,25 +112,25 @@ pub fn peak_bytes(command: &Command) -> u64 {
     kibibytes * 1024
 }
 
-/// The medians of some pairs.
+/// The medians of pairs.
 #[derive(Debug, Clone, Copy)]
 pub struct Pair {
-    pub floor: Duration,
+    pub baseline: Duration,
     pub tool: Duration,
-    /// The median of each pair's own ratio.
+    /// The median of the ratios of the pairs.
     pub ratio: f64,
 }
 
-/// Runs floor and tool one after the other, several times.
-pub fn pairs(mut floor: impl FnMut() -> Duration, mut tool: impl FnMut() -> Duration) -> Pair {
+/// Runs baseline and tool one after the other, several times.
+pub fn pairs(mut baseline: impl FnMut() -> Duration, mut tool: impl FnMut() -> Duration) -> Pair {
     let mut spent: Vec<(Duration, Duration)> = Vec::new();
     for _ in 0..PAIRS {
-        let floor = floor();
-        spent.push((floor, tool()));
+        let baseline = baseline();
+        spent.push((baseline, tool()));
     }
-    let ratios = spent.iter().map(|(floor, tool)| tool.as_secs_f64() / floor.as_secs_f64());
+    let ratios = spent.iter().map(|(baseline, tool)| tool.as_secs_f64() / baseline.as_secs_f64());
     Pair {
-        floor: median(spent.iter().map(|(floor, _)| *floor).collect()),
+        baseline: median(spent.iter().map(|(baseline, _)| *baseline).collect()),
         tool: median(spent.iter().map(|(_, tool)| *tool).collect()),
         ratio: median(ratios.collect()),
     }

@@ -1,7 +1,8 @@
-//! What a user would pick instead: a shell script, a short Python script, a dlt pipeline.
+//! Alternatives to the tool: a shell script, a short Python script, a dlt pipeline.
 //!
-//! They are in `peers/`, as short as they would be written. None of them proves its listing, and
-//! none writes jobs, rejections or a watermark; all are timed on a cycle that finds nothing new.
+//! They are in `peers/`, as simple as a user would write them. None of them proves that its listing
+//! is complete, and none writes jobs, rejections or a watermark; all are timed on a cycle that finds
+//! nothing new.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use crate::harness::Database;
 use crate::measure::{Upstream, pairs, peak_bytes, run};
 
-/// What the Python ones need, as of when the figures were written down.
+/// The packages that the Python alternatives need.
 const PACKAGES: [&str; 3] = ["requests==2.34.2", "psycopg[binary]==3.3.9", "dlt[postgres]==1.31.0"];
 
 const TABLE: &str = "create table pulled (public_id text primary key, id bigint, siret text,
@@ -38,7 +39,7 @@ pub fn peers(count: usize) {
     let peer = |program: &Path, script: &str| {
         let mut command = Command::new(program);
         command.env_clear().env("PATH", "/usr/bin:/bin");
-        // dlt wants a password, also where none is asked for.
+        // dlt requires a password, even if the server does not.
         command
             .env("CREDENTIALS__PASSWORD", "unused")
             .env("PIPELINES_DIR", state.path())
@@ -61,7 +62,7 @@ pub fn peers(count: usize) {
         println!(
             "peers {count}: {name:<29} {:>6.1} x   tool {:>8.1} ms  peer {:>8.1} ms, peak {:.0} MB",
             pair.ratio,
-            pair.floor.as_secs_f64() * 1e3,
+            pair.baseline.as_secs_f64() * 1e3,
             pair.tool.as_secs_f64() * 1e3,
             peak_bytes(&peer(program, script)) as f64 / 1e6
         );

@@ -1,7 +1,7 @@
-//! A stand-in DataPass that is never the bottleneck: pages are slices of one prepared text.
+//! A fake DataPass that is never the bottleneck: pages are slices of one prepared string.
 //!
-//! It runs as a process of its own, so that neither its memory nor its processor time is taken for
-//! that of the tool. It ends with its standard input.
+//! It runs as a separate process, so that neither its memory nor its processor time counts as the
+//! tool's. It ends when its standard input ends.
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -20,7 +20,7 @@ struct Server {
     listing: Listing,
     delay: Duration,
     gzip: bool,
-    /// Made when first asked for, in a run that warms up.
+    /// Made on first use, in a warm-up run.
     compressed: Mutex<Compressed>,
 }
 
@@ -37,15 +37,15 @@ pub fn serve(count: usize, delay: Duration, gzip: bool) {
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let server = Arc::clone(&server);
-            // A client that goes away ends its connection, nothing else.
-            thread::spawn(move || server.talk(stream));
+            // A client that disconnects ends only its own connection.
+            thread::spawn(move || server.handle_connection(stream));
         }
     });
     let _ = io::copy(&mut io::stdin(), &mut io::sink());
 }
 
 impl Server {
-    fn talk(&self, stream: TcpStream) -> io::Result<()> {
+    fn handle_connection(&self, stream: TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
         let mut reader = BufReader::new(stream.try_clone()?);
         let mut writer = stream;
@@ -69,11 +69,11 @@ impl Server {
                 accepts_gzip |= header.starts_with("accept-encoding:") && header.contains("gzip");
             }
             io::copy(&mut (&mut reader).take(length), &mut io::sink())?;
-            self.answer(&mut writer, &target, accepts_gzip && self.gzip)?;
+            self.respond(&mut writer, &target, accepts_gzip && self.gzip)?;
         }
     }
 
-    fn answer(&self, writer: &mut TcpStream, target: &str, gzip: bool) -> io::Result<()> {
+    fn respond(&self, writer: &mut TcpStream, target: &str, gzip: bool) -> io::Result<()> {
         if target.starts_with("/token") {
             return send(writer, "", &[br#"{"access_token":"t","token_type":"Bearer"}"#]);
         }

@@ -72,7 +72,7 @@ fn each_request_is_retried_max_retries_times() {
 fn a_signal_ends_the_wait_before_a_retry() {
     let (upstream, database) = (datapass(1), Database::migrated());
     for on in [On::tokens(..), On::pages(..)] {
-        upstream.behave();
+        upstream.clear_rules();
         upstream.fault(on, Fault::Status(503, &[("Retry-After", "60")]));
         let mut terminal = cycle(&upstream, &database).on_terminal();
         terminal.wait_for("; retrying in 6");
@@ -88,7 +88,7 @@ fn a_signal_ends_the_wait_before_a_retry() {
 fn an_answer_that_is_too_large_is_told_with_the_ceiling_that_it_broke() {
     let (upstream, database) = (datapass(1), Database::migrated());
     for (on, told) in [(On::page(1), "64 MiB"), (On::token(1), "4 MiB")] {
-        upstream.fault(on, Fault::GzipBomb(65));
+        upstream.fault(on, Fault::DecompressionBomb(65));
         let outcome = cycle(&upstream, &database).output();
         outcome.permanent("too_large");
         let told = format!("larger than {told} once decoded");
@@ -146,7 +146,7 @@ fn a_token_that_died_before_the_first_page_is_renewed_once() {
     assert_eq!(count(&upstream, Endpoint::Token), 2);
 
     // Before anything was listed a 422 says that the scope is missing.
-    upstream.behave();
+    upstream.clear_rules();
     upstream.take_requests();
     upstream.before(On::page(1), |upstream| upstream.revoke_tokens());
     run().permanent("request_refused");
@@ -166,7 +166,7 @@ fn pages_in_flight_share_one_fresh_token() {
     assert_eq!(count(&upstream, Endpoint::Token), 2);
 
     // The fresh one dies too: no third is fetched.
-    upstream.behave();
+    upstream.clear_rules();
     upstream.take_requests();
     upstream.before(On::page(5), |upstream| upstream.expire_tokens());
     upstream.before(On::page(20), |upstream| upstream.expire_tokens());
@@ -221,7 +221,7 @@ fn an_approval_during_the_listing_is_not_dated_in_the_future() {
     assert_eq!((summary.seen, summary.created), (31, 31));
     // It was validated after the listing began, and so the watermark is not moved there yet.
     assert!(summary.watermark < Some(begin));
-    upstream.behave();
+    upstream.clear_rules();
     upstream.with(|upstream| {
         upstream.edit(30, |shown| {
             shown["last_validated_at"] = "2026-08-01T12:03:00.000+02:00".into();

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::harness::datapass::Clock;
-use crate::harness::ingest::{Ingest, certified};
+use crate::harness::ingest::{Ingest, server_certificate};
 use crate::harness::*;
 
 /// A host that is connected to and records what it is sent.
@@ -407,7 +407,7 @@ fn json_is_one_document_for_success_and_invalid_settings() {
 #[test]
 fn the_deadline_ends_it_with_a_verdict() {
     let scene = Scene::new();
-    scene.upstream.fault(On::tokens(..), Fault::Silence);
+    scene.upstream.fault(On::tokens(..), Fault::NoResponse);
     let outcome = scene.check().args(["--timeout", "1s"]).output();
     let stdout = &outcome.assert_code(2).stdout;
     let failed = names(stdout, "FAIL");
@@ -441,7 +441,7 @@ fn each_invalid_setting_is_a_line() {
 #[test]
 fn hosts_are_connected_to_through_their_proxies_with_tls_and_nothing_is_sent() {
     let scene = Scene::new();
-    let (config, trusted) = certified("sentry.invalid");
+    let (config, trusted) = server_certificate("sentry.invalid");
     let roots = scene.directory.path().join("roots.pem");
     std::fs::write(&roots, trusted).unwrap();
     let tunnel = Ingest::tls(config);

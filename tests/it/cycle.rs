@@ -39,12 +39,12 @@ fn a_first_run_creates_in_validation_order_and_a_replay_nothing() {
     assert_eq!(database.watermark(), Some(minute(70)));
 
     let before = database.snapshot();
-    let burnt = database.ids_burnt("proactivite_requests");
+    let burnt = database.ids_consumed("proactivite_requests");
     let replay = cycle(&upstream, &database).output().success();
     assert_eq!((replay.created, replay.existing, replay.deleted), (0, 7, 0));
     assert_eq!(replay.since, None);
     assert_eq!(database.snapshot(), before);
-    assert_eq!(database.ids_burnt("proactivite_requests"), burnt);
+    assert_eq!(database.ids_consumed("proactivite_requests"), burnt);
     assert_eq!(database.dead_rows("proactivite_requests"), 0);
     assert_eq!(database.runs().len(), 2);
 }
@@ -57,14 +57,14 @@ fn a_failure_on_any_page_leaves_all_but_the_runs_as_it_was() {
     }
     let before = database.snapshot();
     for page in 1..=4 {
-        upstream.behave();
+        upstream.clear_rules();
         upstream.fault(On::page(page), Fault::Status(404, &[]));
         let run = cycle(&upstream, &database).args(["--page-size", "10"]);
         run.output().permanent("request_refused");
         assert_eq!(database.snapshot(), before, "page {page}");
     }
     assert_eq!(database.runs().len(), 4);
-    upstream.behave();
+    upstream.clear_rules();
     let run = cycle(&upstream, &database).args(["--page-size", "10"]);
     assert_eq!(run.output().success().created, 30);
 }
@@ -230,9 +230,9 @@ fn bodies_of_no_use_are_told_apart() {
         (Fault::html(), "bad_body", 2),
         (Fault::json("{\"errors\":[]}"), "wrong_shape", 1),
         (Fault::json("[{\"id\":1,"), "bad_body", 2),
-        (Fault::CutBody(100), "bad_body", 2),
-        (Fault::CutBeforeAnswer, "connection", 2),
-        (Fault::GzipBomb(512), "too_large", 1),
+        (Fault::TruncateBody(100), "bad_body", 2),
+        (Fault::CloseBeforeResponse, "connection", 2),
+        (Fault::DecompressionBomb(512), "too_large", 1),
     ];
     for (fault, reason, code) in faults {
         let upstream = DataPass::start();
@@ -257,7 +257,7 @@ fn retry_after_is_waited_and_one_beyond_the_deadline_ends_the_cycle_at_once() {
     assert!(summary.duration_ms >= 2000, "{summary:?}");
 
     for far in ["3600", "18446744073709551615", "99999999999999999999999"] {
-        upstream.behave();
+        upstream.clear_rules();
         let too_many = Fault::edit(move |answer| {
             answer.status = 429;
             answer.set_header("Retry-After", far);
@@ -280,10 +280,10 @@ fn a_token_that_dies_in_mid_listing_is_renewed_once() {
     let run = || cycle(&upstream, &database).args(["--page-size", "10"]).any_stderr();
     assert_eq!(run().output().success().created, 30);
     assert_eq!(upstream.requests_of(Endpoint::Token).len(), 2);
-    upstream.behave();
+    upstream.clear_rules();
     upstream.fault(On::pages(2..), Fault::Status(422, &[]));
     run().output().permanent("request_refused");
-    upstream.behave();
+    upstream.clear_rules();
     upstream.fault(On::pages(2..), Fault::Status(401, &[]));
     run().output().transient("unauthorized");
 }
@@ -455,11 +455,11 @@ fn a_connection_that_cannot_be_made_again_fails_in_the_step_that_wanted_it() {
 fn the_deadline_bounds_a_silent_server_and_a_held_lock() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     upstream.add(validated(1, 10));
-    upstream.fault(On::page(1), Fault::Silence);
+    upstream.fault(On::page(1), Fault::NoResponse);
     let run = || cycle(&upstream, &database).args(["--timeout", "2s"]).any_stderr();
     let limit = Duration::from_secs(5);
     run().spawn().wait_within(limit).transient("deadline");
-    upstream.behave();
+    upstream.clear_rules();
     let mut client = database.client();
     let mut holder = client.transaction().unwrap();
     holder.execute("select from datapass_pull_watermarks for update", &[]).unwrap();

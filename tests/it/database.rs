@@ -28,7 +28,7 @@ fn end_in_lock_waits(pool_mode: Option<&str>, rounds: usize) {
         let running = cycle().any_stderr().spawn();
         let waits = "wait_event_type = 'Lock'";
         database.await_session(waits);
-        let (begun, machine) = (Instant::now(), Lateness::watch());
+        let (begun, machine) = (Instant::now(), SchedulingDelay::watch());
         running.signal(signal);
         database.await_no_session(waits);
         let (took, late) = (begun.elapsed(), machine.total());
@@ -75,7 +75,7 @@ fn no_connection_is_held_while_datapass_answers() {
         database.await_no_session("true");
         gate.open();
         running.wait().success();
-        upstream.behave();
+        upstream.clear_rules();
     }
 }
 
@@ -129,7 +129,7 @@ fn a_standby_is_an_outage_found_before_the_first_request() {
     assert!(outcome.stderr.contains("stage=create"), "{}", outcome.stderr);
 
     cluster.restart_as_primary();
-    upstream.behave();
+    upstream.clear_rules();
     assert_eq!(run(&["pull"]).output().success().created, 1);
 }
 

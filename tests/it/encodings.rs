@@ -46,13 +46,13 @@ fn gzip_has_two_names_in_any_case_and_any_number_of_members() {
         [("gzip", 1), ("GZIP", 1), ("x-gzip", 1), ("X-GZip", 3), ("gzip", 2), ("identity, gzip", 1)]
     {
         for on in [On::tokens(..), On::pages(..)] {
-            upstream.behave();
+            upstream.clear_rules();
             upstream.fault(on, compressed(coding, members));
             let summary = run(&upstream, &database).output().success();
             assert_eq!(summary.seen, 1, "{coding} {members}");
         }
     }
-    upstream.behave();
+    upstream.clear_rules();
     let plain = Fault::edit(|answer| answer.set_header("Content-Encoding", "Identity"));
     upstream.fault(On::pages(..), plain);
     assert_eq!(run(&upstream, &database).output().success().seen, 1);
@@ -72,7 +72,7 @@ fn another_coding_is_permanent_and_named() {
         ("canari", "(unknown)"),
     ] {
         for on in [On::tokens(..), On::pages(..)] {
-            upstream.behave();
+            upstream.clear_rules();
             upstream.fault(on, compressed(coding, 1));
             let outcome = run(&upstream, &database).output();
             outcome.permanent("wrong_shape");
@@ -95,7 +95,7 @@ fn a_compressed_body_that_is_truncated_or_corrupt_is_transient() {
     ];
     for (name, damage) in damages {
         for on in [On::tokens(..), On::pages(..)] {
-            upstream.behave();
+            upstream.clear_rules();
             let fault = Fault::edit(move |answer| {
                 answer.body = gzip(&answer.body, 2);
                 damage(&mut answer.body);
@@ -149,8 +149,8 @@ fn a_response_without_the_body_that_is_due_is_permanent() {
     let (upstream, database) = scene();
     for status in [204, 205] {
         for on in [On::tokens(..), On::pages(..)] {
-            upstream.behave();
-            let empty = Fault::Answer(status, "application/json", Vec::new());
+            upstream.clear_rules();
+            let empty = Fault::Response(status, "application/json", Vec::new());
             upstream.fault(on, empty);
             let outcome = run(&upstream, &database).output();
             outcome.permanent("wrong_shape");
@@ -165,8 +165,8 @@ fn a_form_encoded_token_is_permanent() {
     let (upstream, database) = scene();
     for kind in ["application/x-www-form-urlencoded", "text/plain"] {
         let body = "access_token=canari&scope=public+read&token_type=bearer";
-        upstream.behave();
-        upstream.fault(On::tokens(..), Fault::Answer(200, kind, body.into()));
+        upstream.clear_rules();
+        upstream.fault(On::tokens(..), Fault::Response(200, kind, body.into()));
         let outcome = run(&upstream, &database).output();
         outcome.permanent("wrong_shape");
         let message = "the body is form-encoded, not JSON";

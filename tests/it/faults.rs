@@ -99,7 +99,7 @@ impl<'a> Bench<'a> {
     /// Begins a cell on tables that no cycle has touched.
     fn begin(&self) {
         clear(&self.database);
-        self.upstream.behave();
+        self.upstream.clear_rules();
         self.upstream.take_requests();
         self.proxy.reset();
     }
@@ -115,7 +115,7 @@ impl<'a> Bench<'a> {
             found == self.before || found == self.after,
             "{action} at {place}: neither before nor after: {found:?}"
         );
-        self.upstream.behave();
+        self.upstream.clear_rules();
         self.proxy.reset();
         self.run().output().success();
         assert_eq!(state(&self.database), self.after, "{action} at {place}: repaired");
@@ -243,11 +243,11 @@ fn at_requests(bench: &mut Bench<'_>) {
             bench.check(action, &named, &outcome, &[(2, "interrupted")]);
         }
         let faults: [Spoiled; 7] = [
-            ("cut", Fault::CutBeforeAnswer, &[(2, "connection")]),
-            ("cut body", Fault::CutBody(20), &[(2, "bad_body")]),
-            ("nonsense", Fault::Nonsense(b"canari\r\n\r\n".to_vec()), &[(2, "connection")]),
+            ("cut", Fault::CloseBeforeResponse, &[(2, "connection")]),
+            ("cut body", Fault::TruncateBody(20), &[(2, "bad_body")]),
+            ("nonsense", Fault::NotHttp(b"canari\r\n\r\n".to_vec()), &[(2, "connection")]),
             ("html", Fault::html(), &[(2, "bad_body")]),
-            ("bomb", Fault::GzipBomb(200), &[(1, "too_large")]),
+            ("bomb", Fault::DecompressionBomb(200), &[(1, "too_large")]),
             ("500", Fault::Status(500, &[]), &[(2, "server_error")]),
             ("404", Fault::Status(404, &[]), &[(1, "request_refused"), (1, "token_refused")]),
         ];

@@ -115,12 +115,12 @@ fn a_quiet_cycle_writes_nothing_to_the_rows_and_the_handled_entries() {
             (newest, database.dead_rows(table))
         })
     };
-    let (before, burnt) = (written(&database), database.ids_burnt("proactivite_requests"));
+    let (before, burnt) = (written(&database), database.ids_consumed("proactivite_requests"));
     for _ in 0..3 {
         assert_eq!(success(&upstream, &database).existing, 3);
     }
     assert_eq!(written(&database), before);
-    assert_eq!(database.ids_burnt("proactivite_requests"), burnt);
+    assert_eq!(database.ids_consumed("proactivite_requests"), burnt);
 }
 
 #[test]

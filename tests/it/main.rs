@@ -1,8 +1,8 @@
-//! The integration tests: the compiled binary against a real PostgreSQL and a stand-in DataPass.
+//! The integration tests: the compiled binary against a real PostgreSQL and a fake DataPass.
 //!
-//! One module a theme; `harness` is what they share.
+//! One module per topic; they share `harness`.
 
-// A test may panic, and names nothing that is public outside of this binary.
+// A test may panic, and no item of this binary is public outside of it.
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, clippy::expect_used)]
 
 mod addresses;
@@ -17,7 +17,7 @@ mod completions;
 mod cost;
 mod cycle;
 mod database;
-// Pages as large as real ones, which the benchmark serves too.
+// Pages as large as real ones, shared with the benchmark.
 #[path = "../bench/demandes.rs"]
 mod demandes;
 mod dependencies;

@@ -152,7 +152,7 @@ fn a_failure_keeps_what_the_last_success_reported() {
     assert!(started > value("last_success_timestamp_seconds") - 60.0);
     assert_eq!(kept["datapass_pull_watermark_timestamp_seconds"], watermark);
 
-    scene.upstream.behave();
+    scene.upstream.clear_rules();
     scene.cycle().arg("--dry-run").output().success();
     assert_eq!(without(&scene.samples(), &OF_ANY_END), kept, "a dry run writes nothing");
 }

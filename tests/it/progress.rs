@@ -1,6 +1,6 @@
 //! The progress line: on a terminal while a cycle runs, and nowhere else, never after.
 
-use crate::harness::terminal::played;
+use crate::harness::terminal::rendered;
 use crate::harness::*;
 
 const LINE: &str = "Listing: 1 pages, 10 demandes, ";
@@ -24,7 +24,7 @@ fn cycle(upstream: &DataPass, database: &Database) -> Run {
 /// Expects nothing but whole lines of log that begin with these texts in this order, and the summary.
 #[track_caller]
 fn assert_log(screen: &str, texts: &[&str]) {
-    let screen = played(screen);
+    let screen = rendered(screen);
     let mut lines: Vec<&str> = screen.lines().collect();
     assert!(lines.pop().is_some_and(|line| line.starts_with("outcome=")), "{screen}");
     assert_eq!(lines.len(), texts.len(), "{screen}");
@@ -91,7 +91,7 @@ fn no_line_of_log_is_torn() {
     }
     let run = cycle(&upstream, &database).args(["--concurrency", "4", "-v"]);
     let (code, screen) = run.on_terminal().end();
-    let screen = played(&screen);
+    let screen = rendered(&screen);
     assert_eq!(code, 0, "{screen}");
     let mut lines: Vec<&str> = screen.lines().collect();
     let count = |text: &str| lines.iter().filter(|line| line.contains(text)).count();

@@ -216,7 +216,7 @@ fn a_redirect_is_refused_and_not_followed() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     let target = DataPass::start();
     for on in [On::tokens(..), On::pages(..)] {
-        upstream.behave();
+        upstream.clear_rules();
         upstream.fault(on, Fault::Redirect(target.api_base_url()));
         let run = Run::cycle(&upstream, &database);
         run.output().permanent("redirect");
@@ -274,7 +274,7 @@ fn a_drip_ends_at_the_deadline() {
     upstream.add(validated(1, 1));
     let before = database.snapshot();
     let pause = Duration::from_millis(200);
-    upstream.fault(On::pages(..), Fault::Drip(1, pause));
+    upstream.fault(On::pages(..), Fault::SlowBody(1, pause));
     let run = Run::cycle(&upstream, &database).args(["--timeout", "2s"]);
     let outcome = run.spawn().wait_within(Duration::from_secs(5));
     let slow = outcome.transient("deadline");

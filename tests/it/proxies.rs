@@ -135,17 +135,17 @@ fn a_failure_names_method_path_host_and_proxy_without_credentials() {
     upstream.fault(On::tokens(..), Fault::Status(503, &[]));
     let failed = run("http").stderr(format!("{token} answered 503"));
     failed.output().transient("server_error");
-    upstream.behave();
-    upstream.fault(On::pages(..), Fault::CutBody(20));
+    upstream.clear_rules();
+    upstream.fault(On::pages(..), Fault::TruncateBody(20));
     let failed = run("http").stderr(format!("{listing}: the body could not be read to its end"));
     upstream.add(Demande::cnous(1));
     failed.output().transient("bad_body");
-    upstream.behave();
+    upstream.clear_rules();
     // The fake server does not speak TLS.
     let failed = run("https").stderr(format!("{token}: no connection"));
     failed.output().transient("connection");
 
-    let refusing = HttpProxy::answering("403 Forbidden");
+    let refusing = HttpProxy::responding("403 Forbidden");
     let through = format!("through the proxy http://{}", refusing.address());
     let failed = run("https").env("ALL_PROXY", refusing.address());
     let message = format!("{HOST} {through}: the proxy opened no connection");
@@ -162,7 +162,7 @@ fn a_failure_names_method_path_host_and_proxy_without_credentials() {
 #[test]
 fn a_proxy_that_wants_credentials_is_a_permanent_failure() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
-    let proxy = HttpProxy::answering("407 Proxy Authentication Required");
+    let proxy = HttpProxy::responding("407 Proxy Authentication Required");
     for scheme in ["http", "https"] {
         let run = cycle(&upstream, &database, scheme).args(["--max-retries", "5"]);
         let run = run.env("ALL_PROXY", format!("canari@{}", proxy.address()));

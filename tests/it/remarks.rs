@@ -127,7 +127,7 @@ fn a_dry_run_lists_what_it_would_create_at_any_log_level() {
     assert_eq!(references.collect::<Vec<_>>(), ["D1", "D2"]);
 
     let (code, screen) = dry_run().on_terminal().end();
-    let screen = terminal::played(&screen);
+    let screen = terminal::rendered(&screen);
     let listed = "info: Would create D1\ninfo: Would create D2\noutcome=success";
     assert!(code == 0 && screen.contains(listed), "{screen}");
 

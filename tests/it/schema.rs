@@ -68,7 +68,7 @@ fn the_documented_least_grants_are_enough() {
     upstream.fault(On::tokens(..), Fault::Status(403, &[]));
     run(&[]).permanent("token_refused");
     assert_eq!(database.count("datapass_pull_runs"), 5);
-    upstream.behave();
+    upstream.clear_rules();
     run(&[]).success();
     assert_eq!(database.count("datapass_pull_runs"), 5);
 }

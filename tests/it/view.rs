@@ -41,7 +41,7 @@ fn balance(upstream: &DataPass, seed: u64) {
 
 /// Expects a row of each demande, and that the next cycle finds nothing to do.
 fn expect_all(upstream: &DataPass, database: &Database, demandes: i64) {
-    upstream.behave();
+    upstream.clear_rules();
     let summary = cycle(upstream, database).any_stderr().output().success();
     assert_eq!(summary.seen, demandes as u64);
     let ids = "select count(distinct datapass_authorization_id) from proactivite_requests";

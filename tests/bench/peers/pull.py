@@ -1,4 +1,4 @@
-"""The pull as a short Python script would do it: requests and psycopg. No proof, no retry, no job."""
+"""The pull as a short Python script: requests and psycopg. No proof of completeness, no retry, no job."""
 
 import os
 
@@ -18,12 +18,12 @@ token = session.post(
 session.headers["Authorization"] = f"Bearer {token}"
 rows, offset = [], 0
 while True:
-    answer = session.get(
+    response = session.get(
         env["DATAPASS_API_BASE_URL"] + "/demandes",
         params={"state[]": "validated", "limit": 1000, "offset": offset},
     )
-    answer.raise_for_status()
-    page = answer.json()
+    response.raise_for_status()
+    page = response.json()
     if not page:
         break
     offset += len(page)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The pull as a shell script would do it: curl, jq, psql. No proof, no retry, no job, no watermark.
+# The pull as a shell script: curl, jq, psql. No proof of completeness, no retry, no job, no watermark.
 set -eu
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT

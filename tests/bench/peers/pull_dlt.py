@@ -1,4 +1,4 @@
-"""The pull as a dlt pipeline: its REST client with offset pages, merged into PostgreSQL by key."""
+"""The pull as a dlt pipeline: its REST client with offset pagination, merged into PostgreSQL by key."""
 
 import os
 

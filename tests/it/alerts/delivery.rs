@@ -1,4 +1,4 @@
-//! How events are sent: in time, to the certified host, and without an effect on how a cycle ends.
+//! How events are sent: in time, to the server_certificate host, and without an effect on how a cycle ends.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::Scene;
-use crate::harness::ingest::{Ingest, certified};
+use crate::harness::ingest::{Ingest, server_certificate};
 use crate::harness::*;
 
 /// What a flush may cost, with the rest of a run.
@@ -45,8 +45,8 @@ fn a_report_goes_to_the_certified_host_alone() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("roots.pem");
     for (dsn_host, proxied) in [("localhost", false), ("sentry.invalid", true)] {
-        let (config, trusted) = certified(dsn_host);
-        let (_, other) = certified(dsn_host);
+        let (config, trusted) = server_certificate(dsn_host);
+        let (_, other) = server_certificate(dsn_host);
         for (variable, roots, arrives) in [
             ("SSL_CERT_FILE", &trusted, true),
             ("SSL_CERT_FILE", &other, false),
@@ -103,7 +103,7 @@ fn a_signal_is_answered_in_time_with_a_silent_ingest_and_a_stuck_database() {
     running.wait_after_signal().transient("interrupted");
     drop(holder);
     gate.open();
-    upstream.behave();
+    upstream.clear_rules();
 
     // One that comes while a report is on its way changes nothing but the wait.
     let (silent, running) = run();

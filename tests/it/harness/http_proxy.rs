@@ -1,4 +1,4 @@
-//! An HTTP proxy that leads every host to one server, and records what it was asked for.
+//! An HTTP proxy that connects every host name to one server, and records the requests.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -13,12 +13,12 @@ pub struct HttpProxy {
 
 struct Shared {
     target: SocketAddr,
-    /// The answer to every request, when it forwards none.
-    answer: Option<&'static str>,
+    /// The response to every request, when it forwards none.
+    response: Option<&'static str>,
     requests: Mutex<Vec<ProxyRequest>>,
 }
 
-/// What the proxy was asked for.
+/// A request that the proxy received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProxyRequest {
     /// Method and target, such as `CONNECT api.test:443`.
@@ -34,14 +34,14 @@ impl HttpProxy {
     }
 
     /// Starts one that answers every request itself, with this status line.
-    pub fn answering(status: &'static str) -> Self {
+    pub fn responding(status: &'static str) -> Self {
         Self::listen(([127, 0, 0, 1], 0).into(), Some(status))
     }
 
-    fn listen(target: SocketAddr, answer: Option<&'static str>) -> Self {
+    fn listen(target: SocketAddr, response: Option<&'static str>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared { target, answer, requests: Mutex::default() });
+        let shared = Arc::new(Shared { target, response, requests: Mutex::default() });
         let proxy = Self { address, shared: Arc::clone(&shared) };
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
@@ -57,12 +57,12 @@ impl HttpProxy {
         self.address.to_string()
     }
 
-    /// Returns the requests so far and forgets them.
+    /// Takes the requests so far.
     pub fn take_requests(&self) -> Vec<ProxyRequest> {
         std::mem::take(&mut self.shared.requests.lock().unwrap())
     }
 
-    /// Returns method and target of each request so far, and forgets them.
+    /// Takes method and target of each request so far.
     pub fn take_lines(&self) -> Vec<String> {
         let requests = self.take_requests().into_iter();
         requests.map(|request| request.line).collect()
@@ -93,7 +93,7 @@ fn serve(mut client: TcpStream, shared: &Shared) -> io::Result<()> {
     let length = header("Content-Length").map_or(0, |length| length.parse().unwrap());
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
-    if let Some(status) = shared.answer {
+    if let Some(status) = shared.response {
         let end = "Content-Length: 0\r\nConnection: close\r\n\r\n";
         return write!(client, "HTTP/1.1 {status}\r\n{end}");
     }
@@ -110,7 +110,7 @@ fn serve(mut client: TcpStream, shared: &Shared) -> io::Result<()> {
         let _ = back.join();
         return Ok(());
     }
-    // What follows `http://` and the host.
+    // The part after `http://` and the host.
     let path = target.splitn(4, '/').nth(3).unwrap_or("");
     server.write_all(head.replacen(target, &format!("/{path}"), 1).as_bytes())?;
     server.write_all(&body)?;

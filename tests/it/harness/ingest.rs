@@ -1,5 +1,5 @@
-//! A fake server for Sentry and Healthchecks: takes POST requests, over plain HTTP, TLS or a proxy's
-//! tunnel.
+//! A fake server for Sentry and Healthchecks: accepts POST requests over plain HTTP, TLS or a
+//! proxy's tunnel.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::datapass::CANARY;
 
-/// What an event may hold at its top; anything else is news that somebody must look at.
+/// The keys that an event may hold; a new one must be checked for personal data.
 const KNOWN_KEYS: [&str; 11] = [
     "environment",
     "event_id",
@@ -29,48 +29,48 @@ const KNOWN_KEYS: [&str; 11] = [
     "timestamp",
 ];
 
-/// A running stand-in; it ends with the test's process.
+/// A running fake server; it ends with the test's process.
 pub struct Ingest {
     address: SocketAddr,
     scheme: &'static str,
     received: Mutex<Receiver<Vec<u8>>>,
 }
 
-/// How the stand-in is spoken to, and what it answers.
+/// How the fake server behaves: plain HTTP or TLS, and the status of its responses.
 #[derive(Clone)]
-struct Manner {
+struct Options {
     tls: Option<Arc<ServerConfig>>,
     status: u16,
 }
 
 impl Ingest {
-    /// Starts one that takes everything.
+    /// Starts one that accepts everything.
     pub fn start() -> Self {
-        Self::listen(Manner { tls: None, status: 200 })
+        Self::listen(Options { tls: None, status: 200 })
     }
 
     /// Starts one that answers with an error.
     pub fn refusing(status: u16) -> Self {
-        Self::listen(Manner { tls: None, status })
+        Self::listen(Options { tls: None, status })
     }
 
-    /// Starts one that speaks TLS, behind a `CONNECT` if there is one.
+    /// Starts one that serves TLS, inside a `CONNECT` tunnel if there is one.
     pub fn tls(config: Arc<ServerConfig>) -> Self {
-        Self::listen(Manner { tls: Some(config), status: 200 })
+        Self::listen(Options { tls: Some(config), status: 200 })
     }
 
-    fn listen(manner: Manner) -> Self {
+    fn listen(options: Options) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (requests, received) = mpsc::channel();
         let ingest = Self {
             address: listener.local_addr().unwrap(),
-            scheme: if manner.tls.is_some() { "https" } else { "http" },
+            scheme: if options.tls.is_some() { "https" } else { "http" },
             received: Mutex::new(received),
         };
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (manner, requests) = (manner.clone(), requests.clone());
-                thread::spawn(move || converse(stream, &manner, &requests));
+                let (options, requests) = (options.clone(), requests.clone());
+                thread::spawn(move || handle_connection(stream, &options, &requests));
             }
         });
         ingest
@@ -87,17 +87,17 @@ impl Ingest {
         format!("{}://public@localhost:{port}/42", self.scheme)
     }
 
-    /// Takes what came so far, heads and bodies.
+    /// Takes the requests received so far, heads and bodies.
     pub fn requests(&self) -> Vec<Vec<u8>> {
         self.received.lock().unwrap().try_iter().collect()
     }
 
-    /// Returns a URL of its plain HTTP with this path and query.
+    /// Returns its plain HTTP URL with this path and query.
     pub fn url(&self, path: &str) -> String {
         format!("http://localhost:{}{path}", self.address.port())
     }
 
-    /// Takes the events that came so far; none of the bytes may be private.
+    /// Takes the events received so far; none of the bytes may be private.
     #[track_caller]
     pub fn events(&self) -> Vec<Value> {
         let event = |(kind, item): (String, Value)| {
@@ -107,14 +107,14 @@ impl Ingest {
         self.envelopes().into_iter().map(event).collect()
     }
 
-    /// Takes the type and content of what came so far as envelopes; none of the bytes may be private.
+    /// Takes the type and content of the envelopes received so far; none of the bytes may be private.
     #[track_caller]
     pub fn envelopes(&self) -> Vec<(String, Value)> {
         let requests = self.requests();
         requests.iter().map(|bytes| envelope(bytes)).collect()
     }
 
-    /// Takes the requests that came so far: each target and body.
+    /// Takes target and body of the requests received so far.
     #[track_caller]
     pub fn posts(&self) -> Vec<(String, String)> {
         let post = |bytes: Vec<u8>| {
@@ -152,9 +152,9 @@ fn envelope(request: &[u8]) -> (String, Value) {
     (kind, item)
 }
 
-fn converse(stream: TcpStream, manner: &Manner, requests: &Sender<Vec<u8>>) {
-    let Some(tls) = &manner.tls else {
-        let _ = serve(BufReader::new(stream), manner.status, requests);
+fn handle_connection(stream: TcpStream, options: &Options, requests: &Sender<Vec<u8>>) {
+    let Some(tls) = &options.tls else {
+        let _ = serve(BufReader::new(stream), options.status, requests);
         return;
     };
     let mut first = [0];
@@ -169,7 +169,7 @@ fn converse(stream: TcpStream, manner: &Manner, requests: &Sender<Vec<u8>>) {
     }
     let connection = ServerConnection::new(Arc::clone(tls)).unwrap();
     let encrypted = StreamOwned::new(connection, stream);
-    let _ = serve(BufReader::new(encrypted), manner.status, requests);
+    let _ = serve(BufReader::new(encrypted), options.status, requests);
 }
 
 fn serve(
@@ -183,9 +183,9 @@ fn serve(
         request.resize(head + length, 0);
         stream.read_exact(&mut request[head..])?;
         let _ = requests.send(request);
-        let answer =
+        let response =
             format!("HTTP/1.1 {status} Canari\r\nContent-Length: 10\r\n\r\n{{\"id\":\"0\"}}");
-        stream.get_mut().write_all(answer.as_bytes())?;
+        stream.get_mut().write_all(response.as_bytes())?;
         stream.get_mut().flush()?;
     }
 }
@@ -209,8 +209,9 @@ fn read_request(stream: &mut impl BufRead) -> io::Result<(Vec<u8>, usize)> {
     }
 }
 
-/// Makes a server's settings for a host name, and the authority that the name is signed by.
-pub fn certified(name: &str) -> (Arc<ServerConfig>, String) {
+/// Makes a server's TLS settings with a certificate for a host name, and the PEM of the certificate
+/// authority that signed it.
+pub fn server_certificate(name: &str) -> (Arc<ServerConfig>, String) {
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = KeyPair::generate().unwrap();

@@ -1,11 +1,11 @@
-//! How far the kernel lets tests isolate a program: an ordinary container may not make namespaces or
+//! How far a test can isolate a program here: an ordinary container may not make namespaces or
 //! mount anything.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-/// What is possible here, from the most to the least.
+/// The kinds of isolation, from the strongest to the weakest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Isolation {
     /// Namespaces, and mounts in them.
@@ -16,7 +16,8 @@ pub enum Isolation {
     Nothing,
 }
 
-/// Returns what is possible here. Less than all is said once, and tests then run what they can.
+/// Returns the strongest isolation that is possible here. A weaker one than namespaces is reported
+/// once, and tests then run what they can.
 pub fn isolation() -> Isolation {
     static FOUND: OnceLock<Isolation> = OnceLock::new();
     *FOUND.get_or_init(|| {
@@ -28,9 +29,9 @@ pub fn isolation() -> Isolation {
         if works(&["unshare", "--pid", "--fork", "--kill-child", "--mount", "true"]) {
             return Isolation::Namespaces;
         }
-        // `tests/run` has said so already.
+        // `tests/run` has already reported it.
         if std::env::var_os("TEST_NO_NAMESPACES").is_none() {
-            // Not captured, as what a test prints is.
+            // Unlike `eprintln`, this is not captured by the test framework.
             let _ = std::io::stderr().lock().write_all(
                 b"note: the kernel refuses namespaces and mounts: some tests run without them\n",
             );

@@ -36,4 +36,4 @@ pub use run::{Outcome, Run, Running, clock_library, release_binary};
 pub use summary::Summary;
 pub use tables::{GOOD_JOBS_3_99, GOOD_JOBS_4, RejectionRow};
 pub use terminal::Terminal;
-pub use wait::{Lateness, eventually};
+pub use wait::{SchedulingDelay, eventually};

@@ -1,9 +1,9 @@
-//! A proxy before PostgreSQL that knows where one statement ends and the next one begins.
+//! A proxy in front of PostgreSQL that knows where one statement ends and the next one begins.
 //!
-//! It speaks the plain protocol (`sslmode=disable`) and counts what the client waits for: the
-//! start of a connection, then each simple query and each extended one up to its `Sync`. At the
-//! place that a test names it holds still, until the test lets it go on, cuts the connection, or
-//! gives an error in the server's stead.
+//! It understands the unencrypted protocol (`sslmode=disable`) and counts the exchanges that the
+//! client waits for: the start of a connection, then each simple query and each extended one up to
+//! its `Sync`. At the place that a test names it holds the exchange until the test continues it,
+//! cuts the connection, or returns an error instead of the server.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
@@ -19,7 +19,7 @@ use super::run::PATIENCE;
 pub enum Place {
     /// Before it goes to the server.
     Before(usize),
-    /// After the server answered, before the client hears of it.
+    /// After the server answered, before the client receives the response.
     After(usize),
 }
 
@@ -40,9 +40,9 @@ pub struct Proxy {
 
 #[derive(Default)]
 struct Shared {
-    /// What was sent to the server, one text an exchange.
+    /// What was sent to the server, one string per exchange.
     exchanges: Vec<String>,
-    /// Where to hold, and how to reach the test.
+    /// Where to hold, and the channel to the test.
     hold: Option<(Place, Sender<Sender<Then>>)>,
 }
 
@@ -51,30 +51,30 @@ pub struct Hold {
     arrivals: Receiver<Sender<Then>>,
 }
 
-/// An exchange that stands still; it goes on when dropped.
+/// An exchange that is held; it continues when this is dropped.
 pub struct Held(Sender<Then>);
 
 impl Hold {
-    /// Waits until the exchange is there.
+    /// Waits until the exchange is reached.
     #[track_caller]
     pub fn reached(&self) -> Held {
         let arrival = self.arrivals.recv_timeout(PATIENCE);
-        Held(arrival.expect("the exchange never came"))
+        Held(arrival.expect("the exchange was not reached"))
     }
 }
 
 impl Held {
-    /// Lets it go on.
+    /// Lets it continue.
     pub fn go_on(&self) {
         let _ = self.0.send(Then::GoOn);
     }
 
-    /// Cuts the connection towards either end.
+    /// Cuts the connections to both ends.
     pub fn cut(&self) {
         let _ = self.0.send(Then::Cut);
     }
 
-    /// Answers with an error in the server's stead; only before it went to the server.
+    /// Returns an error instead of the server; only before the exchange went to the server.
     pub fn refuse(&self, code: &str, message: &str) {
         let (code, message) = (code.to_owned(), message.to_owned());
         let _ = self.0.send(Then::Refuse { code, message });
@@ -82,7 +82,7 @@ impl Held {
 }
 
 impl Proxy {
-    /// Starts one before the server of a database.
+    /// Starts one in front of the server of a database.
     pub fn start(database: &Database) -> Self {
         let (host, port) = database.host_and_port();
         let target = (host.as_str(), port).to_socket_addrs();
@@ -113,7 +113,7 @@ impl Proxy {
         (self.address.ip().to_string(), self.address.port())
     }
 
-    /// Counts from 0 again, forgets what was asked for, and returns what was exchanged.
+    /// Starts to count from 0 again, removes a pending hold, and returns the exchanges so far.
     pub fn reset(&self) -> Vec<String> {
         std::mem::take(&mut *self.shared.lock().unwrap()).exchanges
     }
@@ -127,7 +127,7 @@ impl Proxy {
 }
 
 impl Shared {
-    /// Waits at a place when a test asked for that.
+    /// Waits at a place if a test asked to hold there.
     fn pass(shared: &Mutex<Self>, place: Place) -> Then {
         let mut locked = shared.lock().unwrap();
         let Some((_, sender)) = locked.hold.take_if(|(asked, _)| *asked == place) else {
@@ -138,12 +138,12 @@ impl Shared {
         if sender.send(then).is_err() {
             return Then::GoOn;
         }
-        // A test that lets go of it without a word lets it go on.
+        // A test that drops it without a decision lets it continue.
         decided.recv().unwrap_or(Then::GoOn)
     }
 }
 
-/// Which exchanges of a connection wait for their answer, as numbers.
+/// The numbers of the exchanges of a connection that wait for their response.
 type Waiting = Sender<usize>;
 
 fn relay(mut client: TcpStream, target: SocketAddr, shared: &Arc<Mutex<Shared>>) {
@@ -154,7 +154,7 @@ fn relay(mut client: TcpStream, target: SocketAddr, shared: &Arc<Mutex<Shared>>)
         return;
     };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
-    // A request to cancel is its own connection, and has no answer.
+    // A cancel request has a connection of its own, and no response.
     if startup[4..8] == 80_877_102_u32.to_be_bytes() {
         let _ = server.write_all(&startup);
         let _ = server.read(&mut [0]);
@@ -162,12 +162,12 @@ fn relay(mut client: TcpStream, target: SocketAddr, shared: &Arc<Mutex<Shared>>)
     }
     let (waiting, answered) = mpsc::channel();
     let ends = (client.try_clone().unwrap(), server.try_clone().unwrap());
-    let answers = Arc::clone(shared);
+    let to_client_shared = Arc::clone(shared);
     let back = thread::spawn(move || {
-        let _ = to_client(ends.1, ends.0, &answered, &answers);
+        let _ = to_client(ends.1, ends.0, &answered, &to_client_shared);
     });
     let _ = to_server(&mut client, &mut server, startup, &waiting, shared);
-    // The server must hear that its client is gone, and its last words still come through.
+    // Tells the server that its client is gone; its last messages are still forwarded.
     let _ = server.shutdown(Shutdown::Write);
     drop(waiting);
     let _ = back.join();
@@ -204,13 +204,13 @@ fn to_server(
                     fields.push(0);
                 }
                 fields.push(0);
-                let mut answer = vec![b'E'];
-                answer.extend((fields.len() as u32 + 4).to_be_bytes());
-                answer.extend(fields);
+                let mut response = vec![b'E'];
+                response.extend((fields.len() as u32 + 4).to_be_bytes());
+                response.extend(fields);
                 if number > 0 {
-                    answer.extend([b'Z', 0, 0, 0, 5, b'E']);
+                    response.extend([b'Z', 0, 0, 0, 5, b'E']);
                 }
-                client.write_all(&answer)?;
+                client.write_all(&response)?;
             }
         }
         pending = Vec::new();
@@ -218,9 +218,9 @@ fn to_server(
             let message = message(client, true)?;
             pending.extend(&message);
             match message[0] {
-                b'Q' => text = words(&message[5..]),
+                b'Q' => text = statement_text(&message[5..]),
                 // The statement's name comes first; it has none.
-                b'P' => text = words(&message[6..]),
+                b'P' => text = statement_text(&message[6..]),
                 b'X' => return server.write_all(&pending),
                 _ => {}
             }
@@ -247,7 +247,7 @@ fn to_client(
                 }
             }
             Err(error) => {
-                // A server's last words have no end of their own.
+                // The last messages of a server do not end with ReadyForQuery.
                 let _ = client.write_all(&pending);
                 let _ = client.shutdown(Shutdown::Both);
                 return Err(error);
@@ -281,7 +281,7 @@ fn message(stream: &mut TcpStream, typed: bool) -> io::Result<Vec<u8>> {
 }
 
 /// Returns a statement's text on one line, without comments.
-fn words(bytes: &[u8]) -> String {
+fn statement_text(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|byte| *byte == 0);
     let text = String::from_utf8_lossy(&bytes[..end.unwrap_or(bytes.len())]).into_owned();
     let lines = text.lines().filter(|line| !line.starts_with("--"));

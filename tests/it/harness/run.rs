@@ -1,7 +1,7 @@
 //! The compiled binary, run in an environment that holds only what the test sets.
 //!
 //! The checks are strict: the status, one summary line on standard output and no other, and no
-//! line on standard error that the test did not announce. Noise is a failure.
+//! line on standard error that the test did not expect. Noise is a failure.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -17,15 +17,15 @@ use std::time::{Duration, Instant};
 use super::datapass::{CANARY, DataPass};
 use super::postgres::Database;
 use super::summary::Summary;
-use super::wait::{Lateness, eventually};
+use super::wait::{SchedulingDelay, eventually};
 
-/// How long a run may take before the test gives it up for hung.
+/// How long a run may take before the test fails because the run hangs.
 pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 
-/// How long a run may take to end after a signal; the interface promises it.
-const ANSWER_TIME: Duration = Duration::from_secs(2);
+/// The time limit for the end of a run after a signal; the manual states it.
+const SIGNAL_LIMIT: Duration = Duration::from_secs(2);
 
-/// A run to be.
+/// A run to start.
 #[derive(Debug, Clone)]
 pub struct Run {
     program: OsString,
@@ -35,7 +35,7 @@ pub struct Run {
     expected: Expected,
 }
 
-/// What a test announces about standard error.
+/// What a test expects on standard error.
 #[derive(Debug, Clone, Default)]
 struct Expected {
     anything: bool,
@@ -54,12 +54,12 @@ impl Run {
         }
     }
 
-    /// Describes a plain cycle against a stand-in and a database.
+    /// Describes a plain cycle against a fake DataPass and a database.
     pub fn cycle(upstream: &DataPass, database: &Database) -> Self {
         Self::new::<&str>([]).upstream(upstream).database(database)
     }
 
-    /// Sets the four variables that name the stand-in and its account.
+    /// Sets the four variables that name the fake DataPass and its account.
     pub fn upstream(self, upstream: &DataPass) -> Self {
         let (id, secret) = upstream.credentials();
         self.env("DATAPASS_AUTH_URL", upstream.auth_url())
@@ -91,19 +91,20 @@ impl Run {
         self
     }
 
-    /// Takes a variable away again.
+    /// Removes a variable.
     pub fn env_remove(mut self, name: impl AsRef<OsStr>) -> Self {
         self.env.remove(name.as_ref());
         self
     }
 
-    /// Gives bytes on standard input; without, it is empty.
+    /// Sets the content of standard input, which is empty by default.
     pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin = bytes.into();
         self
     }
 
-    /// Runs this program with the binary's path and arguments behind its own (`unshare` and such).
+    /// Runs the binary through a wrapper program, such as `unshare`, which gets the binary's path and
+    /// arguments after its own.
     pub fn through<S: Into<OsString>>(mut self, wrapper: impl IntoIterator<Item = S>) -> Self {
         let mut words = wrapper.into_iter().map(Into::into);
         let outer = words.next().expect("a wrapper has a name");
@@ -113,19 +114,19 @@ impl Run {
         self
     }
 
-    /// Announces a line on standard error that contains this text; it must come.
+    /// Expects a line on standard error that contains this text.
     pub fn stderr(mut self, text: impl Into<String>) -> Self {
         self.expected.lines.push(text.into());
         self
     }
 
-    /// Lets standard error hold anything.
+    /// Allows any content of standard error.
     pub fn any_stderr(mut self) -> Self {
         self.expected.anything = true;
         self
     }
 
-    /// Gives program, arguments and environment to another way of running it.
+    /// Returns program with arguments, and environment, to run it in another way.
     pub(super) fn command(self) -> (Vec<OsString>, BTreeMap<OsString, OsString>) {
         ([self.program].into_iter().chain(self.args).collect(), self.env)
     }
@@ -146,7 +147,7 @@ impl Run {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .unwrap_or_else(|error| panic!("{:?} cannot be run: {error}", self.program));
+            .unwrap_or_else(|error| panic!("cannot run {:?}: {error}", self.program));
         let mut stdin = child.stdin.take().unwrap();
         thread::spawn(move || stdin.write_all(&self.stdin));
         let (sender, ended) = mpsc::channel();
@@ -182,7 +183,7 @@ fn read_all(
     });
 }
 
-/// A stream whose bytes can be looked at before its end.
+/// A stream whose bytes can be read before its end.
 struct Tee<R> {
     stream: R,
     copy: Arc<Mutex<Vec<u8>>>,
@@ -216,12 +217,12 @@ impl Running {
 
     /// Sends a signal by its name: `TERM`, `INT`, `KILL`, `STOP`, `CONT`.
     pub fn signal(&self, name: &str) {
-        // The shell's own `kill` is there where procps is not.
+        // The shell has a built-in `kill`; procps may not be installed.
         let status = Command::new("sh")
             .args(["-c", "kill -s \"$0\" \"$1\"", name, &self.pid().to_string()])
             .status()
             .unwrap();
-        assert!(status.success(), "signal {name} could not be sent");
+        assert!(status.success(), "cannot send signal {name}");
     }
 
     /// Waits until standard error has this text.
@@ -236,27 +237,27 @@ impl Running {
         self.wait_for(PATIENCE).unwrap_or_else(|_| panic!("the run did not end in {PATIENCE:?}"))
     }
 
-    /// Waits for the end of a run that was just sent a signal, and expects it when it is promised.
+    /// Waits for the end of a run that was just sent a signal, and expects it within
+    /// [`SIGNAL_LIMIT`].
     #[track_caller]
     pub fn wait_after_signal(self) -> Outcome {
-        self.wait_within(ANSWER_TIME)
+        self.wait_within(SIGNAL_LIMIT)
     }
 
-    /// Waits for the end and expects it within that time. By how much this machine itself is late
-    /// does not count.
+    /// Waits for the end and expects it within `limit`, plus the scheduling delay of this machine.
     #[track_caller]
     pub fn wait_within(self, limit: Duration) -> Outcome {
-        let (begun, machine) = (Instant::now(), Lateness::watch());
+        let (begun, machine) = (Instant::now(), SchedulingDelay::watch());
         let outcome = self.wait();
         let (took, late) = (begun.elapsed(), machine.total());
         outcome.check(
             took < limit + late,
-            &format!("the end came after {took:?}, of which the machine was late by {late:?}"),
+            &format!("the run ended after {took:?}; the machine was late by {late:?}"),
         );
         outcome
     }
 
-    /// Waits for the end as long as this; gives the run back when it still goes on.
+    /// Waits for the end at most this long; returns the run itself when it has not ended.
     pub fn wait_for(mut self, patience: Duration) -> Result<Outcome, Box<Self>> {
         while self.stdout.is_none() || self.stderr.is_none() {
             match self.ended.recv_timeout(patience) {
@@ -332,7 +333,7 @@ impl Outcome {
         self.assert_code(0)
     }
 
-    /// Expects a status, and on standard error what was announced.
+    /// Expects a status, and the expected lines on standard error.
     #[track_caller]
     pub fn assert_code(&self, code: i32) -> &Self {
         self.check(self.code() == code, &format!("the status is {}, not {code}", self.code()));
@@ -350,7 +351,7 @@ impl Outcome {
         let summary =
             if line.starts_with('{') { Summary::from_json(line) } else { Summary::from_text(line) };
         if let Err(problem) = &summary {
-            self.check(false, &format!("the summary line is bad: {problem}"));
+            self.check(false, &format!("the summary line is invalid: {problem}"));
         }
         let summary = summary.unwrap();
         let got = (summary.outcome.as_str(), summary.reason.as_deref());
@@ -358,12 +359,12 @@ impl Outcome {
         summary
     }
 
-    /// Holds standard error against the announced lines. The last line of a failure tells what
-    /// went wrong and needs no announcement, but must be there.
+    /// Compares standard error with the expected lines. The last line of a failure is its error; a
+    /// test need not expect it, but it must exist.
     #[track_caller]
     fn check_stderr(&self, failed: bool) {
         let lines: Vec<&str> = self.stderr.lines().collect();
-        self.check(!failed || !lines.is_empty(), "the failure is not told on standard error");
+        self.check(!failed || !lines.is_empty(), "the failure is not logged on standard error");
         for text in &self.expected.lines {
             self.check(
                 lines.iter().any(|line| line.contains(text.as_str())),
@@ -381,7 +382,7 @@ impl Outcome {
         }
     }
 
-    /// Expects neither a secret nor personal data of the stand-in in any output.
+    /// Expects neither a secret nor personal data of the fake DataPass in any output.
     #[track_caller]
     pub fn assert_no_canary(&self) {
         let output = format!("{}{}", self.stdout, self.stderr).to_lowercase();
@@ -401,8 +402,8 @@ impl Outcome {
     }
 }
 
-/// Returns the static release binary, built when it is not there; the program whose instructions
-/// are counted is in `examples` beside it.
+/// Returns the static release binary, built if it is missing; the program whose instructions are
+/// counted is in `examples` beside it.
 pub fn release_binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
@@ -414,7 +415,7 @@ pub fn release_binary() -> &'static Path {
     })
 }
 
-/// Builds the clock for `LD_PRELOAD` in a folder.
+/// Builds the library for `LD_PRELOAD` that changes the clock.
 pub fn clock_library(folder: &Path) -> PathBuf {
     let library = folder.join("clock.so");
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/fixtures/clock.c");

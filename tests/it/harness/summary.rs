@@ -1,4 +1,4 @@
-//! The summary line, read strictly: its fields, their order and their forms.
+//! A strict parser of the summary line: its fields, their order and their formats.
 
 use std::fmt;
 
@@ -56,13 +56,13 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Reads the `key=value` form.
+    /// Parses the `key=value` format.
     pub fn from_text(line: &str) -> Result<Self, String> {
         let mut fields = Vec::new();
         for word in line.split(' ') {
             let (key, text) =
                 word.split_once('=').ok_or_else(|| format!("`{word}` is not key=value"))?;
-            // What is a number or a boolean in JSON is bare in text; the rest is a string.
+            // A value that is neither `none`, a boolean nor a number is a string.
             let value = match text {
                 "none" => Value::Null,
                 "true" => Value::Bool(true),
@@ -74,7 +74,7 @@ impl Summary {
         Self::from_fields(fields)
     }
 
-    /// Reads the JSON form.
+    /// Parses the JSON format.
     pub fn from_json(line: &str) -> Result<Self, String> {
         let mut decoder = serde_json::Deserializer::from_str(line);
         let fields = decoder.deserialize_map(InOrder).map_err(|error| error.to_string())?;
@@ -94,7 +94,7 @@ impl Summary {
             fields.iter().find(|(key, _)| key == name).map(|(_, value)| value).ok_or("absent")
         };
         let word = |name: &str| {
-            get(name)?.as_str().map(str::to_owned).ok_or(format!("{name} is not a word"))
+            get(name)?.as_str().map(str::to_owned).ok_or(format!("{name} is not a string"))
         };
         let number = |name: &str| get(name)?.as_u64().ok_or(format!("{name} is not a number"));
         let time = |name: &str| match get(name)? {
@@ -147,13 +147,13 @@ fn is_uuid(text: &str) -> bool {
     lengths == [8, 4, 4, 4, 12] && text.chars().all(|c| c == '-' || c.is_ascii_hexdigit())
 }
 
-/// Reads a time that has exactly the form of the summary.
+/// Parses a time that has exactly the format of the summary.
 fn exact_time(text: &str) -> Option<DateTime<Utc>> {
     let time = DateTime::parse_from_rfc3339(text).ok()?.to_utc();
     (time.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string() == text).then_some(time)
 }
 
-/// Reads an object with the order of its keys.
+/// Deserializes an object and keeps the order of its keys.
 struct InOrder;
 
 impl<'de> Visitor<'de> for InOrder {

@@ -1,4 +1,4 @@
-//! The tool's tables as a test reads them.
+//! Queries of the program's tables.
 
 use std::collections::BTreeMap;
 
@@ -178,7 +178,7 @@ impl Database {
         self.client().query_one(&format!("select count(*) from {table}"), &[]).unwrap().get(0)
     }
 
-    /// Tells whether a table or view exists on the search path.
+    /// Returns whether a table or view exists on the search path.
     pub fn has_table(&self, table: &str) -> bool {
         self.client()
             .query_one("select to_regclass($1::text) is not null", &[&table])
@@ -186,8 +186,8 @@ impl Database {
             .get(0)
     }
 
-    /// Returns how many values the id sequence of a table has given out.
-    pub fn ids_burnt(&self, table: &str) -> i64 {
+    /// Returns how many values of the id sequence of a table are consumed.
+    pub fn ids_consumed(&self, table: &str) -> i64 {
         let mut client = self.client();
         let sequence: String =
             client.query_one("select pg_get_serial_sequence($1, 'id')", &[&table]).unwrap().get(0);
@@ -202,8 +202,8 @@ impl Database {
 
     /// Counts the dead rows of a table, those of transactions rolled back included.
     ///
-    /// Read from the pages themselves by the contrib extension `pgstattuple`: the statistics
-    /// views lag behind. Autovacuum is off on a private cluster.
+    /// The contrib extension `pgstattuple` reads the pages themselves, since the statistics views
+    /// lag behind. Autovacuum is off on a private cluster.
     pub fn dead_rows(&self, table: &str) -> i64 {
         let mut client = self.client();
         client
@@ -215,7 +215,7 @@ impl Database {
             .get(0)
     }
 
-    /// Returns every row that a cycle may write, but for the runs, to compare before and after.
+    /// Returns every row that a cycle may write, except runs, to compare before and after.
     pub fn snapshot(&self) -> BTreeMap<&'static str, Vec<String>> {
         let mut client = self.client();
         let mut tables = BTreeMap::new();

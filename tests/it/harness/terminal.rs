@@ -1,4 +1,4 @@
-//! The binary on a terminal of its own, as a person has one: `script` (Debian: bsdutils) makes it.
+//! The binary on a pseudo-terminal, which `script` (Debian: bsdutils) makes.
 
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -8,7 +8,7 @@ use std::thread;
 use super::datapass::CANARY;
 use super::run::{PATIENCE, Run};
 
-/// A run on a terminal, all three streams; killed when dropped.
+/// A run whose three standard streams are a terminal; killed when dropped.
 #[derive(Debug)]
 pub struct Terminal {
     child: Child,
@@ -58,7 +58,7 @@ impl Terminal {
         while !self.screen.contains(text) {
             match self.shown.recv_timeout(PATIENCE) {
                 Ok(bytes) => self.screen.push_str(&String::from_utf8_lossy(&bytes)),
-                Err(_) => panic!("`{text}` did not come: {}", self.screen),
+                Err(_) => panic!("`{text}` was not shown: {}", self.screen),
             }
         }
     }
@@ -68,14 +68,14 @@ impl Terminal {
         self.keys.write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Waits for the end; returns the status and all that was on the screen, echoed keys included.
+    /// Waits for the end; returns the status and everything that was shown, echoed keys included.
     #[track_caller]
     pub fn end(mut self) -> (i32, String) {
         loop {
             match self.shown.recv_timeout(PATIENCE) {
                 Ok(bytes) => self.screen.push_str(&String::from_utf8_lossy(&bytes)),
                 Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => panic!("no end came: {}", self.screen),
+                Err(RecvTimeoutError::Timeout) => panic!("the run did not end: {}", self.screen),
             }
         }
         let code = self.child.wait().unwrap().code().unwrap();
@@ -92,11 +92,11 @@ impl Drop for Terminal {
     }
 }
 
-/// Plays what was written; returns the lines that then stand there, without blanks at their ends.
+/// Renders what was written to a terminal; returns the lines then shown, without trailing blanks.
 ///
-/// It knows what a line that comes and goes is made of: carriage return, line feed, "erase in
-/// line" and "cursor up".
-pub fn played(text: &str) -> String {
+/// It supports what a progress line uses: carriage return, line feed, "erase in line" and "cursor
+/// up".
+pub fn rendered(text: &str) -> String {
     let mut lines: Vec<Vec<char>> = vec![Vec::new()];
     let (mut row, mut column) = (0, 0);
     let mut chars = text.chars();
@@ -121,7 +121,7 @@ pub fn played(text: &str) -> String {
                 match (verb, number.parse().unwrap_or(1)) {
                     (Some('K'), 2) => lines[row].clear(),
                     (Some('A'), up) => row = row.checked_sub(up).expect("a line above"),
-                    _ => panic!("not understood: {text:?}"),
+                    _ => panic!("unsupported escape sequence: {text:?}"),
                 }
             }
             c => {

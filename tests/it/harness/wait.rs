@@ -1,52 +1,53 @@
-//! Waits that have an end, and time as a busy machine grants it.
+//! Waiting with a time limit, and the scheduling delay of a busy machine.
 
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long another process may take for what it is about to do anyway. Shorter than the thirty
-/// seconds after which PostgreSQL gives up a wait for a lock by itself.
+/// How long [`eventually`] waits. Shorter than the `lock_timeout` of thirty seconds of a cycle, so
+/// that a wait for a lock does not end by itself meanwhile.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Polls what cannot be awaited: another process's doings.
+/// Polls until a condition holds that another process brings about.
 #[track_caller]
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {
-        assert!(begun.elapsed() < PATIENCE, "not so after {PATIENCE:?}: {what}");
+        assert!(begun.elapsed() < PATIENCE, "still false after {PATIENCE:?}: {what}");
         thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// How late this machine is: by how much a thread that only sleeps is woken too late, all in all.
+/// Measures the scheduling delay of this machine: the total time by which a thread that only sleeps
+/// wakes up too late.
 #[derive(Debug)]
-pub struct Lateness {
+pub struct SchedulingDelay {
     watched: thread::JoinHandle<Duration>,
-    /// Dropped at the end.
-    goes_on: mpsc::Sender<()>,
+    /// Dropping it ends the thread.
+    stop: mpsc::Sender<()>,
 }
 
-impl Lateness {
-    /// Begins to watch.
+impl SchedulingDelay {
+    /// Starts to measure.
     pub fn watch() -> Self {
         const NAP: Duration = Duration::from_millis(10);
-        let (goes_on, end) = mpsc::channel();
+        let (stop, stopped) = mpsc::channel();
         let watched = thread::spawn(move || {
             let mut late = Duration::ZERO;
             loop {
                 let begun = Instant::now();
-                match end.recv_timeout(NAP) {
+                match stopped.recv_timeout(NAP) {
                     Err(RecvTimeoutError::Timeout) => late += begun.elapsed().saturating_sub(NAP),
                     _ => return late,
                 }
             }
         });
-        Self { watched, goes_on }
+        Self { watched, stop }
     }
 
-    /// Returns how late it was since then.
+    /// Returns the total delay since the start.
     pub fn total(self) -> Duration {
-        drop(self.goes_on);
+        drop(self.stop);
         self.watched.join().unwrap()
     }
 }

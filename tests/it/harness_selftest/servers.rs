@@ -1,4 +1,4 @@
-//! The private servers: fresh databases, and nothing left behind.
+//! The private servers: fresh databases, and nothing left over.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpStream;
@@ -21,10 +21,10 @@ fn every_database_is_fresh_and_dropped() {
     first.exec("insert into proactivite_requests (t) values ('a')");
     assert_ne!(first.snapshot(), before);
     assert_eq!(first.count("proactivite_requests"), 1);
-    assert_eq!(first.ids_burnt("proactivite_requests"), 1);
+    assert_eq!(first.ids_consumed("proactivite_requests"), 1);
     assert_eq!(first.dead_rows("proactivite_requests"), 0);
     first.exec("begin; insert into proactivite_requests (t) values ('b'); rollback");
-    assert_eq!(first.ids_burnt("proactivite_requests"), 2);
+    assert_eq!(first.ids_consumed("proactivite_requests"), 2);
     assert_eq!(first.dead_rows("proactivite_requests"), 1);
 
     let role = first.role(None);
@@ -51,18 +51,18 @@ fn inserts_are_refused_on_demand() {
 }
 
 #[test]
-fn a_cluster_stops_dies_and_comes_back() {
+fn a_cluster_is_stopped_killed_and_restarted() {
     let cluster = Cluster::with().setting("log_statement", "all").start();
     let db = cluster.empty();
     db.exec("create table t as select 1 as one");
     for stop in [|cluster: &Cluster| cluster.stop("immediate"), Cluster::kill] {
         stop(&cluster);
-        // A postmaster that was killed takes a moment to let go of its port.
-        eventually("the server is gone", || Client::connect(&db.url(), NoTls).is_err());
+        // A killed postmaster frees its port a moment later.
+        eventually("the server is down", || Client::connect(&db.url(), NoTls).is_err());
         cluster.start_again();
         assert_eq!(db.count("t"), 1);
     }
-    // A password is asked of those that have one.
+    // A role that has a password needs it.
     let role = db.role(Some("it's: a/pass?word"));
     Client::connect(&db.url_as(&role, "it's: a/pass?word"), NoTls).unwrap();
     let error = Client::connect(&db.url_as(&role, "wrong"), NoTls).map(drop).unwrap_err();
@@ -75,7 +75,7 @@ fn a_cluster_stops_dies_and_comes_back() {
 }
 
 #[test]
-fn the_pooler_shares_connections_by_transaction() {
+fn the_pooler_shares_server_connections_between_transactions() {
     let db = Database::empty();
     let pooler = PgBouncer::start(&db);
     let mut clients: Vec<Client> =
@@ -98,11 +98,11 @@ fn the_pooler_shares_connections_by_transaction() {
     assert!(servers.len() <= 2, "six clients use the servers {servers:?}");
 }
 
-/// Starts a cluster and a pooler in a process of its own, kills that with SIGKILL, and looks for
-/// what is left. The process is this test itself, told so by a variable.
+/// Starts a cluster and a pooler in a child process, kills it with SIGKILL, and looks for leftovers.
+/// The child process is this same test, which a variable selects.
 #[test]
-#[allow(clippy::print_stdout)] // It tells its parent what it owns.
-fn nothing_is_left_behind_after_sigkill() {
+#[allow(clippy::print_stdout)] // The child prints the names of its servers for the parent.
+fn servers_are_removed_after_a_sigkill_of_their_owner() {
     const OWNER: &str = "HARNESS_SELFTEST_OWNER";
     if std::env::var_os(OWNER).is_some() {
         let cluster = Cluster::disposable();
@@ -113,7 +113,10 @@ fn nothing_is_left_behind_after_sigkill() {
         return;
     }
     let mut owner = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "harness_selftest::servers::nothing_is_left_behind_after_sigkill"])
+        .args([
+            "--exact",
+            "harness_selftest::servers::servers_are_removed_after_a_sigkill_of_their_owner",
+        ])
         .arg("--nocapture")
         .env(OWNER, "1")
         .stdin(Stdio::piped())
@@ -134,5 +137,5 @@ fn nothing_is_left_behind_after_sigkill() {
     owner.kill().unwrap();
     owner.wait().unwrap();
     eventually("the cluster's folder is gone", || !dir.exists());
-    eventually("nobody listens any more", || !ports.iter().any(listens));
+    eventually("the ports are closed", || !ports.iter().any(listens));
 }

@@ -1,4 +1,4 @@
-//! The summary parser accepts the contract and nothing else.
+//! The strict parser accepts the documented summary line and nothing else.
 
 use crate::harness::{Summary, at};
 
@@ -13,7 +13,7 @@ const JSON: &str = r#"{"outcome":"transient","reason":"timeout","pages":2,"seen"
     "duration_ms":12,"dry_run":false,"run_id":"6ff1ed42-9f48-4c7f-8a53-cafeb0f47e01"}"#;
 
 #[test]
-fn both_forms_are_read() {
+fn both_formats_are_parsed() {
     let summary = Summary::from_text(TEXT).unwrap();
     assert_eq!((summary.outcome.as_str(), summary.created, summary.since), ("success", 7, None));
     assert_eq!(summary.watermark, Some(at("2026-05-18T10:00:00.123Z")));

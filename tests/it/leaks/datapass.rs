@@ -1,4 +1,4 @@
-//! Leaks from what DataPass, or something in its place, answers.
+//! Leaks from responses of DataPass, or of a server in its place.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -8,11 +8,11 @@ use std::thread;
 use serde_json::{Value, json};
 
 use super::{entry, hunt, hunt_in_both};
-use crate::harness::datapass::Answer;
+use crate::harness::datapass::Response;
 use crate::harness::*;
 
 #[test]
-fn what_datapass_answers() {
+fn responses_of_datapass_leak_nothing() {
     let database = Database::migrated();
     let url = "https://canari:canari@nowhere.invalid/canari?token=canari#canari";
     let personal = json!([{"applicant": {"email": "canari@example.test"}}, "canari", 1, null]);
@@ -21,24 +21,24 @@ fn what_datapass_answers() {
     for (status, token_code, page_code) in
         [(302, 1, 1), (400, 1, 1), (401, 2, 2), (403, 1, 1), (422, 1, 1), (429, 2, 2), (500, 2, 2)]
     {
-        let answer = move |on, code, body: &Value| {
+        let response = move |on, code, body: &Value| {
             let body = body.to_string().into_bytes();
-            let fault = Fault::edit(move |answer: &mut Answer| {
-                *answer = Answer::new(status, "application/json", body.clone());
+            let fault = Fault::edit(move |response: &mut Response| {
+                *response = Response::new(status, "application/json", body.clone());
                 for name in ["Location", "WWW-Authenticate", "Retry-After", "Date", "Set-Cookie"] {
-                    answer.set_header(name, if name == "Location" { url } else { "canari" });
+                    response.set_header(name, if name == "Location" { url } else { "canari" });
                 }
             });
             (on, code, fault)
         };
-        faults.push(answer(On::tokens(1..), token_code, &error));
-        faults.push(answer(On::pages(1..), page_code, &personal));
+        faults.push(response(On::tokens(1..), token_code, &error));
+        faults.push(response(On::pages(1..), page_code, &personal));
     }
     for (on, code, fault) in [
         (
             On::tokens(1..),
             1,
-            Fault::Answer(400, "application/json", br#"{"error": "canari"}"#.to_vec()),
+            Fault::Response(400, "application/json", br#"{"error": "canari"}"#.to_vec()),
         ),
         (On::tokens(1..), 1, Fault::json(r#"{"access_token": {"canari": "canari"}}"#)),
         (On::tokens(1..), 1, Fault::json(r#"{"access_token": "canari canari"}"#)),
@@ -51,14 +51,14 @@ fn what_datapass_answers() {
         (On::pages(1..), 1, Fault::json(r#""canari""#)),
         (On::pages(1..), 2, Fault::json(r#"[{"id": 1, "canari": "canari"#)),
         (On::pages(1..), 2, Fault::json("[{\"canari\\qcanari\": 1}]")),
-        (On::pages(1..), 2, Fault::CutBody(300)),
-        (On::pages(1..), 2, Fault::WrongLength(300)),
-        (On::pages(1..), 2, Fault::BadChunk("canari")),
-        (On::pages(1..), 2, Fault::Nonsense(b"canari".to_vec())),
-        (On::pages(1..), 2, Fault::Nonsense(b"HTTP/1.1 canari\r\n\r\n".to_vec())),
-        (On::pages(1..), 2, Fault::Nonsense(b"HTTP/1.1 200 OK\r\ncanari\r\n\r\n".to_vec())),
+        (On::pages(1..), 2, Fault::TruncateBody(300)),
+        (On::pages(1..), 2, Fault::WrongContentLength(300)),
+        (On::pages(1..), 2, Fault::InvalidChunkSize("canari")),
+        (On::pages(1..), 2, Fault::NotHttp(b"canari".to_vec())),
+        (On::pages(1..), 2, Fault::NotHttp(b"HTTP/1.1 canari\r\n\r\n".to_vec())),
+        (On::pages(1..), 2, Fault::NotHttp(b"HTTP/1.1 200 OK\r\ncanari\r\n\r\n".to_vec())),
         (On::definitions(1..), 0, Fault::json(r#"[{"id": {"canari": 1}}]"#)),
-        (On::definitions(1..), 0, Fault::Answer(500, "text/html", b"canari".to_vec())),
+        (On::definitions(1..), 0, Fault::Response(500, "text/html", b"canari".to_vec())),
         (On::definitions(1..), 1, Fault::json(r#"[{"id": "canari", "name": "canari"}]"#)),
     ] {
         faults.push((on, code, fault));
@@ -74,8 +74,8 @@ fn what_datapass_answers() {
     }
 }
 
-/// Listens and gives each connection the same bytes.
-fn answering(bytes: &'static [u8]) -> u16 {
+/// Starts a server that sends the same bytes on each connection; returns its port.
+fn serve_bytes(bytes: &'static [u8]) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     thread::spawn(move || {
@@ -89,17 +89,17 @@ fn answering(bytes: &'static [u8]) -> u16 {
 }
 
 #[test]
-fn the_credentials_of_a_proxy() {
+fn the_credentials_of_a_proxy_do_not_leak() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
-    let refuses = answering(
+    let refusing = serve_bytes(
         b"HTTP/1.1 407 canari\r\nProxy-Authenticate: Basic realm=\"canari\"\r\n\
           Content-Length: 6\r\nConnection: close\r\n\r\ncanari",
     );
-    let babbles = answering(b"canari canari\r\n\r\n");
+    let not_http = serve_bytes(b"canari canari\r\n\r\n");
     for (code, proxy) in [
         (2, "http://canari:canari@127.0.0.1:1".to_owned()),
-        (1, format!("http://me:canari%40canari@127.0.0.1:{refuses}")),
-        (2, format!("http://canari:canari@127.0.0.1:{babbles}")),
+        (1, format!("http://me:canari%40canari@127.0.0.1:{refusing}")),
+        (2, format!("http://canari:canari@127.0.0.1:{not_http}")),
         (2, "http://canari:canari@nowhere.invalid:80".to_owned()),
         (1, "http://canari:canari@[::1".to_owned()),
         (1, "canari:canari@".to_owned()),

@@ -1,15 +1,15 @@
-//! What the real DataPass answers: its token endpoint and its API.
+//! The responses of the token endpoint and of the API, like those of the real DataPass.
 
 use serde_json::{Value, json};
 
 use super::fault::Endpoint;
-use super::http::{Answer, Request};
-use super::upstream::{Upstream, Worth};
+use super::http::{Request, Response};
+use super::upstream::{TokenState, Upstream};
 
 const JSON: &str = "application/json; charset=utf-8";
 
-/// Answers a request out of the present state.
-pub(super) fn answer(upstream: &mut Upstream, request: &Request) -> Answer {
+/// Makes the response to a request from the current state.
+pub(super) fn response(upstream: &mut Upstream, request: &Request) -> Response {
     match (request.method.as_str(), request.endpoint) {
         ("POST", Endpoint::Token) => token(upstream, request),
         ("GET", Endpoint::Listing) => {
@@ -22,8 +22,8 @@ pub(super) fn answer(upstream: &mut Upstream, request: &Request) -> Answer {
     }
 }
 
-/// Makes an error of the API in its JSON form.
-pub(super) fn error(status: u16) -> Answer {
+/// Makes an error response of the API, in its JSON format.
+pub(super) fn error(status: u16) -> Response {
     let (title, detail) = match status {
         400 => ("Requête invalide", "La requête est mal formée"),
         401 => ("Non autorisé", "Le jeton d'accès est invalide ou a expiré (canari)"),
@@ -39,11 +39,11 @@ pub(super) fn error(status: u16) -> Answer {
         "detail": detail,
         "source": {"pointer": "headers/Authorization"},
     }]});
-    Answer::new(status, JSON, body.to_string())
+    Response::new(status, JSON, body.to_string())
 }
 
-/// The token endpoint: RFC 6749, section 4.4 and its errors of section 5.2.
-fn token(upstream: &mut Upstream, request: &Request) -> Answer {
+/// Makes the response of the token endpoint: RFC 6749, section 4.4, with the errors of section 5.2.
+fn token(upstream: &mut Upstream, request: &Request) -> Response {
     let Some(grant) = request.field("grant_type") else {
         return token_error(400, "invalid_request", "Il manque un paramètre canari");
     };
@@ -62,44 +62,44 @@ fn token(upstream: &mut Upstream, request: &Request) -> Answer {
     if upstream.expires_in {
         body["expires_in"] = json!(upstream.token_lifetime);
     }
-    Answer::new(200, JSON, body.to_string()).header("Cache-Control", "no-store")
+    Response::new(200, JSON, body.to_string()).header("Cache-Control", "no-store")
 }
 
-fn token_error(status: u16, word: &str, description: &str) -> Answer {
+fn token_error(status: u16, word: &str, description: &str) -> Response {
     let body = json!({"error": word, "error_description": description}).to_string();
-    let answer = Answer::new(status, JSON, body);
+    let response = Response::new(status, JSON, body);
     match status {
-        401 => answer
+        401 => response
             .header("WWW-Authenticate", &format!("Bearer realm=\"Doorkeeper\", error=\"{word}\"")),
-        _ => answer,
+        _ => response,
     }
 }
 
-/// Refuses a request without a good token: 401 for an unknown or expired one, 422 for one that is
-/// revoked or short of the scope.
-fn refusal(upstream: &Upstream, request: &Request) -> Option<Answer> {
+/// Refuses a request without a valid token: 401 if it is unknown or expired, 422 if it is revoked
+/// or lacks the scope.
+fn refusal(upstream: &Upstream, request: &Request) -> Option<Response> {
     let token = request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
-    match token.map_or(Worth::Unknown, |token| upstream.worth(token)) {
-        Worth::Good => None,
-        Worth::Unknown => Some(error(401)),
-        Worth::Useless => Some(error(422)),
+    match token.map_or(TokenState::Unknown, |token| upstream.token_state(token)) {
+        TokenState::Valid => None,
+        TokenState::Unknown => Some(error(401)),
+        TokenState::Insufficient => Some(error(422)),
     }
 }
 
-fn listing(upstream: &mut Upstream, request: &Request) -> Answer {
+fn listing(upstream: &mut Upstream, request: &Request) -> Response {
     let states = request.params("state[]");
     let states: Vec<&str> = states.iter().map(String::as_str).collect();
     let limit = request.number("limit").filter(|limit| *limit > 0);
     let limit = limit.unwrap_or(upstream.default_limit);
     let offset = request.number("offset").unwrap_or(0);
-    Answer::new(200, JSON, upstream.page(&states, limit, offset))
+    Response::new(200, JSON, upstream.page(&states, limit, offset))
 }
 
-fn definitions(upstream: &Upstream) -> Answer {
+fn definitions(upstream: &Upstream) -> Response {
     let list: Value = upstream
         .definitions
         .iter()
         .map(|(id, name)| json!({"id": id, "name": name, "provider": "canari"}))
         .collect();
-    Answer::new(200, JSON, list.to_string())
+    Response::new(200, JSON, list.to_string())
 }

@@ -1,4 +1,4 @@
-//! A demande as DataPass shows it, with canaries wherever it holds personal data.
+//! A demande in DataPass's format, with a canary in each field of personal data.
 
 use chrono::{DateTime, Datelike, FixedOffset, NaiveDate, TimeDelta, Utc, Weekday};
 use serde_json::{Map, Value, json};
@@ -6,7 +6,8 @@ use serde_json::{Map, Value, json};
 /// The definition that the tool pulls by default.
 pub const DEFINITION: &str = "proactivite_pour_les_etudiants_boursiers_dyn";
 
-/// A word (in lower case) that all personal data, the client secret and all tokens contain.
+/// A word in lower case that all personal data, the client secret and all tokens contain: if an
+/// output contains it, private data leaked.
 pub const CANARY: &str = "canari";
 
 /// Reads a time in RFC 3339.
@@ -14,7 +15,7 @@ pub fn at(text: &str) -> DateTime<Utc> {
     DateTime::parse_from_rfc3339(text).unwrap_or_else(|error| panic!("{text}: {error}")).to_utc()
 }
 
-/// Returns the instant that is `minutes` after the one that most tests reckon from.
+/// Returns the instant `minutes` after the start time that most tests use.
 pub fn minute(minutes: i64) -> DateTime<Utc> {
     at("2026-05-18T10:00:00.123Z") + TimeDelta::minutes(minutes)
 }
@@ -24,7 +25,7 @@ pub fn validated(id: i64, minutes: i64) -> Demande {
     Demande::cnous(id).validated(minute(minutes))
 }
 
-/// Writes a time as DataPass does: Paris time, cut to the millisecond, with its offset.
+/// Formats a time as DataPass does: Paris time, truncated to the millisecond, with its offset.
 pub fn paris(time: DateTime<Utc>) -> String {
     // Summer time is from 01:00 UTC of March's last Sunday to 01:00 UTC of October's
     // (Directive 2000/84/EC, articles 2 and 3).
@@ -37,10 +38,11 @@ pub fn paris(time: DateTime<Utc>) -> String {
     time.with_timezone(&zone).format("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string()
 }
 
-/// Makes a SIRET with a right check digit out of a number below ten to the thirteenth.
+/// Makes a SIRET with a valid check digit from a number below 10^13.
 pub fn siret(number: u64) -> String {
     let body = format!("{number:013}");
-    // Luhn: every second digit from the right is doubled, the check digit itself not.
+    // Luhn: every second digit from the right is doubled, starting with the one before the check
+    // digit.
     let sum: u32 = body
         .bytes()
         .rev()
@@ -53,7 +55,7 @@ pub fn siret(number: u64) -> String {
     format!("{body}{}", (10 - sum % 10) % 10)
 }
 
-/// A demande to be added to the stand-in; a valid one unless the test makes it otherwise.
+/// A demande to add to the fake DataPass; valid unless a test changes it.
 #[derive(Debug, Clone)]
 pub struct Demande {
     pub id: i64,
@@ -64,7 +66,7 @@ pub struct Demande {
     pub last_validated_at: Option<DateTime<Utc>>,
     pub siret: String,
     pub data: Map<String, Value>,
-    /// The size of `organisation.insee_payload`, in bytes, about.
+    /// The approximate size of `organisation.insee_payload`, in bytes.
     pub insee_bytes: usize,
 }
 
@@ -98,7 +100,7 @@ impl Demande {
         }
     }
 
-    /// Makes a valid demande of another definition that the account sees.
+    /// Makes a valid demande of another definition that the account may access.
     pub fn other(id: i64) -> Self {
         let mut demande = Self::cnous(id).definition("api_particulier");
         let data = json!({"intitule": "Portail canari", "scopes": "[\"cnaf_quotient_familial\"]"});
@@ -107,7 +109,7 @@ impl Demande {
         demande
     }
 
-    /// Sets the time of creation, which decides the place in the listing.
+    /// Sets the time of creation, which decides the position in the listing.
     pub fn created(mut self, time: DateTime<Utc>) -> Self {
         self.created_at = time;
         self
@@ -119,13 +121,13 @@ impl Demande {
         self
     }
 
-    /// Leaves the time of the last validation null.
+    /// Sets the time of the last validation to null.
     pub fn never_validated(mut self) -> Self {
         self.last_validated_at = None;
         self
     }
 
-    /// Sets or nulls the public id.
+    /// Sets the public id, or sets it to null.
     pub fn public_id(mut self, id: Option<&str>) -> Self {
         self.public_id = id.map(str::to_owned);
         self
@@ -155,13 +157,13 @@ impl Demande {
         self
     }
 
-    /// Takes a key of `data` away.
+    /// Removes a key of `data`.
     pub fn without(mut self, key: &str) -> Self {
         self.data.remove(key);
         self
     }
 
-    /// Writes it as the API does.
+    /// Serializes it as the API does.
     pub fn to_json(&self) -> Value {
         let id = self.id;
         let validated = self.last_validated_at.map(paris);

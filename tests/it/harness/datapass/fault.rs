@@ -1,11 +1,11 @@
-//! What a test makes the stand-in do to given requests.
+//! What a test makes the fake DataPass do at given requests.
 
 use std::fmt;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::http::Answer;
+use super::http::Response;
 use super::server::Gate;
 use super::upstream::Upstream;
 
@@ -18,7 +18,7 @@ pub enum Endpoint {
     Other,
 }
 
-/// Which requests are meant: by kind and number, counted from 1 since the rule was set.
+/// A selection of requests: by kind and number, counted from 1 since the rule was set.
 #[derive(Debug, Clone, Copy)]
 pub struct On {
     endpoint: Option<Endpoint>,
@@ -41,47 +41,48 @@ impl On {
         Self { endpoint, first, last }
     }
 
-    /// Means the request with this number, of any kind.
+    /// Selects the request with this number, of any kind.
     pub fn request(number: u64) -> Self {
         Self::new(None, number..=number)
     }
 
-    /// Means every request.
+    /// Selects every request.
     pub fn everything() -> Self {
         Self::new(None, ..)
     }
 
-    /// Means the listing request with this number.
+    /// Selects the listing request with this number.
     pub fn page(number: u64) -> Self {
         Self::pages(number..=number)
     }
 
-    /// Means listing requests: `2..`, `..=3`, `..`.
+    /// Selects listing requests: `2..`, `..=3`, `..`.
     pub fn pages(numbers: impl RangeBounds<u64>) -> Self {
         Self::new(Some(Endpoint::Listing), numbers)
     }
 
-    /// Means the token request with this number.
+    /// Selects the token request with this number.
     pub fn token(number: u64) -> Self {
         Self::tokens(number..=number)
     }
 
-    /// Means token requests.
+    /// Selects token requests.
     pub fn tokens(numbers: impl RangeBounds<u64>) -> Self {
         Self::new(Some(Endpoint::Token), numbers)
     }
 
-    /// Means requests for `/definitions`.
+    /// Selects requests for `/definitions`.
     pub fn definitions(numbers: impl RangeBounds<u64>) -> Self {
         Self::new(Some(Endpoint::Definitions), numbers)
     }
 
-    /// Tells whether a request is meant; `number` counts within the kind, or all when none is set.
-    pub(super) fn means(&self, number: u64) -> bool {
+    /// Returns whether a number is selected; it counts the requests of the kind, or all requests
+    /// when no kind is selected.
+    pub(super) fn selects(&self, number: u64) -> bool {
         (self.first..=self.last).contains(&number)
     }
 
-    /// Returns the kind, when only one is meant.
+    /// Returns the kind, when only one is selected.
     pub(super) fn endpoint(&self) -> Option<Endpoint> {
         self.endpoint
     }
@@ -92,48 +93,49 @@ impl On {
 pub enum Fault {
     /// An error of the API with this status, in French, and these headers.
     Status(u16, &'static [(&'static str, &'static str)]),
-    /// This answer instead: status, content type, body.
-    Answer(u16, &'static str, Vec<u8>),
-    /// The right answer, changed.
-    Edit(Arc<dyn Fn(&mut Answer) + Send + Sync>),
-    /// The right answer, so much later.
+    /// This response instead: status, content type, body.
+    Response(u16, &'static str, Vec<u8>),
+    /// The correct response, changed.
+    Edit(Arc<dyn Fn(&mut Response) + Send + Sync>),
+    /// The correct response, after this delay.
     Delay(Duration),
-    /// The connection is cut without an answer.
-    CutBeforeAnswer,
-    /// The connection is cut after so many bytes of the body; the length promised is right.
-    CutBody(usize),
-    /// The body is whole, but a `Content-Length` larger by so much is promised; then a cut.
-    WrongLength(usize),
-    /// The body comes so many bytes at a time, with a pause after each.
-    Drip(usize, Duration),
-    /// The head and so many bytes of the body come, then nothing; the connection stays.
+    /// The connection is closed without a response.
+    CloseBeforeResponse,
+    /// The connection is closed after this many bytes of the body; `Content-Length` is correct.
+    TruncateBody(usize),
+    /// The body is complete, but `Content-Length` is larger by this many bytes; then the connection
+    /// is closed.
+    WrongContentLength(usize),
+    /// The body is sent in pieces of this many bytes, with a pause after each.
+    SlowBody(usize, Duration),
+    /// The head and this many bytes of the body are sent, then nothing; the connection stays open.
     Stall(usize),
-    /// Nothing ever comes; the connection stays.
-    Silence,
-    /// These bytes come instead of HTTP, then a cut.
-    Nonsense(Vec<u8>),
-    /// An array of blanks: so many mebibytes when decoded, a thousandth of it on the wire.
-    GzipBomb(u32),
-    /// 302 to this address.
+    /// Nothing is sent; the connection stays open.
+    NoResponse,
+    /// These bytes are sent instead of HTTP; then the connection is closed.
+    NotHttp(Vec<u8>),
+    /// An array of blanks: this many mebibytes when decoded, a thousandth of it when compressed.
+    DecompressionBomb(u32),
+    /// A 302 redirect to this address.
     Redirect(String),
-    /// The right answer in chunks, with this line in place of the second chunk's size.
-    BadChunk(&'static str),
+    /// The correct response in chunks, with this line in place of the second chunk's size.
+    InvalidChunkSize(&'static str),
 }
 
 impl Fault {
-    /// Makes a 200 with an HTML page, as a proxy's.
+    /// Makes a 200 with an HTML page, like that of a proxy.
     pub fn html() -> Self {
         let page = "<!doctype html><title>Maintenance canari</title><p>Revenez plus tard.";
-        Self::Answer(200, "text/html; charset=utf-8", page.into())
+        Self::Response(200, "text/html; charset=utf-8", page.into())
     }
 
-    /// Makes a 200 with this JSON text.
+    /// Makes a 200 with this JSON body.
     pub fn json(text: &str) -> Self {
-        Self::Answer(200, "application/json; charset=utf-8", text.into())
+        Self::Response(200, "application/json; charset=utf-8", text.into())
     }
 
-    /// Makes a changed answer.
-    pub fn edit(change: impl Fn(&mut Answer) + Send + Sync + 'static) -> Self {
+    /// Makes a change of the correct response.
+    pub fn edit(change: impl Fn(&mut Response) + Send + Sync + 'static) -> Self {
         Self::Edit(Arc::new(change))
     }
 }
@@ -142,19 +144,19 @@ impl fmt::Debug for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = match self {
             Self::Status(status, headers) => return write!(f, "Status({status}, {headers:?})"),
-            Self::Answer(status, kind, _) => return write!(f, "Answer({status}, {kind})"),
+            Self::Response(status, kind, _) => return write!(f, "Response({status}, {kind})"),
             Self::Delay(time) => return write!(f, "Delay({time:?})"),
-            Self::CutBody(bytes) => return write!(f, "CutBody({bytes})"),
-            Self::WrongLength(bytes) => return write!(f, "WrongLength({bytes})"),
-            Self::Drip(bytes, pause) => return write!(f, "Drip({bytes}, {pause:?})"),
+            Self::TruncateBody(bytes) => return write!(f, "TruncateBody({bytes})"),
+            Self::WrongContentLength(bytes) => return write!(f, "WrongContentLength({bytes})"),
+            Self::SlowBody(bytes, pause) => return write!(f, "SlowBody({bytes}, {pause:?})"),
             Self::Stall(bytes) => return write!(f, "Stall({bytes})"),
-            Self::GzipBomb(size) => return write!(f, "GzipBomb({size})"),
+            Self::DecompressionBomb(size) => return write!(f, "DecompressionBomb({size})"),
             Self::Redirect(target) => return write!(f, "Redirect({target})"),
-            Self::BadChunk(line) => return write!(f, "BadChunk({line:?})"),
+            Self::InvalidChunkSize(line) => return write!(f, "InvalidChunkSize({line:?})"),
             Self::Edit(_) => "Edit",
-            Self::CutBeforeAnswer => "CutBeforeAnswer",
-            Self::Silence => "Silence",
-            Self::Nonsense(_) => "Nonsense",
+            Self::CloseBeforeResponse => "CloseBeforeResponse",
+            Self::NoResponse => "NoResponse",
+            Self::NotHttp(_) => "NotHttp",
         };
         f.write_str(name)
     }

@@ -1,4 +1,4 @@
-//! HTTP/1.1 as far as the stand-in needs it (RFC 9112), in a form that can be spoilt.
+//! HTTP/1.1 as far as the fake DataPass needs it (RFC 9112), with faults on demand.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -20,9 +20,9 @@ pub struct Request {
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
-    /// How many requests were being answered when it came, itself included.
+    /// How many requests were in flight when it arrived, itself included.
     pub in_flight: usize,
-    /// The connection that it came on, counted from 1.
+    /// The number of its connection, counted from 1.
     pub connection: u64,
 }
 
@@ -108,16 +108,16 @@ fn line(stream: &mut BufReader<impl Read>) -> io::Result<Option<String>> {
     Ok(Some(line.trim_end_matches(['\r', '\n']).to_owned()))
 }
 
-/// An answer before it is sent.
+/// A response to send.
 #[derive(Debug, Clone)]
-pub struct Answer {
+pub struct Response {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
 
-impl Answer {
-    /// Makes an answer.
+impl Response {
+    /// Makes a response.
     pub fn new(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Self {
         let headers = vec![("Content-Type".to_owned(), content_type.to_owned())];
         Self { status, headers, body: body.into() }
@@ -129,13 +129,13 @@ impl Answer {
         self
     }
 
-    /// Sets a header in place of the one there is.
+    /// Sets a header, replacing an existing one.
     pub fn set_header(&mut self, name: &str, value: &str) {
         self.remove_header(name);
         self.headers.push((name.to_owned(), value.to_owned()));
     }
 
-    /// Takes a header away.
+    /// Removes a header.
     pub fn remove_header(&mut self, name: &str) {
         self.headers.retain(|(key, _)| !key.eq_ignore_ascii_case(name));
     }
@@ -157,8 +157,9 @@ impl Answer {
         head
     }
 
-    /// Sends it, spoilt by a fault or whole; tells whether the connection may go on. `linger` is
-    /// called where the fault wants the connection held open.
+    /// Sends it, with a fault if there is one; returns whether the connection is kept alive. Where
+    /// the fault holds the connection open, `linger` waits and returns whether the server still
+    /// runs.
     pub(super) fn send(
         mut self,
         stream: &mut impl Write,
@@ -168,16 +169,16 @@ impl Answer {
         let forever = std::time::Duration::MAX;
         let length = self.body.len();
         match fault {
-            Some(Fault::CutBeforeAnswer) => return Ok(false),
-            Some(Fault::Silence) => {
+            Some(Fault::CloseBeforeResponse) => return Ok(false),
+            Some(Fault::NoResponse) => {
                 linger(forever);
                 return Ok(false);
             }
-            Some(Fault::Nonsense(bytes)) => {
+            Some(Fault::NotHttp(bytes)) => {
                 stream.write_all(bytes)?;
                 return Ok(false);
             }
-            Some(Fault::BadChunk(size)) => {
+            Some(Fault::InvalidChunkSize(size)) => {
                 self.set_header("Transfer-Encoding", "chunked");
                 let (first, rest) = self.body.split_at(length / 2);
                 write!(stream, "{}{:x}\r\n", self.head(), first.len())?;
@@ -187,14 +188,14 @@ impl Answer {
                 stream.write_all(b"\r\n0\r\n\r\n")?;
                 return Ok(false);
             }
-            Some(Fault::WrongLength(more)) => {
+            Some(Fault::WrongContentLength(more)) => {
                 self.set_header("Content-Length", &(length + more).to_string());
             }
             _ => self.set_header("Content-Length", &length.to_string()),
         }
         stream.write_all(self.head().as_bytes())?;
         match fault {
-            Some(Fault::CutBody(bytes)) => {
+            Some(Fault::TruncateBody(bytes)) => {
                 stream.write_all(&self.body[..length.min(*bytes)])?;
                 return Ok(false);
             }
@@ -204,7 +205,7 @@ impl Answer {
                 linger(forever);
                 return Ok(false);
             }
-            Some(Fault::Drip(bytes, pause)) => {
+            Some(Fault::SlowBody(bytes, pause)) => {
                 for piece in self.body.chunks(*bytes) {
                     stream.write_all(piece)?;
                     stream.flush()?;
@@ -216,7 +217,7 @@ impl Answer {
             _ => stream.write_all(&self.body)?,
         }
         stream.flush()?;
-        Ok(!matches!(fault, Some(Fault::WrongLength(_))))
+        Ok(!matches!(fault, Some(Fault::WrongContentLength(_))))
     }
 }
 
@@ -235,11 +236,11 @@ fn phrase(status: u16) -> &'static str {
     }
 }
 
-/// Makes a gzip stream (RFC 1952) of `[`, so many mebibytes of blanks, and `]`.
+/// Makes a gzip stream (RFC 1952) of `[`, this many mebibytes of blanks, and `]`.
 ///
-/// A mebibyte is compressed once: after a full flush the compressor has forgotten all, so that
-/// the same bytes can be repeated.
-pub(super) fn bomb(mebibytes: u32) -> Vec<u8> {
+/// A mebibyte is compressed once: a full flush resets the state of the compressor, so that the
+/// same bytes can be repeated.
+pub(super) fn decompression_bomb(mebibytes: u32) -> Vec<u8> {
     let mut compress = Compress::new(Compression::fast(), false);
     let mut crc = Crc::new();
     let mut size = 0_u32;
@@ -247,7 +248,7 @@ pub(super) fn bomb(mebibytes: u32) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(1 << 16);
         let before = compress.total_in();
         compress.compress_vec(text, &mut bytes, flush).unwrap();
-        assert_eq!(compress.total_in() - before, text.len() as u64, "room for a piece");
+        assert_eq!(compress.total_in() - before, text.len() as u64, "the buffer is large enough");
         bytes
     };
     let blanks = vec![b' '; 1 << 20];
@@ -273,7 +274,7 @@ pub(super) fn bomb(mebibytes: u32) -> Vec<u8> {
     stream
 }
 
-/// A connection, in the clear or through TLS.
+/// A connection, unencrypted or with TLS.
 pub(super) enum Connection {
     Plain(TcpStream),
     Tls(Box<rustls::StreamOwned<rustls::ServerConnection, TcpStream>>),

@@ -1,4 +1,4 @@
-//! The stand-in's threads: one that accepts, and one for each connection.
+//! The threads of the fake DataPass: one that accepts, and one per connection.
 
 use std::collections::HashMap;
 use std::io::{self, BufReader};
@@ -10,10 +10,10 @@ use std::time::{Duration, SystemTime};
 use super::api;
 use super::demande::Demande;
 use super::fault::{Action, Endpoint, Fault, On};
-use super::http::{Answer, Connection, Request, bomb};
+use super::http::{Connection, Request, Response, decompression_bomb};
 use super::upstream::Upstream;
 
-/// A running stand-in; its threads end when it is dropped.
+/// A running fake DataPass; its threads end when it is dropped.
 pub struct DataPass {
     address: SocketAddr,
     host: String,
@@ -61,12 +61,12 @@ impl Counts {
 }
 
 impl DataPass {
-    /// Starts a stand-in without demandes on a free port of 127.0.0.1.
+    /// Starts one without demandes on a free port of 127.0.0.1.
     pub fn start() -> Self {
         Self::listen(Shared::default(), "127.0.0.1")
     }
 
-    /// Starts one that speaks TLS; `host` stands in its URLs.
+    /// Starts one that serves TLS; its URLs contain `host`.
     pub fn start_tls(config: Arc<rustls::ServerConfig>, host: &str) -> Self {
         Self::listen(Shared { tls: Some(config), ..Shared::default() }, host)
     }
@@ -115,17 +115,17 @@ impl DataPass {
         self.with(|upstream| upstream.add(demande));
     }
 
-    /// Does something to the state right before each of these requests is answered.
+    /// Changes the state right before each of these requests is answered.
     pub fn before(&self, on: On, work: impl FnMut(&mut Upstream) + Send + 'static) {
         self.rule(on, Action::Hook(Box::new(work)));
     }
 
-    /// Misbehaves at these requests.
+    /// Sets a fault at these requests.
     pub fn fault(&self, on: On, fault: Fault) {
         self.rule(on, Action::Fault(fault));
     }
 
-    /// Holds these requests back, before they are answered, until the gate is opened.
+    /// Holds these requests, before they are answered, until the gate is opened.
     pub fn gate(&self, on: On) -> Gate {
         let gate = Gate::default();
         self.rule(on, Action::Gate(gate.clone()));
@@ -138,8 +138,8 @@ impl DataPass {
         inner.rules.push(Rule { on, set_at, action });
     }
 
-    /// Forgets hooks, gates and faults.
-    pub fn behave(&self) {
+    /// Removes hooks, gates and faults.
+    pub fn clear_rules(&self) {
         for rule in self.shared.lock().rules.drain(..) {
             if let Action::Gate(gate) = rule.action {
                 gate.open();
@@ -159,7 +159,7 @@ impl DataPass {
         requests
     }
 
-    /// Returns the requests received so far and forgets them.
+    /// Takes the requests received so far.
     pub fn take_requests(&self) -> Vec<Request> {
         std::mem::take(&mut self.shared.lock().requests)
     }
@@ -167,7 +167,7 @@ impl DataPass {
 
 impl Drop for DataPass {
     fn drop(&mut self) {
-        self.behave();
+        self.clear_rules();
         let mut inner = self.shared.lock();
         inner.ended = true;
         self.shared.ended.notify_all();
@@ -193,7 +193,7 @@ impl Shared {
         self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Waits; tells whether the stand-in is still there.
+    /// Waits; returns whether the server still runs.
     fn linger(&self, time: Duration) -> bool {
         let inner = self.lock();
         if time == Duration::MAX {
@@ -219,7 +219,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         inner.sockets.insert(number, socket.try_clone().unwrap());
         let serving = Arc::clone(shared);
         inner.threads.push(thread::spawn(move || {
-            // What goes wrong with a connection shows at the client's end.
+            // The client notices an error of the connection.
             let _ = serve(socket, number, &serving);
             if let Some(socket) = serving.lock().sockets.remove(&number) {
                 let _ = socket.shutdown(Shutdown::Both);
@@ -240,10 +240,11 @@ fn serve(socket: TcpStream, number: u64, shared: &Shared) -> io::Result<()> {
     let mut stream = BufReader::new(connection);
     while let Some(mut request) = Request::read(&mut stream)? {
         request.connection = number;
-        let (answer, fault) = shared.answer(request);
-        let goes_on = answer.send(stream.get_mut(), fault.as_ref(), |time| shared.linger(time));
+        let (response, fault) = shared.response(request);
+        let keep_alive =
+            response.send(stream.get_mut(), fault.as_ref(), |time| shared.linger(time));
         shared.lock().in_flight -= 1;
-        if !goes_on? {
+        if !keep_alive? {
             break;
         }
     }
@@ -251,8 +252,8 @@ fn serve(socket: TcpStream, number: u64, shared: &Shared) -> io::Result<()> {
 }
 
 impl Shared {
-    /// Makes the answer to a request, and the fault that shall spoil its sending.
-    fn answer(&self, mut request: Request) -> (Answer, Option<Fault>) {
+    /// Makes the response to a request, and the fault to send it with.
+    fn response(&self, mut request: Request) -> (Response, Option<Fault>) {
         let mut inner = self.lock();
         inner.in_flight += 1;
         request.in_flight = inner.in_flight;
@@ -261,14 +262,14 @@ impl Shared {
         *inner.counts.by_kind.entry(request.endpoint).or_default() += 1;
 
         let counts = inner.counts.clone();
-        let meant = |rule: &Rule| {
+        let applies = |rule: &Rule| {
             let kind = rule.on.endpoint();
             kind.is_none_or(|kind| kind == request.endpoint)
-                && rule.on.means(counts.of(kind) - rule.set_at.of(kind))
+                && rule.on.selects(counts.of(kind) - rule.set_at.of(kind))
         };
         let mut gates = Vec::new();
         let mut faults = Vec::new();
-        for rule in inner.rules.iter().filter(|rule| meant(rule)) {
+        for rule in inner.rules.iter().filter(|rule| applies(rule)) {
             match &rule.action {
                 Action::Gate(gate) => gates.push(gate.clone()),
                 Action::Fault(fault) => faults.push(fault.clone()),
@@ -285,57 +286,57 @@ impl Shared {
 
         let mut inner = self.lock();
         let Inner { upstream, rules, .. } = &mut *inner;
-        for rule in rules.iter_mut().filter(|rule| meant(rule)) {
+        for rule in rules.iter_mut().filter(|rule| applies(rule)) {
             if let Action::Hook(work) = &mut rule.action {
                 work(upstream);
             }
         }
-        let mut answer = api::answer(upstream, &request);
+        let mut response = api::response(upstream, &request);
         let date = upstream.date.then(|| SystemTime::from(upstream.now()));
         let accepts = request.header("accept-encoding").is_some_and(|list| list.contains("gzip"));
         let compress = upstream.gzip && accepts;
         drop(inner);
 
         if let Some(time) = date {
-            answer.set_header("Date", &httpdate::fmt_http_date(time));
+            response.set_header("Date", &httpdate::fmt_http_date(time));
         }
-        let mut spoiling = None;
+        let mut sending_fault = None;
         for fault in faults {
             match fault {
                 Fault::Delay(_) => {}
-                Fault::Edit(change) => change(&mut answer),
+                Fault::Edit(change) => change(&mut response),
                 Fault::Status(status, headers) => {
-                    answer.status = status;
-                    answer.body = api::error(status).body;
-                    headers.iter().for_each(|(name, value)| answer.set_header(name, value));
+                    response.status = status;
+                    response.body = api::error(status).body;
+                    headers.iter().for_each(|(name, value)| response.set_header(name, value));
                 }
-                Fault::Answer(status, kind, body) => {
-                    answer.status = status;
-                    answer.body = body;
-                    answer.set_header("Content-Type", kind);
+                Fault::Response(status, kind, body) => {
+                    response.status = status;
+                    response.body = body;
+                    response.set_header("Content-Type", kind);
                 }
                 Fault::Redirect(target) => {
-                    answer.status = 302;
-                    answer.body.clear();
-                    answer.set_header("Location", &target);
+                    response.status = 302;
+                    response.body.clear();
+                    response.set_header("Location", &target);
                 }
-                Fault::GzipBomb(mebibytes) => {
-                    answer.body = bomb(mebibytes);
-                    answer.set_header("Content-Encoding", "gzip");
+                Fault::DecompressionBomb(mebibytes) => {
+                    response.body = decompression_bomb(mebibytes);
+                    response.set_header("Content-Encoding", "gzip");
                 }
-                other => spoiling = Some(other),
+                other => sending_fault = Some(other),
             }
         }
         let encoded =
-            answer.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-encoding"));
+            response.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-encoding"));
         if compress && !encoded {
-            answer.compress();
+            response.compress();
         }
-        (answer, spoiling)
+        (response, sending_fault)
     }
 }
 
-/// A gate that requests stop at. Clones are the same gate.
+/// A gate that holds requests. Clones share its state.
 #[derive(Clone, Default)]
 pub struct Gate {
     shared: Arc<(Mutex<GateState>, Condvar)>,
@@ -359,20 +360,20 @@ impl Gate {
         drop(self.shared.1.wait_while(state, |state| !state.open));
     }
 
-    /// Waits until a request stands at the gate; panics after a minute.
+    /// Waits until a request is at the gate; panics after a minute.
     pub fn reached(&self) {
         self.reached_by(1);
     }
 
-    /// Waits until so many requests have come to the gate; panics after a minute.
+    /// Waits until this many requests have reached the gate; panics after a minute.
     pub fn reached_by(&self, requests: usize) {
         let minute = Duration::from_secs(60);
         let waited =
             self.shared.1.wait_timeout_while(self.state(), minute, |gate| gate.arrived < requests);
-        assert!(waited.is_ok_and(|(_, end)| !end.timed_out()), "no request came to the gate");
+        assert!(waited.is_ok_and(|(_, end)| !end.timed_out()), "no request reached the gate");
     }
 
-    /// Lets all requests through, now and later.
+    /// Lets all held and later requests through.
     pub fn open(&self) {
         self.state().open = true;
         self.shared.1.notify_all();

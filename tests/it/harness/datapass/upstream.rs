@@ -1,4 +1,4 @@
-//! What the stand-in knows: the demandes, the account, its tokens, and how the server behaves.
+//! The state of the fake DataPass: demandes, account, tokens, and the options of the server.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -9,52 +9,52 @@ use serde_json::{Value, json};
 
 use super::demande::{DEFINITION, Demande, paris};
 
-/// The server's clock: the `Date` header and the tokens' age follow it.
+/// The server's clock, for the `Date` header and the age of tokens.
 #[derive(Debug, Clone, Copy)]
 pub enum Clock {
-    /// The machine's, and so much.
+    /// The machine's clock plus this offset.
     Shifted(TimeDelta),
-    /// It stands still.
+    /// It always shows this time.
     Fixed(DateTime<Utc>),
 }
 
-/// What happens to rows with the same `created_at`.
+/// The order of rows with the same `created_at`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ties {
-    /// The one added last comes first.
+    /// The row added last comes first.
     Stable,
-    /// Their order turns round with every listing request.
+    /// Their order is reversed with every listing request.
     Swapping,
 }
 
-/// The state behind the stand-in. All fields may be changed at any time.
+/// The state of the fake DataPass. All fields may be changed at any time.
 #[derive(Debug)]
 pub struct Upstream {
     pub client_id: String,
     pub client_secret: String,
-    /// The definitions that the account may see, with their names.
+    /// The definitions that the account has access to, with their names.
     pub definitions: BTreeMap<String, String>,
     /// Whether new tokens have the scope `read_authorizations`.
     pub scope: bool,
-    /// How long a new token lives, in seconds.
+    /// The lifetime of a new token, in seconds.
     pub token_lifetime: i64,
-    /// Whether the token answer tells it.
+    /// Whether the token response contains the lifetime.
     pub expires_in: bool,
     pub default_limit: usize,
-    /// The largest page served; a larger limit is cut in silence.
+    /// The largest page served; a larger `limit` is reduced silently.
     pub cap: usize,
     pub ties: Ties,
-    /// Whether answers are compressed for those who accept it.
+    /// Whether responses are compressed for clients that accept it.
     pub gzip: bool,
     pub clock: Clock,
-    /// Whether answers have a `Date`.
+    /// Whether responses have a `Date` header.
     pub date: bool,
     entries: Vec<Entry>,
     tokens: HashMap<String, Token>,
     listings: u64,
 }
 
-/// A listed thing: what the server's database knows of it, and what it shows.
+/// An element of the listing: the fields that the server filters and sorts by, and its JSON.
 #[derive(Debug)]
 struct Entry {
     id: i64,
@@ -67,17 +67,17 @@ struct Entry {
 
 #[derive(Debug)]
 struct Token {
-    dies_at: DateTime<Utc>,
+    expires_at: DateTime<Utc>,
     scope: bool,
     revoked: bool,
 }
 
-/// What a token is worth.
+/// Whether a token gives access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Worth {
-    Good,
+pub(super) enum TokenState {
+    Valid,
     Unknown,
-    Useless,
+    Insufficient,
 }
 
 impl Default for Upstream {
@@ -115,7 +115,7 @@ impl Upstream {
         }
     }
 
-    /// Adds a demande in the state that it has.
+    /// Adds a demande in its state.
     pub fn add(&mut self, demande: Demande) {
         let shown = demande.to_json();
         self.push(demande.id, &demande.definition_id, &demande.state, demande.created_at, shown);
@@ -155,7 +155,7 @@ impl Upstream {
             .unwrap_or_else(|| panic!("there is no demande {id}"))
     }
 
-    /// Changes what is shown of a demande, and nothing of what the server knows.
+    /// Changes the JSON of a demande, not the fields that the server filters and sorts by.
     pub fn edit(&mut self, id: i64, change: impl FnOnce(&mut Value)) {
         let entry = self.entry(id);
         change(&mut entry.shown);
@@ -172,8 +172,8 @@ impl Upstream {
         });
     }
 
-    /// Validates a demande at a time: a first approval, one after a reopening, or a reopening
-    /// that is refused or cancelled.
+    /// Validates a demande at a time, as a first approval, an approval after a reopening, and a
+    /// refused or cancelled reopening do.
     pub fn validate(&mut self, id: i64, time: DateTime<Utc>) {
         let fields = [("last_validated_at", json!(paris(time))), ("reopening", json!(false))];
         self.enter(id, "validated", &fields);
@@ -190,7 +190,7 @@ impl Upstream {
         self.enter(id, "revoked", &[]);
     }
 
-    /// Removes a demande for good.
+    /// Removes a demande permanently.
     pub fn remove(&mut self, id: i64) {
         self.entry(id);
         self.entries.retain(|entry| entry.id != id);
@@ -201,7 +201,7 @@ impl Upstream {
         self.entries.clear();
     }
 
-    /// Returns the ids of the validated demandes that the account sees, in listing order.
+    /// Returns the ids of the validated demandes that the account may access, in listing order.
     pub fn listed(&self) -> Vec<i64> {
         self.visible(&["validated"]).map(|entry| entry.id).collect()
     }
@@ -213,7 +213,7 @@ impl Upstream {
         })
     }
 
-    /// Writes one page: consecutive rows of the present list.
+    /// Serializes one page: consecutive rows of the current list.
     pub(super) fn page(&mut self, states: &[&str], limit: usize, offset: usize) -> Vec<u8> {
         self.listings += 1;
         let mut rows: Vec<&Entry> = self.visible(states).collect();
@@ -226,31 +226,31 @@ impl Upstream {
         format!("[{}]", texts.join(",")).into_bytes()
     }
 
-    /// Gives out a token and returns it.
+    /// Issues a token.
     pub(super) fn issue_token(&mut self) -> String {
         let token = format!("canari-token-{}-{:016x}", self.tokens.len() + 1, fastrand::u64(..));
-        let dies_at = self.now() + TimeDelta::seconds(self.token_lifetime);
-        let worth = Token { dies_at, scope: self.scope, revoked: false };
-        self.tokens.insert(token.clone(), worth);
+        let expires_at = self.now() + TimeDelta::seconds(self.token_lifetime);
+        let issued = Token { expires_at, scope: self.scope, revoked: false };
+        self.tokens.insert(token.clone(), issued);
         token
     }
 
-    /// Judges a token.
-    pub(super) fn worth(&self, token: &str) -> Worth {
+    /// Validates a token.
+    pub(super) fn token_state(&self, token: &str) -> TokenState {
         match self.tokens.get(token) {
-            Some(token) if token.dies_at <= self.now() => Worth::Unknown,
-            Some(token) if token.revoked || !token.scope => Worth::Useless,
-            Some(_) => Worth::Good,
-            None => Worth::Unknown,
+            Some(token) if token.expires_at <= self.now() => TokenState::Unknown,
+            Some(token) if token.revoked || !token.scope => TokenState::Insufficient,
+            Some(_) => TokenState::Valid,
+            None => TokenState::Unknown,
         }
     }
 
-    /// Lets all tokens expire: the API answers them with 401.
+    /// Expires all tokens: the API then answers with 401.
     pub fn expire_tokens(&mut self) {
         self.tokens.clear();
     }
 
-    /// Revokes all tokens: the API answers them with 422.
+    /// Revokes all tokens: the API then answers with 422.
     pub fn revoke_tokens(&mut self) {
         self.tokens.values_mut().for_each(|token| token.revoked = true);
     }

@@ -1,4 +1,4 @@
-//! The stand-in obeys what is known of the real DataPass, and misbehaves as asked.
+//! The fake DataPass behaves like the real one, and misbehaves on demand.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -17,7 +17,7 @@ use crate::harness::{DataPass, Demande, Fault, On, at};
 fn client() -> Client {
     // Another test may have been first.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    // No root certificates: only plain HTTP is spoken here.
+    // No root certificates: the tests use only plain HTTP.
     Client::builder()
         .no_proxy()
         .tls_certs_only([])
@@ -36,8 +36,8 @@ fn ask_token(upstream: &DataPass, secret: &str, grant: &str) -> Response {
 }
 
 fn token(upstream: &DataPass) -> String {
-    let answer = ask_token(upstream, &upstream.credentials().1, "client_credentials");
-    let body: Value = answer.json().unwrap();
+    let response = ask_token(upstream, &upstream.credentials().1, "client_credentials");
+    let body: Value = response.json().unwrap();
     body["access_token"].as_str().unwrap().to_owned()
 }
 
@@ -46,14 +46,14 @@ fn get(upstream: &DataPass, token: &str, target: &str) -> reqwest::Result<Respon
 }
 
 fn ids(upstream: &DataPass, token: &str, query: &str) -> Vec<i64> {
-    let answer = get(upstream, token, &format!("/demandes?{query}")).unwrap();
-    assert_eq!(answer.status(), 200);
-    let rows: Vec<Value> = answer.json().unwrap();
+    let response = get(upstream, token, &format!("/demandes?{query}")).unwrap();
+    assert_eq!(response.status(), 200);
+    let rows: Vec<Value> = response.json().unwrap();
     rows.iter().map(|row| row["id"].as_i64().unwrap()).collect()
 }
 
 #[test]
-fn it_lists_newest_first_by_pages_and_caps_them() {
+fn the_listing_is_newest_first_in_pages_up_to_the_largest_size() {
     let upstream = DataPass::start();
     for id in [3, 1, 12, 2, 11, 10, 9, 8, 7, 6, 5, 4] {
         upstream.add(Demande::cnous(id));
@@ -73,7 +73,7 @@ fn it_lists_newest_first_by_pages_and_caps_them() {
 }
 
 #[test]
-fn ties_swap_between_requests_when_told() {
+fn ties_swap_between_requests_on_demand() {
     let upstream = DataPass::start();
     let time = at("2026-02-01T00:00:00Z");
     upstream.add(Demande::cnous(1).created(time - TimeDelta::seconds(1)));
@@ -103,9 +103,9 @@ fn tokens_expire_and_are_revoked() {
     assert_eq!(status(&good), 422);
     upstream.with(|state| state.scope = false);
     assert_eq!(status(&token(&upstream)), 422);
-    let answer = get(&upstream, "unknown", "/demandes").unwrap();
-    assert_eq!(answer.headers()["date"], "Sun, 01 Mar 2026 14:00:00 GMT");
-    let body: Value = answer.json().unwrap();
+    let response = get(&upstream, "unknown", "/demandes").unwrap();
+    assert_eq!(response.headers()["date"], "Sun, 01 Mar 2026 14:00:00 GMT");
+    let body: Value = response.json().unwrap();
     assert_eq!(body["errors"][0]["status"], "401");
 }
 
@@ -114,9 +114,9 @@ fn the_token_endpoint_refuses_as_doorkeeper_does() {
     let upstream = DataPass::start();
     let (_, secret) = upstream.credentials();
     let error = |secret: &str, grant: &str| {
-        let answer = ask_token(&upstream, secret, grant);
-        let status = answer.status().as_u16();
-        let body: Value = answer.json().unwrap();
+        let response = ask_token(&upstream, secret, grant);
+        let status = response.status().as_u16();
+        let body: Value = response.json().unwrap();
         (status, body["error"].as_str().unwrap_or("none").to_owned())
     };
     assert_eq!(error("wrong", "client_credentials"), (401, "invalid_client".to_owned()));
@@ -128,7 +128,7 @@ fn the_token_endpoint_refuses_as_doorkeeper_does() {
 }
 
 #[test]
-fn a_demande_lives_through_its_states() {
+fn a_demande_is_listed_only_while_it_is_validated() {
     let upstream = DataPass::start();
     upstream.add(Demande::cnous(1));
     upstream.add(Demande::cnous(2).never_validated());
@@ -145,14 +145,14 @@ fn a_demande_lives_through_its_states() {
         state.edit(1, |shown| shown["organisation"] = json!(42));
         state.add_raw(9, at("2020-01-01T00:00:00Z"), json!("nonsense"));
     });
-    let answer = get(&upstream, &token(&upstream), "/demandes?state[]=validated").unwrap();
-    let rows: Vec<Value> = answer.json().unwrap();
+    let response = get(&upstream, &token(&upstream), "/demandes?state[]=validated").unwrap();
+    let rows: Vec<Value> = response.json().unwrap();
     assert_eq!(rows[0]["last_validated_at"], "2026-07-01T12:00:00.123+02:00");
     assert_eq!((&rows[0]["organisation"], &rows[1]), (&json!(42), &json!("nonsense")));
 }
 
 #[test]
-fn times_and_numbers_are_right() {
+fn times_and_check_digits_are_correct() {
     for (utc, shown) in [
         ("2026-03-29T00:59:59.999Z", "2026-03-29T01:59:59.999+01:00"),
         ("2026-03-29T01:00:00Z", "2026-03-29T03:00:00.000+02:00"),
@@ -167,7 +167,7 @@ fn times_and_numbers_are_right() {
 }
 
 #[test]
-fn hooks_gates_and_records_follow_the_requests() {
+fn hooks_and_gates_apply_to_the_selected_requests_and_all_are_recorded() {
     let upstream = DataPass::start();
     (1..=3).for_each(|id| upstream.add(Demande::cnous(id)));
     let token = token(&upstream);
@@ -213,41 +213,41 @@ fn a_connection_is_kept_alive() {
     assert_eq!(connections, [1, 1]);
 }
 
-/// What a client makes of an answer: its status and length, or none when it could not be read.
+/// Returns status and length of a response; none when a client cannot read it.
 fn read(upstream: &DataPass, token: &str) -> Option<(u16, usize)> {
-    let answer = get(upstream, token, "/demandes?limit=9").ok()?;
-    let status = answer.status().as_u16();
-    Some((status, decoded(answer)?.len()))
+    let response = get(upstream, token, "/demandes?limit=9").ok()?;
+    let status = response.status().as_u16();
+    Some((status, decoded(response)?.len()))
 }
 
-fn decoded(mut answer: Response) -> Option<Vec<u8>> {
+fn decoded(mut response: Response) -> Option<Vec<u8>> {
     let mut body = Vec::new();
-    match answer.headers().contains_key("content-encoding") {
-        true => MultiGzDecoder::new(answer).read_to_end(&mut body).ok()?,
-        false => answer.read_to_end(&mut body).ok()?,
+    match response.headers().contains_key("content-encoding") {
+        true => MultiGzDecoder::new(response).read_to_end(&mut body).ok()?,
+        false => response.read_to_end(&mut body).ok()?,
     };
     Some(body)
 }
 
 #[test]
-fn faults_spoil_the_answers_they_are_set_on() {
+fn a_fault_changes_only_the_selected_response() {
     let upstream = DataPass::start();
     (1..=9).for_each(|id| upstream.add(Demande::cnous(id)));
     let token = token(&upstream);
     let (_, whole) = read(&upstream, &token).unwrap();
     for (fault, expected) in [
-        (Fault::CutBeforeAnswer, None),
-        (Fault::CutBody(100), None),
-        (Fault::WrongLength(10), None),
-        (Fault::Nonsense(b"\x00\x01SSH-2.0\r\n\r\n".to_vec()), None),
-        (Fault::BadChunk("zz"), None),
-        (Fault::BadChunk("fffffffffffffffff"), None),
-        (Fault::Drip(4000, Duration::from_millis(1)), Some((200, whole))),
+        (Fault::CloseBeforeResponse, None),
+        (Fault::TruncateBody(100), None),
+        (Fault::WrongContentLength(10), None),
+        (Fault::NotHttp(b"\x00\x01SSH-2.0\r\n\r\n".to_vec()), None),
+        (Fault::InvalidChunkSize("zz"), None),
+        (Fault::InvalidChunkSize("fffffffffffffffff"), None),
+        (Fault::SlowBody(4000, Duration::from_millis(1)), Some((200, whole))),
         (Fault::Delay(Duration::from_millis(1)), Some((200, whole))),
         (Fault::json("{}"), Some((200, 2))),
         (Fault::Redirect("http://127.0.0.1:1/".to_owned()), Some((302, 0))),
-        (Fault::edit(|answer| answer.body.truncate(7)), Some((200, 7))),
-        (Fault::GzipBomb(3), Some((200, (3 << 20) + 2))),
+        (Fault::edit(|response| response.body.truncate(7)), Some((200, 7))),
+        (Fault::DecompressionBomb(3), Some((200, (3 << 20) + 2))),
     ] {
         let name = format!("{fault:?}");
         upstream.fault(On::page(1), fault);
@@ -255,26 +255,26 @@ fn faults_spoil_the_answers_they_are_set_on() {
         assert_eq!(read(&upstream, &token), Some((200, whole)), "after {name}");
     }
     upstream.fault(On::pages(..), Fault::Status(429, &[("Retry-After", "7")]));
-    let answer = get(&upstream, &token, "/demandes").unwrap();
+    let response = get(&upstream, &token, "/demandes").unwrap();
     assert_eq!(
-        (answer.status().as_u16(), &answer.headers()["retry-after"]),
+        (response.status().as_u16(), &response.headers()["retry-after"]),
         (429, &"7".parse().unwrap())
     );
-    upstream.behave();
+    upstream.clear_rules();
     upstream.with(|state| (state.gzip, state.date) = (true, false));
-    let answer = get(&upstream, &token, "/demandes?limit=9").unwrap();
-    assert!(!answer.headers().contains_key("date"));
-    assert!(answer.headers().contains_key("content-encoding"));
-    assert_eq!(decoded(answer).unwrap().len(), whole);
+    let response = get(&upstream, &token, "/demandes?limit=9").unwrap();
+    assert!(!response.headers().contains_key("date"));
+    assert!(response.headers().contains_key("content-encoding"));
+    assert_eq!(decoded(response).unwrap().len(), whole);
 }
 
 #[test]
-fn silence_and_stalls_last_until_the_client_gives_up() {
+fn a_missing_or_stalled_response_lasts_until_the_client_times_out() {
     let upstream = DataPass::start();
     (1..=9).for_each(|id| upstream.add(Demande::cnous(id)));
     let token = token(&upstream);
-    for fault in [Fault::Silence, Fault::Stall(50)] {
-        upstream.behave();
+    for fault in [Fault::NoResponse, Fault::Stall(50)] {
+        upstream.clear_rules();
         upstream.fault(On::pages(..), fault);
         let request = client()
             .get(format!("{}/demandes", upstream.api_base_url()))
