@@ -3,7 +3,7 @@
 use url::{Position, Url};
 
 use super::{JobArgument, JobConfig, PullConfig, Reports};
-use crate::db::url::{DatabaseUrl, TlsMode};
+use crate::db::url::DatabaseUrl;
 use crate::net::http::{self, HttpSettings};
 
 /// Returns the settings of a cycle by name.
@@ -45,20 +45,12 @@ fn endpoint(url: &Url, settings: &HttpSettings) -> String {
 }
 
 fn database(url: &DatabaseUrl) -> String {
-    let servers: Vec<String> = url.servers.iter().map(ToString::to_string).collect();
-    let mut parts = vec![servers.join(", ")];
+    let mut parts = vec![url.places()];
     let name = url.config.get_dbname();
     parts.extend(name.map(|name| format!("database {}", plain(name))));
     let role = url.config.get_user();
     parts.extend(role.map(|role| format!("role {}", plain(role))));
-    let mode = match url.tls {
-        TlsMode::Disable => "disable",
-        TlsMode::Prefer => "prefer",
-        TlsMode::Require => "require",
-        TlsMode::VerifyCa(_) => "verify-ca",
-        TlsMode::VerifyFull(_) => "verify-full",
-    };
-    parts.push(format!("sslmode {mode}"));
+    parts.push(format!("sslmode {}", url.tls.as_str()));
     parts.join(", ")
 }
 

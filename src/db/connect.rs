@@ -26,7 +26,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connects to the first server that answers, within `remaining`.
 ///
 /// As in libpq the next one is tried when one cannot be reached; one that refuses login,
-/// certificate or TLS ends it. Failures are of the stage `prepare`.
+/// certificate or TLS ends it. The driver would go on from any of these to the next host, and it has
+/// no limit for a server that accepts a connection and then is silent. Failures are of the stage
+/// `prepare`.
 pub fn connect(url: &DatabaseUrl, remaining: Duration) -> Result<Client, Failure> {
     // The driver would panic where it cannot build its own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -34,7 +36,7 @@ pub fn connect(url: &DatabaseUrl, remaining: Duration) -> Result<Client, Failure
     let end = Instant::now() + remaining;
     let mut failures: Vec<Failure> = Vec::new();
     for server in &url.servers {
-        let targets = resolve(server, end).unwrap_or_else(|failure| {
+        let targets = resolve(url, server, end).unwrap_or_else(|failure| {
             failures.push(failure);
             Vec::new()
         });
@@ -57,21 +59,18 @@ pub fn connect(url: &DatabaseUrl, remaining: Duration) -> Result<Client, Failure
 }
 
 /// Returns the addresses of a server; none for the path of a socket.
-fn resolve(server: &Server, end: Instant) -> Result<Vec<Option<IpAddr>>, Failure> {
+fn resolve(
+    url: &DatabaseUrl,
+    server: &Server,
+    end: Instant,
+) -> Result<Vec<Option<IpAddr>>, Failure> {
     if server.address.is_some() || server.is_socket() {
         return Ok(vec![server.address]);
     }
-    let (host, port) = (server.host.clone(), server.port);
-    let resolved = within(end, move || {
-        let found = (host.as_str(), port).to_socket_addrs();
-        found.map(|found| found.map(|address| Some(address.ip())).collect::<Vec<_>>())
-    });
-    match resolved? {
-        Some(Ok(addresses)) if !addresses.is_empty() => Ok(addresses),
-        Some(Ok(_)) => Err(unavailable(server, "the name has no address")),
-        Some(Err(error)) => Err(unavailable(server, &error.to_string())),
-        None => Err(too_late(server)),
-    }
+    let name = (server.host.clone(), server.port);
+    let found = within(url, server, end, move || name.to_socket_addrs())?;
+    let found = found.map_err(|error| unavailable(server, &error.to_string()))?;
+    Ok(found.map(|address| Some(address.ip())).collect())
 }
 
 /// Connects to one address of a server.
@@ -82,35 +81,19 @@ fn attempt(
     end: Instant,
 ) -> Result<Client, Failure> {
     let mut config = url.config.clone();
-    let own = config.get_connect_timeout().copied();
-    let own = own.unwrap_or(CONNECT_TIMEOUT);
-    let limit = own.min(end.saturating_duration_since(Instant::now()));
-    if limit.is_zero() {
-        return Err(too_late(server));
-    }
-    config.host(&server.host).port(server.port).connect_timeout(limit);
+    config.host(&server.host).port(server.port).connect_timeout(own_limit(url));
     if let Some(address) = target {
         config.hostaddr(address);
     }
-    let tls = url.client_config.as_ref().filter(|_| !server.is_socket());
-    let tls = tls.map(|tls| MakeRustlsConnect::new(tls.clone()));
-    config.ssl_mode(match (&tls, &url.tls) {
-        (None, _) => SslMode::Disable,
-        (_, TlsMode::Prefer) => SslMode::Prefer,
-        _ => SslMode::Require,
-    });
-    match within(Instant::now() + limit, move || open(config, tls))? {
-        Some(Ok(client)) => Ok(client),
-        Some(Err(error)) => {
-            let what = format!("connect to PostgreSQL at {server}");
-            Err(sqlstate::failure(Stage::Prepare, &what, &error))
-        }
-        None if limit < own => Err(too_late(server)),
-        None => {
-            let why = format!("no answer within {} s", limit.as_secs_f32());
-            Err(unavailable(server, &why))
-        }
+    let tls = url.client_config.clone().filter(|_| !server.is_socket());
+    if tls.is_none() {
+        config.ssl_mode(SslMode::Disable);
     }
+    let client = within(url, server, end, move || open(config, tls.map(MakeRustlsConnect::new)))?;
+    client.map_err(|error| {
+        let what = format!("connect to PostgreSQL at {server}");
+        sqlstate::failure(Stage::Prepare, &what, &error)
+    })
 }
 
 fn open(mut config: Config, tls: Option<MakeRustlsConnect>) -> Result<Client, postgres::Error> {
@@ -130,17 +113,30 @@ fn open(mut config: Config, tls: Option<MakeRustlsConnect>) -> Result<Client, po
     }
 }
 
-/// Runs a blocking call in a thread of its own, and waits for it no longer than until `end`.
-///
-/// The driver limits the socket's connection alone: a server that accepts and then is silent would
-/// block for ever. A result that comes too late is dropped with its thread.
+/// Runs one step towards a server in a thread of its own, for as long as `connect_timeout` and `end`
+/// allow. A result that comes too late is dropped with its thread.
 fn within<T: Send + 'static>(
+    url: &DatabaseUrl,
+    server: &Server,
     end: Instant,
-    call: impl FnOnce() -> T + Send + 'static,
-) -> Result<Option<T>, Failure> {
-    let call = Work::start("connect", call).map_err(no_resources)?;
-    let result = call.wait(end).transpose();
-    result.map_err(|_| panics::failure(Stage::Prepare))
+    step: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failure> {
+    let own = own_limit(url);
+    let limit = own.min(end.saturating_duration_since(Instant::now()));
+    let step = Work::start("connect", step).map_err(no_resources)?;
+    match step.wait(Instant::now() + limit) {
+        Some(result) => result.map_err(|_| panics::failure(Stage::Prepare)),
+        None if limit < own => Err(Failure::new(
+            Stage::Prepare,
+            Reason::Deadline,
+            format!("Deadline exceeded before PostgreSQL at {server} could be reached"),
+        )),
+        None => Err(unavailable(server, &format!("no answer within {} s", own.as_secs_f32()))),
+    }
+}
+
+fn own_limit(url: &DatabaseUrl) -> Duration {
+    url.config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT)
 }
 
 fn no_resources(error: io::Error) -> Failure {
@@ -148,35 +144,20 @@ fn no_resources(error: io::Error) -> Failure {
 }
 
 fn unavailable(server: &Server, why: &str) -> Failure {
-    Failure::new(
-        Stage::Prepare,
-        Reason::DatabaseUnavailable,
-        format!("Cannot connect to PostgreSQL at {server}: {why}"),
-    )
-}
-
-fn too_late(server: &Server) -> Failure {
-    Failure::new(
-        Stage::Prepare,
-        Reason::Deadline,
-        format!("Deadline exceeded before PostgreSQL at {server} could be reached"),
-    )
+    let message = format!("Cannot connect to PostgreSQL at {server}: {why}");
+    Failure::new(Stage::Prepare, Reason::DatabaseUnavailable, message)
 }
 
 /// Warns, once per process, that a third party on the network could read or answer.
 fn warn_if_unverified(tls: &TlsMode, server: &Server) {
     static ONCE: Once = Once::new();
-    let mode = match tls {
-        TlsMode::Disable => "disable",
-        TlsMode::Prefer => "prefer",
-        TlsMode::Require => "require",
-        TlsMode::VerifyCa(_) | TlsMode::VerifyFull(_) => return,
-    };
-    if !server.is_local() {
+    let is_verified = matches!(tls, TlsMode::VerifyCa(_) | TlsMode::VerifyFull(_));
+    if !is_verified && !server.is_local() {
         ONCE.call_once(|| {
             log::warn!(
-                "The identity of the database server {server} is not verified (sslmode={mode}); \
-                 set sslmode=verify-full and sslrootcert in DATABASE_URL"
+                "The identity of the database server {server} is not verified (sslmode={}); set \
+                 sslmode=verify-full and sslrootcert in DATABASE_URL",
+                tls.as_str()
             );
         });
     }

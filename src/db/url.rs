@@ -13,13 +13,14 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 use postgres::Config;
-use postgres::config::SslNegotiation;
+use postgres::config::{SslMode, SslNegotiation};
 use rustls::ClientConfig;
 
 use crate::net::tls::{self, TlsError, Verification};
@@ -29,14 +30,14 @@ const DEFAULT_PORT: u16 = 5432;
 const SOCKET_DIRECTORIES: [&str; 2] = ["/var/run/postgresql", "/tmp"];
 /// Parameters of the driver that the URL may override. PostgreSQL's own idle time before a
 /// keepalive, two hours, is longer than any cycle.
-const DEFAULTS: [(&str, &str); 4] = [
+const DEFAULTS: [(&str, &str); 5] = [
     ("application_name", concat!("datapass-pull/", env!("CARGO_PKG_VERSION"))),
     ("keepalives_idle", "30"),
     ("keepalives_interval", "10"),
     ("keepalives_retries", "3"),
+    // The only limit on this side for a peer that is silent in mid-statement.
+    ("tcp_user_timeout", "30000"),
 ];
-/// The only limit on this side for a peer that is silent in mid-statement.
-const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Parameters that change nothing here: libpq's, then those of Rails.
 const IGNORED: &str = "client_encoding fallback_application_name gssdelegation gssencmode gsslib \
@@ -52,10 +53,8 @@ const REFUSED: &str = "passfile replication require_auth requirepeer service ssl
     ssl_min_protocol_version sslcert sslcertmode sslcrl sslcrldir sslkey sslpassword \
     schema_search_path";
 
-/// What is wrong with the URL. It holds no part of it but the name of a known parameter.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct UrlError(String);
+const UNKNOWN: &str =
+    "has an unknown parameter (its name is not shown: it may be a part of a password)";
 
 /// What is required of TLS: `sslmode` and `sslrootcert` together. Root certificates are those of a
 /// PEM file, or the system's.
@@ -71,6 +70,19 @@ pub enum TlsMode {
     VerifyCa(Option<PathBuf>),
     /// TLS, chain and host name verified.
     VerifyFull(Option<PathBuf>),
+}
+
+impl TlsMode {
+    /// Returns the value of `sslmode` that means this.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Disable => "disable",
+            Self::Prefer => "prefer",
+            Self::Require => "require",
+            Self::VerifyCa(_) => "verify-ca",
+            Self::VerifyFull(_) => "verify-full",
+        }
+    }
 }
 
 /// One server that may be the one to connect to.
@@ -101,12 +113,10 @@ impl Server {
 
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (host, port) = (&self.host, self.port);
-        match host.parse() {
-            Ok(address) => write!(f, "{}", SocketAddr::new(address, port)),
-            Err(_) if host.starts_with('/') => write!(f, "{host}/.s.PGSQL.{port}"),
-            Err(_) if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Err(_) => write!(f, "{host}:{port}"),
+        match (&self.host, self.port) {
+            (host, port) if host.starts_with('/') => write!(f, "{host}/.s.PGSQL.{port}"),
+            (host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
+            (host, port) => write!(f, "{host}:{port}"),
         }
     }
 }
@@ -114,7 +124,7 @@ impl fmt::Display for Server {
 /// A parsed `DATABASE_URL`.
 #[derive(Clone)]
 pub struct DatabaseUrl {
-    /// User, password, database and settings, without a host.
+    /// User, password, database, settings and whether to use TLS, without a host.
     pub config: Config,
     /// The servers to try, in order; at least one.
     pub servers: Vec<Server>,
@@ -127,8 +137,7 @@ pub struct DatabaseUrl {
 impl DatabaseUrl {
     /// Returns all servers, for messages.
     pub fn places(&self) -> String {
-        let places: Vec<String> = self.servers.iter().map(Server::to_string).collect();
-        places.join(", ")
+        self.servers.iter().map(Server::to_string).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -143,32 +152,36 @@ impl fmt::Debug for DatabaseUrl {
 }
 
 /// Parses the text of `DATABASE_URL`, and reads the root certificates that it names.
-pub fn parse(text: &str) -> Result<DatabaseUrl, UrlError> {
-    let mut parameters = Parameters::read(text)?;
+///
+/// # Errors
+///
+/// What is wrong with it, as the end of a sentence. It holds no part of the URL but the name of a
+/// known parameter.
+pub fn parse(text: &str) -> Result<DatabaseUrl, String> {
+    let mut parameters = Parameters::read(text.trim())?;
     let tls = parameters.take_tls()?;
     let servers = parameters.take_servers()?;
-    let tcp_user_timeout = match parameters.take("tcp_user_timeout") {
-        None => TCP_USER_TIMEOUT,
-        // libpq counts it in milliseconds, the driver in seconds.
-        Some(text) => {
-            let milliseconds = text.parse().map_err(|_| invalid("tcp_user_timeout"))?;
-            Duration::from_millis(milliseconds)
-        }
-    };
-    match parameters.0.get("target_session_attrs").map(String::as_str) {
-        Some("primary") => parameters.set("target_session_attrs", "read-write")?,
-        None if servers.len() > 1 => parameters.set("target_session_attrs", "read-write")?,
-        _ => {}
+    // libpq counts it in milliseconds, the driver in seconds.
+    let tcp_user_timeout = parameters.take("tcp_user_timeout").parse();
+    let tcp_user_timeout = tcp_user_timeout.map_err(|_| invalid("tcp_user_timeout"))?;
+    if servers.len() > 1 {
+        let attributes = parameters.0.entry("target_session_attrs".to_owned());
+        attributes.or_insert_with(|| "read-write".to_owned());
     }
     let mut config = parameters.into_config()?;
-    config.tcp_user_timeout(tcp_user_timeout);
+    config.tcp_user_timeout(Duration::from_millis(tcp_user_timeout));
+    config.ssl_mode(match tls {
+        TlsMode::Disable => SslMode::Disable,
+        TlsMode::Prefer => SslMode::Prefer,
+        _ => SslMode::Require,
+    });
     let is_direct = config.get_ssl_negotiation() == SslNegotiation::Direct;
-    if is_direct && matches!(tls, TlsMode::Disable | TlsMode::Prefer) {
+    if is_direct && config.get_ssl_mode() != SslMode::Require {
         return Err(invalid("sslnegotiation"));
     }
     if config.get_user().is_none() && whoami::username().is_err() {
         // The default is the process's user, which has no name in many a container.
-        return Err(problem("names no user, and the user of this process has no name"));
+        return Err("names no user, and the user of this process has no name".to_owned());
     }
     let mut client_config = match servers.iter().all(Server::is_socket) {
         true => None,
@@ -181,7 +194,7 @@ pub fn parse(text: &str) -> Result<DatabaseUrl, UrlError> {
 }
 
 /// Returns how TLS is spoken, with the root certificates read.
-fn client_config(mode: &TlsMode) -> Result<Option<ClientConfig>, UrlError> {
+fn client_config(mode: &TlsMode) -> Result<Option<ClientConfig>, String> {
     let roots = |file: &Option<PathBuf>| match file {
         None => tls::roots(None),
         Some(file) => tls::file_roots(file),
@@ -195,42 +208,46 @@ fn client_config(mode: &TlsMode) -> Result<Option<ClientConfig>, UrlError> {
     let config = verification.and_then(tls::client_config);
     config.map(Some).map_err(|error| match error {
         TlsError::Unreadable { kind, .. } => {
-            problem(&format!("names a file in sslrootcert that cannot be read ({kind})"))
+            format!("names a file in sslrootcert that cannot be read ({kind})")
         }
         TlsError::NoCertificate { .. } => {
-            problem("names a file in sslrootcert without a usable PEM certificate")
+            "names a file in sslrootcert without a usable PEM certificate".to_owned()
         }
-        error => problem(&format!("needs root certificates: {error}")),
+        error => format!("needs root certificates: {error}"),
     })
 }
 
 /// The parameters of a URL by name; a later one wins, as in libpq.
-#[derive(Default)]
 struct Parameters(BTreeMap<String, String>);
 
 impl Parameters {
     /// Reads all parts of a URL.
-    fn read(text: &str) -> Result<Self, UrlError> {
-        let text = text.trim();
+    ///
+    /// The driver has a parser of its own for URLs, which takes an `@` in the query for the end of a
+    /// password, adds hosts where the query is to replace them, and shows what it does not
+    /// understand. It receives `name='value'` instead.
+    fn read(text: &str) -> Result<Self, String> {
         let schemes = ["postgres://", "postgresql://"];
         let rest = schemes.iter().find_map(|it| text.strip_prefix(it));
-        let rest = rest.ok_or_else(|| problem("must be a postgres:// or postgresql:// URL"))?;
-        let mut parameters = Self::default();
+        let rest = rest.ok_or("must be a postgres:// or postgresql:// URL")?;
+        let defaults = DEFAULTS.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let mut parameters = Self(defaults.into());
         let rest = parameters.read_credentials(rest)?;
         let (authority, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
         parameters.read_authority(authority)?;
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         let database = path.strip_prefix('/').unwrap_or(path);
         if database.contains('@') {
-            return Err(problem(
-                "holds a raw @ after the host: percent-encode user, password and database name",
-            ));
+            return Err(
+                "holds a raw @ after the host: percent-encode user, password and database \
+                        name"
+                    .to_owned(),
+            );
         }
         parameters.set("dbname", &decode(database)?)?;
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let pair = pair.split_once('=');
             let (name, value) =
-                pair.ok_or_else(|| problem("holds a query parameter without a ="))?;
+                pair.split_once('=').ok_or("holds a query parameter without a =")?;
             parameters.set(&decode(name)?, &decode(value)?)?;
         }
         Ok(parameters)
@@ -240,13 +257,9 @@ impl Parameters {
     ///
     /// As in libpq they end at the first `@` before any `/`, so that a raw `?` may be in a password;
     /// but the one of `host?user=me@place` is in the query.
-    fn read_credentials<'a>(&mut self, text: &'a str) -> Result<&'a str, UrlError> {
-        let end = text.find('/').unwrap_or(text.len());
-        let Some((credentials, rest)) = text
-            .get(..end)
-            .and_then(|head| head.find('@'))
-            .and_then(|at| Some((text.get(..at)?, text.get(at + 1..)?)))
-        else {
+    fn read_credentials<'a>(&mut self, text: &'a str) -> Result<&'a str, String> {
+        let parts = text.split_once('@').filter(|(credentials, _)| !credentials.contains('/'));
+        let Some((credentials, rest)) = parts else {
             return Ok(text);
         };
         let query = credentials.split_once('?').map_or("", |(_, query)| query);
@@ -254,32 +267,29 @@ impl Parameters {
         if query.split('&').any(in_query) {
             return Ok(text);
         }
-        let (user, password) = match credentials.split_once(':') {
-            Some((user, password)) => (decode(user)?, decode(password)?),
-            None => (decode(credentials)?, String::new()),
-        };
+        let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
+        let user = decode(user)?;
         // With `me%3Apassword` the server would receive both as a user name, and repeat it.
         if user.contains(':') && !credentials.contains(':') {
-            return Err(problem(
-                "holds an encoded : in the user, and no password: percent-encode each by itself",
-            ));
+            return Err("holds an encoded : in the user, and no password: percent-encode each by \
+                        itself"
+                .to_owned());
         }
         self.set("user", &user)?;
-        self.set("password", &password)?;
+        self.set("password", &decode(password)?)?;
         Ok(rest)
     }
 
     /// Reads `host1:port1,[::1]:port2,…`.
-    fn read_authority(&mut self, text: &str) -> Result<(), UrlError> {
+    fn read_authority(&mut self, text: &str) -> Result<(), String> {
         let (mut hosts, mut ports) = (Vec::new(), Vec::new());
         for server in text.split(',') {
-            let (host, port) = match server.strip_prefix('[').map(|it| it.split_once(']')) {
+            let (host, port) = match server.strip_prefix('[') {
                 None => server.split_once(':').unwrap_or((server, "")),
-                Some(Some((host, ""))) => (host, ""),
-                Some(Some((host, rest))) => {
-                    (host, rest.strip_prefix(':').ok_or_else(|| invalid("host"))?)
-                }
-                Some(None) => return Err(invalid("host")),
+                Some(rest) => rest
+                    .split_once("]:")
+                    .or_else(|| Some((rest.strip_suffix(']')?, "")))
+                    .ok_or_else(|| invalid("host"))?,
             };
             hosts.push(decode(host)?);
             ports.push(decode(port)?);
@@ -293,57 +303,48 @@ impl Parameters {
         Ok(())
     }
 
-    /// Sets a parameter, unless it is one to ignore. An empty value leaves the default.
-    fn set(&mut self, name: &str, value: &str) -> Result<(), UrlError> {
+    /// Sets a parameter, unless it is one to ignore. An empty value changes nothing.
+    fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
         let is_in = |list: &str, name| list.split(' ').any(|it| it == name);
-        if value.contains('\0') {
-            return Err(problem("holds a NUL character"));
-        }
         // Rails writes a hash as `variables[statement_timeout]`.
         if is_in(IGNORED, name.split('[').next().unwrap_or_default()) {
             return Ok(());
         }
         if is_in(REFUSED, name) {
-            return Err(problem(&format!("has the parameter {name}, which is not supported")));
+            return Err(format!("has the parameter {name}, which is not supported"));
         }
         if !name.bytes().all(|it| it.is_ascii_lowercase() || it == b'_') {
-            return Err(unknown());
+            return Err(UNKNOWN.to_owned());
         }
         let (name, value) = match (name, value) {
             // JDBC's way, which libpq accepts too.
             ("ssl", "true") => ("sslmode", "require"),
             ("ssl", _) => return Err(invalid("ssl")),
             ("keepalives_count", value) => ("keepalives_retries", value),
+            ("target_session_attrs", "primary") => ("target_session_attrs", "read-write"),
             pair => pair,
         };
-        match value {
-            "" => self.0.remove(name),
-            value => self.0.insert(name.to_owned(), value.to_owned()),
-        };
+        if !value.is_empty() {
+            self.0.insert(name.to_owned(), value.to_owned());
+        }
         Ok(())
     }
 
-    /// Returns a parameter's value and removes it.
-    fn take(&mut self, name: &str) -> Option<String> {
-        self.0.remove(name)
+    /// Returns a parameter's value and removes it; empty when there is none.
+    fn take(&mut self, name: &str) -> String {
+        self.0.remove(name).unwrap_or_default()
     }
 
-    /// Returns a parameter's values and removes it.
-    fn take_list(&mut self, name: &str) -> Vec<String> {
-        let list = self.take(name);
-        list.map_or_else(Vec::new, |it| it.split(',').map(str::to_owned).collect())
-    }
-
-    fn take_tls(&mut self) -> Result<TlsMode, UrlError> {
+    fn take_tls(&mut self) -> Result<TlsMode, String> {
         let (mode, roots) = (self.take("sslmode"), self.take("sslrootcert"));
         // A public authority signs for any name, so its certificate proves nothing without the name.
-        if roots.as_deref() == Some("system") {
+        if roots == "system" {
             return Ok(TlsMode::VerifyFull(None));
         }
-        let roots = roots.map(PathBuf::from);
-        Ok(match mode.as_deref().unwrap_or("prefer") {
+        let roots = Some(PathBuf::from(roots)).filter(|path| !path.as_os_str().is_empty());
+        Ok(match mode.as_str() {
             "disable" => TlsMode::Disable,
-            "allow" | "prefer" => TlsMode::Prefer,
+            "" | "allow" | "prefer" => TlsMode::Prefer,
             "require" if roots.is_none() => TlsMode::Require,
             "require" | "verify-ca" => TlsMode::VerifyCa(roots),
             "verify-full" => TlsMode::VerifyFull(roots),
@@ -351,13 +352,16 @@ impl Parameters {
         })
     }
 
-    fn take_servers(&mut self) -> Result<Vec<Server>, UrlError> {
-        let addresses = self.take_list("hostaddr");
-        let ports = self.take_list("port");
-        let hosts = match self.take_list("host") {
-            hosts if !hosts.is_empty() => hosts,
-            _ if !addresses.is_empty() => addresses.clone(),
-            _ => SOCKET_DIRECTORIES.map(str::to_owned).to_vec(),
+    fn take_servers(&mut self) -> Result<Vec<Server>, String> {
+        let mut list = |name| -> Vec<String> {
+            let values = self.0.remove(name);
+            values.map_or_else(Vec::new, |it| it.split(',').map(str::to_owned).collect())
+        };
+        let (hosts, addresses, ports) = (list("host"), list("hostaddr"), list("port"));
+        let hosts = match (&hosts[..], &addresses[..]) {
+            ([], []) => SOCKET_DIRECTORIES.map(str::to_owned).to_vec(),
+            ([], addresses) => addresses.to_vec(),
+            _ => hosts,
         };
         if !addresses.is_empty() && addresses.len() != hosts.len() {
             return Err(invalid("hostaddr"));
@@ -368,52 +372,33 @@ impl Parameters {
         let server = |(index, host): (usize, String)| {
             let port = match ports.get(index).or(ports.first()).map(String::as_str) {
                 None | Some("") => DEFAULT_PORT,
-                Some(port) => port.parse().map_err(|_| invalid("port"))?,
+                Some(port) => port.parse::<NonZeroU16>().map_err(|_| invalid("port"))?.get(),
             };
-            let address = addresses.get(index).map(|address| address.parse());
-            match (is_host(&host), port) {
-                (false, _) => Err(invalid("host")),
-                (_, 0) => Err(invalid("port")),
-                _ => Ok(Server {
-                    host,
-                    address: address.transpose().map_err(|_| invalid("hostaddr"))?,
-                    port,
-                }),
+            let address = addresses.get(index).map(|address| address.parse()).transpose();
+            let address = address.map_err(|_| invalid("hostaddr"))?;
+            match is_host(&host) {
+                true => Ok(Server { host, address, port }),
+                false => Err(invalid("host")),
             }
         };
         hosts.into_iter().enumerate().map(server).collect()
     }
 
     /// Gives what is left to the driver.
-    fn into_config(mut self) -> Result<Config, UrlError> {
-        for (name, value) in DEFAULTS {
-            let parameter = self.0.entry(name.to_owned());
-            parameter.or_insert_with(|| value.to_owned());
-        }
+    fn into_config(self) -> Result<Config, String> {
         let quoted = |value: &str| value.replace('\\', "\\\\").replace('\'', "\\'");
-        let pairs = self.0.iter();
-        let pairs: Vec<String> =
-            pairs.map(|(name, value)| format!("{name}='{}'", quoted(value))).collect();
-        pairs.join(" ").parse().map_err(|error: postgres::Error| {
+        let pairs = self.0.iter().map(|(name, value)| format!("{name}='{}'", quoted(value)));
+        pairs.collect::<Vec<_>>().join(" ").parse().map_err(|error: postgres::Error| {
             // The driver names an unknown parameter, or a known one whose value is invalid.
-            let cause = error.source().map(ToString::to_string);
-            let cause = cause.unwrap_or_default();
+            let cause = error.source().map(ToString::to_string).unwrap_or_default();
             let name = cause.strip_prefix("invalid value for option `");
-            name.map_or_else(unknown, |name| invalid(name.trim_end_matches('`')))
+            name.map_or_else(|| UNKNOWN.to_owned(), |name| invalid(name.trim_end_matches('`')))
         })
     }
 }
 
-fn problem(text: &str) -> UrlError {
-    UrlError(text.to_owned())
-}
-
-fn invalid(name: &str) -> UrlError {
-    UrlError(format!("has an invalid value of {name}"))
-}
-
-fn unknown() -> UrlError {
-    problem("has an unknown parameter (its name is not shown: it may be a part of a password)")
+fn invalid(name: &str) -> String {
+    format!("has an invalid value of {name}")
 }
 
 /// Returns whether a text can be a host, so that a misread password is never shown as one.
@@ -423,19 +408,18 @@ fn is_host(host: &str) -> bool {
 }
 
 /// Decodes `%41`; a `+` is not a space, as in libpq. A single `%` is refused.
-fn decode(text: &str) -> Result<String, UrlError> {
-    let is_code = |code: &str| {
-        let digits = code.bytes().take(2).filter(u8::is_ascii_hexdigit);
-        digits.count() == 2
-    };
+fn decode(text: &str) -> Result<String, &'static str> {
+    let is_digit = u8::is_ascii_hexdigit;
+    let is_code = |code: &str| code.bytes().take(2).filter(is_digit).count() == 2;
     if !text.split('%').skip(1).all(is_code) {
-        return Err(problem(
-            "holds a % that is not followed by two hexadecimal digits: write it as %25",
-        ));
+        return Err("holds a % that is not followed by two hexadecimal digits: write it as %25");
     }
     let decoded = percent_decode_str(text).decode_utf8();
-    let decoded = decoded.map_err(|_| problem("is not UTF-8 when percent-decoded"))?;
-    Ok(decoded.into_owned())
+    let decoded = decoded.map_err(|_| "is not UTF-8 when percent-decoded")?;
+    match decoded.contains('\0') {
+        true => Err("holds a NUL character"),
+        false => Ok(decoded.into_owned()),
+    }
 }
 
 #[cfg(test)]

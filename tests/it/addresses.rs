@@ -111,6 +111,21 @@ fn a_cycle_passes_over_what_is_down_or_read_only() {
 }
 
 #[test]
+fn a_silent_host_leaves_the_next_one_its_turn() {
+    let database = Database::empty();
+    let (host, port) = database.host_and_port();
+    // The kernel accepts for them, and nothing ever answers.
+    let silent = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let silent = silent.each_ref().map(|it| it.local_addr().unwrap().to_string()).join(",");
+    let hosts = format!("{silent},{host}:{port}");
+    for query in ["sslmode=disable", "sslmode=prefer", "hostaddr=127.0.0.1,127.0.0.1,127.0.0.1"] {
+        let name = database.name();
+        let text = format!("postgres://postgres@{hosts}/{name}?connect_timeout=1&{query}");
+        assert_eq!(shown(&mut connected(&text), "transaction_read_only"), "off");
+    }
+}
+
+#[test]
 fn settings_travel_in_options() {
     let database = Database::empty();
     database.exec(r#"create schema other; create schema "two words""#);

@@ -130,8 +130,8 @@ fn what_rails_and_libpq_add_is_ignored() {
 
 #[test]
 fn what_is_refused_names_the_option_alone() {
-    let unsupported =
-        |name: &str| problem(&format!("has the parameter {name}, which is not supported"));
+    let unsupported = |name: &str| format!("has the parameter {name}, which is not supported");
+    let unknown = || UNKNOWN.to_owned();
     let value = invalid;
     for (text, expected) in [
         ("postgres://db/x?sslcert=CANARY", unsupported("sslcert")),
