@@ -285,7 +285,7 @@ fn check_upstream(config: &PullConfig, store: &Store, deadline: &Deadline, findi
         return;
     }
     let http = Http::new(urls, &upstream.http, deadline.clone(), 0);
-    let session = http.and_then(|http| Session::open(http, upstream.clone()));
+    let session = http.and_then(|http| Session::authenticate(http, upstream.clone()));
     let Some(session) = findings.take("token", session, |_| "granted".to_owned()) else {
         findings.skip(&SECTIONS[2..5], "needs a token");
         return;

@@ -104,7 +104,7 @@ fn text(it: &Rejection) -> String {
 fn decide(store: &Store, id: &str, decision: &Decision) -> Result<(Rejection, String)> {
     let number = id.parse::<DemandeId>().ok().map(|it| it.to_string());
     store.transaction(Stage::Prepare, Access::ReadWrite, |tx| {
-        watermark::lock(tx, tx.access())?;
+        watermark::lock(tx)?;
         let found = rejections::find(tx, number.as_deref(), id)?;
         let entry = resolve(id, number.as_deref(), decision, found)?;
         let reference = escape(&entry.reference).into_owned();

@@ -11,7 +11,7 @@ use crate::output::columns;
 use crate::output::stdout::document;
 use crate::process::supervise::in_time;
 use crate::state::rejections::{self, Rejection};
-use crate::state::runs::{self, LastSuccess, RecentRun};
+use crate::state::runs::{self, RecentRun};
 use crate::state::watermark::{self, Watermark};
 use crate::types::time::rfc3339;
 
@@ -31,7 +31,7 @@ struct State {
     rejections: Vec<Rejection>,
     /// How many handled entries have no row.
     deleted: i64,
-    last_success: Option<LastSuccess>,
+    last_success: Option<DateTime<Utc>>,
     /// The queue that a cycle would choose, or why it would fail.
     queue: std::result::Result<Queue, String>,
     runs: Vec<RecentRun>,
@@ -103,7 +103,7 @@ impl State {
             "held_by": held.map(|(holder, _)| &holder.reference),
             "held_since": held.and_then(|(_, since)| since).map(rfc3339),
             "skip_before": self.watermark.skip_before.map(rfc3339),
-            "last_success": self.last_success.map(|last| rfc3339(last.started_at)),
+            "last_success": self.last_success.map(rfc3339),
             "deleted": self.deleted,
             "rejected": open,
             "accepted": self.rejections.len() - open,
@@ -119,7 +119,6 @@ impl State {
         let since =
             |time: DateTime<Utc>| format!("{} ({} ago)", rfc3339(time), age(self.now - time));
         let or_none = |text: Option<String>| text.unwrap_or_else(|| "none".to_owned());
-        let last = self.last_success.map(|last| since(last.started_at));
         let open = self.open().count();
         let mut fields = vec![
             ("definition", or_none(self.watermark.definition_id.clone())),
@@ -131,7 +130,7 @@ impl State {
         }
         fields.extend([
             ("skip before", or_none(self.watermark.skip_before.map(since))),
-            ("last success", or_none(last)),
+            ("last success", or_none(self.last_success.map(since))),
             ("deleted", format!("{} handled entries have no row", self.deleted)),
             ("rows go to", or_none(self.table.clone())),
             ("jobs go to", self.jobs()),

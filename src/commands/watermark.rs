@@ -108,7 +108,7 @@ impl Move {
     /// `asked` about must be unchanged, since the confirmation was for that one. Returns the one before.
     fn make(&self, store: &Store, asked: Option<&Watermark>) -> Result<Watermark> {
         store.transaction(Stage::Advance, Access::ReadWrite, |tx| {
-            let locked = lock(tx, tx.access())?;
+            let locked = lock(tx)?;
             self.may_leave(&locked)?;
             if asked.is_some_and(|asked| *asked != locked) {
                 return Err(refused(

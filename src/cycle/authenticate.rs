@@ -57,7 +57,7 @@ pub struct Resource<'a> {
 
 impl Session {
     /// Fetches the first token.
-    pub fn open(http: Http, upstream: UpstreamConfig) -> Result<Self> {
+    pub fn authenticate(http: Http, upstream: UpstreamConfig) -> Result<Self> {
         let token = Token { secret: fetch_token(&http, &upstream)?, is_renewed: false };
         Ok(Self { http, upstream, token: Mutex::new(token), has_succeeded: AtomicBool::new(false) })
     }

@@ -33,12 +33,12 @@ pub struct Scope {
 }
 
 /// What the tables hold.
-#[derive(Debug, Clone, Copy)]
-pub struct Known<'a> {
+#[derive(Debug)]
+pub struct Known {
     /// Entries that have a row or were handled.
-    pub entries: &'a KnownEntries,
+    pub entries: KnownEntries,
     /// Rejections that are not closed or were accepted.
-    pub rejections: &'a KnownRejections,
+    pub rejections: KnownRejections,
 }
 
 /// What becomes of an entry.
@@ -49,8 +49,6 @@ enum Class<'a> {
     Created(&'a Valid),
     Rejected(&'a Rejected),
     Accepted(&'a Rejected),
-    /// Handled, without a row, and invalid now: a replay cannot create it again.
-    InvalidDeleted(&'a Rejected),
     /// Outside `--since`, and left to the next plain cycle, which creates or rejects it.
     Postponed,
     /// Outside `--since`, and of no concern to the next plain cycle either.
@@ -86,78 +84,83 @@ pub struct Sorted<'a> {
     pub handled: Vec<(&'a str, Option<DateTime<Utc>>)>,
 }
 
+/// The entries that have one public id.
+struct Namesakes<'a> {
+    /// The one that gets the row: of those that could, the one validated first.
+    creator: Option<&'a Listed>,
+    /// The one validated last.
+    latest: &'a Listed,
+}
+
 impl<'a> Sorted<'a> {
     /// Sorts the entries of a listing, which are in the order of creation.
-    pub fn new(entries: &'a [Listed], scope: Scope, known: Known<'_>) -> Self {
+    pub fn new(entries: &'a [Listed], scope: Scope, known: &Known) -> Self {
         let classes: Vec<Class<'a>> =
             entries.iter().map(|entry| scope.classify(entry, known)).collect();
-        // Of several entries with one public id, the one validated first gets the row.
-        let mut creators: HashMap<&str, usize> = HashMap::new();
-        for (at, class) in classes.iter().enumerate() {
-            if let Class::Created(body) = class {
-                creators.entry(body.authorization_id.as_str()).or_insert(at);
+        let mut namesakes: HashMap<&str, Namesakes<'a>> = HashMap::new();
+        for (entry, class) in entries.iter().zip(&classes) {
+            let Some(public_id) = entry.public_id() else { continue };
+            let first = Namesakes { creator: None, latest: entry };
+            let namesakes = namesakes.entry(public_id).or_insert(first);
+            if let Class::Created(_) = class {
+                namesakes.creator.get_or_insert(entry);
+            }
+            // Not simply the last one: those without a time are behind all others.
+            if entry.time() > namesakes.latest.time() {
+                namesakes.latest = entry;
             }
         }
         let mut sorted = Self { scope, ..Self::default() };
-        for (at, (entry, class)) in entries.iter().zip(classes).enumerate() {
-            let creator = entry.public_id().and_then(|id| creators.get(id));
+        for (entry, class) in entries.iter().zip(classes) {
+            let public_id = entry.public_id();
+            let namesakes = public_id.and_then(|public_id| namesakes.get(public_id));
+            let creator = namesakes.and_then(|it| it.creator);
             match class {
                 Class::Postponed => sorted.postponed.push(entry),
                 Class::Outside => {}
-                _ if creator.is_some_and(|creator| *creator != at) => sorted.existing.push(entry),
+                _ if creator.is_some_and(|it| it.key != entry.key) => sorted.existing.push(entry),
                 Class::Existing => sorted.existing.push(entry),
                 Class::Skipped => sorted.skipped.push(entry),
                 Class::Created(body) => sorted.created.push((entry, body)),
                 Class::Rejected(rejected) => sorted.rejected.push((entry, rejected)),
                 Class::Accepted(rejected) => sorted.accepted.push((entry, rejected)),
-                Class::InvalidDeleted(rejected) => {
-                    sorted.existing.push(entry);
-                    sorted.invalid_deleted.push((entry, rejected));
-                }
+            }
+            if let (Some(public_id), Some(namesakes)) = (public_id, namesakes)
+                && namesakes.latest.key == entry.key
+            {
+                sorted.compare(entry, public_id, known, creator);
             }
         }
-        sorted.compare(entries, known.entries, &creators);
         sorted
     }
 
-    /// Finds what is deleted, revalidated and to be recorded as handled, each public id once.
+    /// Finds out whether an entry, the latest of its public id, is deleted, revalidated or to be
+    /// recorded as handled.
     fn compare(
         &mut self,
-        entries: &'a [Listed],
-        known: &KnownEntries,
-        creators: &HashMap<&str, usize>,
+        entry: &'a Listed,
+        public_id: &'a str,
+        known: &Known,
+        creator: Option<&Listed>,
     ) {
-        let mut seen: HashMap<&str, &Listed> = HashMap::new();
-        // In the order of creation the last one was validated last, but for those without a time.
-        for entry in entries {
-            if let Some(public_id) = entry.public_id() {
-                let last = seen.entry(public_id).or_insert(entry);
-                if entry.time() > last.time() {
-                    *last = entry;
-                }
+        let stored = known.entries.get(public_id).copied().unwrap_or_default();
+        let is_created = creator.is_some();
+        if stored == KnownEntry::default() && !is_created {
+            return;
+        }
+        let is_deleted = !stored.has_row && !is_created;
+        if is_deleted {
+            self.deleted.push(entry);
+            if let (true, Err(rejected)) = (self.scope.replays(entry), &entry.entry.body) {
+                self.invalid_deleted.push((entry, rejected));
             }
         }
-        let mut ids: HashSet<&str> = HashSet::new();
-        for public_id in entries.iter().filter_map(Listed::public_id) {
-            let Some(entry) = seen.get(public_id).filter(|_| ids.insert(public_id)) else {
-                continue;
-            };
-            let stored = known.get(public_id).copied().unwrap_or_default();
-            let is_created = creators.contains_key(public_id);
-            if stored == KnownEntry::default() && !is_created {
-                continue;
-            }
-            let is_deleted = !stored.has_row && !is_created;
-            if is_deleted {
-                self.deleted.push(entry);
-            }
-            if stored.last_validated_at.is_some_and(|it| entry.time() > Some(it)) {
-                self.revalidated.push(entry);
-                self.revalidated_deleted.extend(is_deleted.then_some(*entry));
-            }
-            if !stored.is_handled || entry.time() > stored.last_validated_at {
-                self.handled.push((public_id, entry.time()));
-            }
+        if stored.last_validated_at.is_some_and(|it| entry.time() > Some(it)) {
+            self.revalidated.push(entry);
+            self.revalidated_deleted.extend(is_deleted.then_some(entry));
+        }
+        if !stored.is_handled || entry.time() > stored.last_validated_at {
+            self.handled.push((public_id, entry.time()));
         }
     }
 
@@ -170,40 +173,33 @@ impl<'a> Sorted<'a> {
 }
 
 impl Scope {
-    fn classify<'a>(self, entry: &'a Listed, known: Known<'_>) -> Class<'a> {
+    fn classify<'a>(self, entry: &'a Listed, known: &Known) -> Class<'a> {
         let stored = entry.public_id().and_then(|id| known.entries.get(id));
         let stored = stored.copied().unwrap_or_default();
-        let is_known = stored.has_row || stored.is_handled;
-        let Some(since) = self.since else {
-            return self.classify_plain(entry, is_known, known.rejections);
-        };
-        if entry.time().is_none_or(|time| time < since) {
-            return match self.classify_plain(entry, is_known, known.rejections) {
-                Class::Created(_) | Class::Rejected(_) => Class::Postponed,
-                _ => Class::Outside,
-            };
-        }
-        match &entry.entry.body {
+        let rejection = known.rejections.get(&entry.reference);
+        let is_accepted = rejection.is_some_and(|it| it.accepts(entry.time()));
+        let is_open = rejection.is_some_and(|it| !it.is_closed) && !is_accepted;
+        let is_replayed = self.replays(entry);
+        let class = match &entry.entry.body {
             _ if stored.has_row => Class::Existing,
-            Err(rejected) if stored.is_handled => Class::InvalidDeleted(rejected),
-            _ => by_body(entry, known.rejections),
+            Ok(body) if is_replayed => Class::Created(body),
+            _ if stored.is_handled => Class::Existing,
+            _ if !is_replayed && self.skips(entry) && !is_open => Class::Skipped,
+            Ok(body) => Class::Created(body),
+            Err(rejected) if is_accepted => Class::Accepted(rejected),
+            Err(rejected) => Class::Rejected(rejected),
+        };
+        match class {
+            _ if self.since.is_none() || is_replayed => class,
+            Class::Created(_) | Class::Rejected(_) => Class::Postponed,
+            _ => Class::Outside,
         }
     }
 
-    /// Decides as a cycle without `--since` does.
-    fn classify_plain<'a>(
-        self,
-        entry: &'a Listed,
-        is_known: bool,
-        rejections: &KnownRejections,
-    ) -> Class<'a> {
-        if is_known {
-            Class::Existing
-        } else if self.skips(entry) && !is_open(entry, rejections) {
-            Class::Skipped
-        } else {
-            by_body(entry, rejections)
-        }
+    /// Returns whether the entry lies within `--since`, if that is given.
+    fn replays(self, entry: &Listed) -> bool {
+        // `None` is smaller than any time.
+        self.since.is_some_and(|since| entry.time() >= Some(since))
     }
 
     /// An entry without a time counts as older than any; one whose time cannot be read does not.
@@ -214,22 +210,6 @@ impl Scope {
             ValidatedAt::Unreadable => false,
         })
     }
-}
-
-fn by_body<'a>(entry: &'a Listed, rejections: &KnownRejections) -> Class<'a> {
-    let known = rejections.get(&entry.reference);
-    match &entry.entry.body {
-        Ok(body) => Class::Created(body),
-        Err(rejected) if known.is_some_and(|it| it.accepts(entry.time())) => {
-            Class::Accepted(rejected)
-        }
-        Err(rejected) => Class::Rejected(rejected),
-    }
-}
-
-fn is_open(entry: &Listed, rejections: &KnownRejections) -> bool {
-    let known = rejections.get(&entry.reference);
-    known.is_some_and(|it| !it.is_closed && !it.accepts(entry.time()))
 }
 
 /// Returns the greatest validation time of an entry that is not later than `clock`.

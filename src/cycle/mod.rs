@@ -17,19 +17,17 @@ pub mod settle;
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
 use log::info;
 
 use self::authenticate::Session;
 use self::enqueue::Queue;
 use self::filter::{Known, Scope, Sorted};
-use self::list::{LastListing, ListSettings, Listing, Progress};
+use self::list::Clocks;
 use self::outcome::{Outcome, SharedOutcome};
 use crate::config::PullConfig;
 use crate::db::transaction::{Access, Store, Tx, TxError};
 use crate::error::{Result, Stage};
 use crate::net::http::Http;
-use crate::output::progress;
 use crate::process::deadline::Deadline;
 use crate::state::rejections::{self, KnownRejections};
 use crate::state::runs::{self, History};
@@ -51,19 +49,12 @@ pub fn run(config: &PullConfig, deadline: &Deadline, outcome: &SharedOutcome) ->
     let store = Store::new(&config.database.url, deadline.clone(), config.max_retries);
 
     let before = prepare(&store, config, outcome)?;
-    let session = Session::open(http, config.upstream.clone())?;
-    let listing = list(Arc::new(session), config, &before, outcome)?;
-    let clock = listing.clock;
-    let mut entries = filter::entries(listing.elements);
-    outcome.lock().findings.future = filter::future(&entries, listing.clock_at_end);
-    let access = if config.dry_run { Access::ReadOnly } else { Access::ReadWrite };
-    let done = store.transaction(Stage::Create, access, |tx| {
-        let shared = outcome;
-        let outcome = Outcome { committing: None, ..shared.lock().clone() };
-        let done = commit(tx, config, &before, &mut entries, clock, outcome)?;
-        shared.lock().committing = Some(Box::new(done.clone()));
-        Ok(done)
-    })?;
+    let session = Session::authenticate(http, config.upstream.clone())?;
+    let (rows, concurrency) = (config.page_size as usize, config.concurrency);
+    let listing = list::list(Arc::new(session), rows, concurrency, &before.history, outcome)?;
+    let entries = filter::entries(listing.elements);
+    let done = commit(&store, config, &before, entries, listing.clocks, outcome)?;
+
     remarks::log(&done);
     *outcome.lock() = done;
     Ok(())
@@ -81,10 +72,7 @@ fn prepare(store: &Store, config: &PullConfig, outcome: &SharedOutcome) -> Resul
         let history = runs::history(tx)?;
         {
             let mut outcome = outcome.lock();
-            let summary = &mut outcome.run.summary;
-            summary.since = config.since.or(stored.skip_before);
-            summary.watermark_before = stored.time;
-            summary.watermark = stored.time;
+            outcome.note_watermark(config.since, &stored);
             outcome.history = Some(history.clone());
         }
         stored.require_definition(&config.upstream.definition_id)?;
@@ -96,71 +84,59 @@ fn prepare(store: &Store, config: &PullConfig, outcome: &SharedOutcome) -> Resul
     })
 }
 
-/// Reads the complete listing.
-fn list(
-    session: Arc<Session>,
+/// Writes all that the listing asks for, or nothing; returns the outcome with it.
+fn commit(
+    store: &Store,
     config: &PullConfig,
     before: &Before,
+    mut entries: Vec<Listed>,
+    clocks: Clocks,
     outcome: &SharedOutcome,
-) -> Result<Listing> {
-    let mut progress = |progress: Progress| {
-        progress::update(progress.pages, progress.seen);
-        let summary = &mut outcome.lock().run.summary;
-        summary.pages = progress.pages;
-        summary.seen = progress.seen;
-        summary.drift_rewinds = progress.drift_rewinds;
-    };
-    let settings =
-        ListSettings { page_size: config.page_size as usize, concurrency: config.concurrency };
-    let last = LastListing {
-        seen: before.history.last_success.map(|last| last.seen),
-        had_entries: before.history.had_entries,
-    };
-    list::list(session, settings, last, &mut progress)
+) -> Result<Outcome> {
+    let access = if config.dry_run { Access::ReadOnly } else { Access::ReadWrite };
+    store.transaction(Stage::Create, access, |tx| {
+        let done = Outcome { committing: None, ..outcome.lock().clone() };
+        let done = write(tx, config, before, &mut entries, clocks, done)?;
+        outcome.lock().committing = Some(Box::new(done.clone()));
+        Ok(done)
+    })
 }
 
-/// Writes all that the listing asks for, or nothing; a dry run only counts.
-fn commit(
+/// Decides what becomes of the entries, and writes it; a dry run only decides.
+fn write(
     tx: &mut Tx<'_>,
     config: &PullConfig,
     before: &Before,
     entries: &mut [Listed],
-    clock: DateTime<Utc>,
+    clocks: Clocks,
     mut outcome: Outcome,
 ) -> Result<Outcome, TxError> {
-    let locked = watermark::lock(tx, tx.access())?;
-    locked.require_definition(&config.upstream.definition_id)?;
+    let definition_id = &config.upstream.definition_id;
+    let locked = watermark::lock(tx)?;
+    locked.require_definition(definition_id)?;
     reject::reject_unstorable(tx, entries)?;
-    let scope = Scope { since: config.since, skip_before: locked.skip_before };
     let public_ids: Vec<&str> = entries.iter().filter_map(Listed::public_id).collect();
-    let known_entries = handled::known(tx, &public_ids)?;
-    let known_rejections = rejections::known(tx)?;
-    let known = Known { entries: &known_entries, rejections: &known_rejections };
-    let sorted = Sorted::new(entries, scope, known);
-
-    let jobs = if config.dry_run {
-        before.queue.jobs_of(sorted.created.len())
-    } else {
-        create::create(tx, &sorted.created, &config.job, &before.queue)?
-    };
-    if !config.dry_run {
-        handled::record(tx, &sorted.handled)?;
-        let seen = outcome.run.summary.seen;
-        reject::reject(tx, entries, &sorted, scope, seen, &before.rejections)?;
-    }
-    tx.enter(Stage::Advance);
-    let newest = filter::newest(entries, clock);
+    let known =
+        Known { entries: handled::known(tx, &public_ids)?, rejections: rejections::known(tx)? };
+    let scope = Scope { since: config.since, skip_before: locked.skip_before };
+    let sorted = Sorted::new(entries, scope, &known);
+    let newest = filter::newest(entries, clocks.begin);
     let oldest_open = sorted.waiting().and_then(Listed::time);
     let moved = advance::watermark(locked.time, newest, oldest_open);
-    let summary = &mut outcome.run.summary;
-    summary.since = scope.since.or(scope.skip_before);
-    summary.watermark_before = locked.time;
-    summary.watermark = moved;
-    summary.enqueued = jobs;
+
+    outcome.note_watermark(config.since, &locked);
+    outcome.run.summary.watermark = moved;
+    outcome.run.summary.enqueued = before.queue.jobs_of(sorted.created.len());
     outcome.add(&sorted);
-    if !config.dry_run {
-        watermark::advance(tx, &locked, &config.upstream.definition_id, moved)?;
-        runs::record(tx, "cycle", &outcome.run, None)?;
+    outcome.findings.future = filter::future(entries, clocks.end);
+    if config.dry_run {
+        return Ok(outcome);
     }
+    create::create(tx, &sorted.created, &config.job, &before.queue)?;
+    handled::record(tx, &sorted.handled)?;
+    reject::reject(tx, entries, &sorted, outcome.run.summary.seen, &before.rejections)?;
+    tx.enter(Stage::Advance);
+    watermark::advance(tx, &locked, definition_id, moved)?;
+    runs::record(tx, "cycle", &outcome.run, None)?;
     Ok(outcome)
 }

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::filter::Sorted;
 use crate::state::runs::{History, Run};
+use crate::state::watermark::Watermark;
 use crate::types::entry::Listed;
 
 /// What a cycle knows so far, so that it can be reported whatever ends it.
@@ -51,6 +52,14 @@ pub struct Findings {
 }
 
 impl Outcome {
+    /// Notes where the watermark was found, and from when on entries are considered.
+    pub fn note_watermark(&mut self, since: Option<DateTime<Utc>>, found: &Watermark) {
+        let summary = &mut self.run.summary;
+        summary.since = since.or(found.skip_before);
+        summary.watermark_before = found.time;
+        summary.watermark = found.time;
+    }
+
     /// Adds what the transaction of a cycle does.
     pub fn add(&mut self, sorted: &Sorted<'_>) {
         let summary = &mut self.run.summary;
@@ -65,12 +74,12 @@ impl Outcome {
         summary.matched = summary.created + summary.existing + summary.rejected + summary.accepted;
 
         let names = |entries: &[&Listed]| entries.iter().map(|it| it.reference.clone()).collect();
-        let is_late = |entry: &&&Listed| {
-            let before = summary.watermark_before;
-            before.is_some_and(|before| entry.time().is_none_or(|time| time < before))
-        };
         let created: Vec<&Listed> = sorted.created.iter().map(|(entry, _)| *entry).collect();
-        let late: Vec<&Listed> = created.iter().filter(is_late).copied().collect();
+        // `None` is smaller than any time.
+        let is_late = |entry: &&Listed| {
+            sorted.scope.since.is_none() && entry.time() < summary.watermark_before
+        };
+        let late: Vec<&Listed> = created.iter().copied().filter(is_late).collect();
         let rejected = sorted
             .rejected
             .iter()
@@ -81,8 +90,8 @@ impl Outcome {
         let times = sorted.rejected.iter().filter_map(|(entry, _)| entry.time());
         let waiting = sorted.waiting();
         self.findings = Findings {
-            late: if sorted.scope.since.is_none() { names(&late) } else { Vec::new() },
             created: names(&created),
+            late: names(&late),
             rejected: rejected.collect(),
             skipped: names(&sorted.skipped),
             revalidated: names(&sorted.revalidated),

@@ -1,6 +1,6 @@
 //! Rejects: entries that cannot have a row are recorded, and closed when they pass or leave.
 
-use super::filter::{self, Scope, Sorted};
+use super::filter::{self, Sorted};
 use crate::db::transaction::{Columns, Tx, TxError};
 use crate::state::rejections::{self, KnownRejection, KnownRejections};
 use crate::types::entry::{Fault, Listed};
@@ -44,7 +44,6 @@ pub(super) fn reject(
     tx: &mut Tx<'_>,
     entries: &[Listed],
     sorted: &Sorted<'_>,
-    scope: Scope,
     seen: u64,
     at_start: &KnownRejections,
 ) -> Result<(), TxError> {
@@ -54,7 +53,7 @@ pub(super) fn reject(
     let created = sorted.created.iter().map(|(entry, _)| *entry);
     let passed = sorted.existing.iter().copied().chain(created);
     let mut over: Vec<&str> = passed.map(|entry| &*entry.reference).collect();
-    if scope.since.is_none() && seen > 0 {
+    if sorted.scope.since.is_none() && seen > 0 {
         over.extend(filter::left(entries, at_start));
     }
     let over: Vec<(&str, KnownRejection)> = over

@@ -74,7 +74,7 @@ pub fn settle(
 /// Returns whether the transaction of a run was committed, once it cannot be any more.
 fn is_committed(tx: &mut Tx<'_>, outcome: &Outcome) -> Result<bool, TxError> {
     // That transaction holds the watermark's lock until it ends.
-    tx.undo(|tx| watermark::lock(tx, Access::ReadWrite).map(drop))?;
+    tx.undo(|tx| watermark::lock(tx).map(drop))?;
     let run_id = outcome.run.summary.run_id;
     let found = tx.rows("look for the run", IS_COMMITTED, &[(&run_id, Type::UUID)])?;
     found.first().map_or(Ok(false), |row| row.column(0))

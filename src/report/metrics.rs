@@ -155,7 +155,7 @@ fn gauges(
     // Without a file before, the database may know.
     let last_success = history.and_then(|history| history.last_success);
     let success = kept(name, Some(seconds(now)));
-    let success = success.or(last_success.map(|last| seconds(last.started_at)));
+    let success = success.or(last_success.map(seconds));
     let help = "When a cycle last succeeded, in Unix seconds.";
     gauge(name, help, success);
     let name = "watermark_timestamp_seconds";

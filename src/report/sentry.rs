@@ -218,7 +218,6 @@ fn of_failure(history: Option<&History>, failure: &Failure) -> Option<Alert> {
 fn is_silent(history: &History) -> bool {
     history
         .last_success
-        .map(|last| last.started_at)
         .or(history.first_started_at)
         .is_some_and(|since| Utc::now() - since > TimeDelta::days(SILENCE_DAYS))
 }

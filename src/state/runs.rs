@@ -39,20 +39,13 @@ impl Run {
     }
 }
 
-/// The last cycle that succeeded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LastSuccess {
-    /// When it began.
-    pub started_at: DateTime<Utc>,
-    /// How many demandes it listed.
-    pub seen: u64,
-}
-
 /// What is known of the cycles so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct History {
-    /// The last cycle that succeeded.
-    pub last_success: Option<LastSuccess>,
+    /// When the last cycle that succeeded began.
+    pub last_success: Option<DateTime<Utc>>,
+    /// How many demandes it listed.
+    pub last_seen: Option<u64>,
     /// When the first cycle began.
     pub first_started_at: Option<DateTime<Utc>>,
     /// Why the last cycle failed, as the word of its reason.
@@ -67,15 +60,10 @@ pub fn history(tx: &mut Tx<'_>) -> Result<History, TxError> {
     let Some(row) = rows.first() else {
         return Ok(History::default());
     };
-    let last_success = match row.time(0)? {
-        Some(started_at) => Some(LastSuccess {
-            started_at,
-            seen: u64::try_from(row.column::<i64>(1)?).unwrap_or_default(),
-        }),
-        None => None,
-    };
+    let last_seen: Option<i64> = row.column(1)?;
     Ok(History {
-        last_success,
+        last_success: row.time(0)?,
+        last_seen: last_seen.and_then(|seen| seen.try_into().ok()),
         first_started_at: row.time(2)?,
         last_reason: row.column(3)?,
         had_entries: row.column(4)?,

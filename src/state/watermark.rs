@@ -59,8 +59,8 @@ pub fn read(tx: &mut Tx<'_>) -> Result<Watermark, TxError> {
 }
 
 /// Takes the lock under which cycles take turns; a transaction that only reads takes none.
-pub fn lock(tx: &mut Tx<'_>, access: Access) -> Result<Watermark, TxError> {
-    if access == Access::ReadOnly {
+pub fn lock(tx: &mut Tx<'_>) -> Result<Watermark, TxError> {
+    if tx.access() == Access::ReadOnly {
         return read(tx);
     }
     if let Some(watermark) = select(tx, LOCK)? {

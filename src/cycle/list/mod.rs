@@ -18,71 +18,48 @@ use log::{debug, warn};
 
 use self::fetcher::{Ask, Fetcher, Source};
 use self::paging::{Paging, Unproved};
+use crate::cycle::outcome::SharedOutcome;
 use crate::error::{Failure, Reason, Result, Stage};
 use crate::net::http::Meta;
+use crate::output::progress;
+use crate::state::runs::History;
 use crate::types::entry::{Element, Key};
 
 /// How often the list is read again when the view of the account changed.
 const MAX_REPEATS: u32 = 3;
-
-/// How the list is read.
-#[derive(Debug, Clone, Copy)]
-pub struct ListSettings {
-    /// Rows per page.
-    pub page_size: usize,
-    /// Pages in flight at once.
-    pub concurrency: usize,
-}
-
-/// What is known of the listings before this one.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct LastListing {
-    /// How many demandes the last success listed.
-    pub seen: Option<u64>,
-    /// Whether a success of the last two days listed entries of the definition.
-    pub had_entries: bool,
-}
 
 /// A complete listing.
 #[derive(Debug)]
 pub struct Listing {
     /// Every element of the definition, or whose definition cannot be read; each once.
     pub elements: Vec<Element>,
-    /// DataPass' clock when the listing began: what was validated until then and is visible is listed.
-    pub clock: DateTime<Utc>,
-    /// DataPass' clock when the listing ended: what was validated later is dated in the future.
-    pub clock_at_end: DateTime<Utc>,
+    /// When it was read.
+    pub clocks: Clocks,
 }
 
-/// How far a listing came, reported while it goes on.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Progress {
-    /// Pages received.
-    pub pages: u64,
-    /// Distinct demandes listed.
-    pub seen: u64,
-    /// Steps back.
-    pub drift_rewinds: u64,
+/// DataPass' clock while its list was read.
+#[derive(Debug, Clone, Copy)]
+pub struct Clocks {
+    /// At the begin of the earliest page: what was validated until then and is visible is listed.
+    pub begin: DateTime<Utc>,
+    /// At the end of the latest page: what was validated later is dated in the future.
+    pub end: DateTime<Utc>,
 }
 
-/// Lists all that the account sees, or fails.
+/// Lists all that the account sees, `concurrency` pages of `page_size` rows at once, or fails.
+/// `outcome` has how far it came.
 pub fn list(
     source: Arc<dyn Source>,
-    settings: ListSettings,
-    last: LastListing,
-    progress: &mut dyn FnMut(Progress),
+    page_size: usize,
+    concurrency: usize,
+    history: &History,
+    outcome: &SharedOutcome,
 ) -> Result<Listing> {
     let begun = Utc::now();
-    let mut reader = Reader {
-        source,
-        settings,
-        expected_rows: last.seen,
-        progress,
-        so_far: Progress::default(),
-        asked: 0,
-        clocks: None,
-    };
-    let mut most_seen = last.seen.unwrap_or_default();
+    let expected_rows = history.last_seen;
+    let mut reader =
+        Reader { source, page_size, concurrency, expected_rows, outcome, asked: 0, clocks: None };
+    let mut most_seen = expected_rows.unwrap_or_default();
     let mut had_entries = false;
     let mut repeats = 0;
     let reading = loop {
@@ -103,20 +80,21 @@ pub fn list(
         reader.source = reader.source.reconnected(repeats, view_changed(problem))?;
         repeats += 1;
     };
-    let is_smaller = last.seen.is_some_and(|seen| reading.seen < seen);
-    if !reading.has_entries() || is_smaller || reader.so_far.drift_rewinds > 0 {
-        check_access(&*reader.source, had_entries || last.had_entries)?;
+    let is_smaller = expected_rows.is_some_and(|seen| reading.seen < seen);
+    let stepped_back = outcome.lock().run.summary.drift_rewinds > 0;
+    if !reading.has_entries() || is_smaller || stepped_back {
+        check_access(&*reader.source, had_entries || history.had_entries)?;
     }
     if reading.seen == 0 && most_seen > 0 {
         warn!(stage = Stage::List.as_str();
             "The list is empty, and had {most_seen} demandes before; nothing is created or closed");
     }
-    let (clock, clock_at_end) = reader.clocks.unwrap_or_else(|| {
+    let clocks = reader.clocks.unwrap_or_else(|| {
         warn!(stage = Stage::List.as_str();
             "DataPass sends no Date; this machine's clock bounds the watermark instead");
-        (begun, Utc::now())
+        Clocks { begin: begun, end: Utc::now() }
     });
-    Ok(Listing { elements: reading.elements, clock, clock_at_end })
+    Ok(Listing { elements: reading.elements, clocks })
 }
 
 /// Checks, where the listing gives reason to doubt it, that the account has access to the definition.
@@ -150,13 +128,13 @@ pub fn view_changed(problem: &str) -> Failure {
 /// Reads the list, from its start each time.
 struct Reader<'a> {
     source: Arc<dyn Source>,
-    settings: ListSettings,
+    page_size: usize,
+    concurrency: usize,
     expected_rows: Option<u64>,
-    progress: &'a mut dyn FnMut(Progress),
-    so_far: Progress,
+    outcome: &'a SharedOutcome,
+    /// How many pages the cycle asked for.
     asked: u64,
-    /// DataPass' clock at the begin of the earliest page and at the end of the latest.
-    clocks: Option<(DateTime<Utc>, DateTime<Utc>)>,
+    clocks: Option<Clocks>,
 }
 
 /// One complete reading of the list.
@@ -175,16 +153,15 @@ impl Reading {
 
 impl Reader<'_> {
     fn read(&mut self) -> Result<Reading> {
-        let ListSettings { page_size: limit, concurrency } = self.settings;
-        let mut paging = Paging::new(limit, concurrency, self.expected_rows);
-        let mut fetcher = Fetcher::start(Arc::clone(&self.source), concurrency)?;
+        let mut paging = Paging::new(self.page_size, self.concurrency, self.expected_rows);
+        let mut fetcher = Fetcher::start(Arc::clone(&self.source), self.concurrency)?;
         // The last one of each key: an entry may be listed again while it changes.
         let mut elements: HashMap<Key, Element> = HashMap::new();
-        let earlier_rewinds = self.so_far.drift_rewinds;
+        let earlier_rewinds = self.outcome.lock().run.summary.drift_rewinds;
         while !paging.is_complete() {
             while let Some(offset) = paging.ask() {
                 self.asked += 1;
-                fetcher.ask(Ask { number: self.asked, offset, limit });
+                fetcher.ask(Ask { number: self.asked, offset, limit: self.page_size });
             }
             let page = fetcher.next()?;
             self.note_clock(page.meta);
@@ -194,14 +171,17 @@ impl Reader<'_> {
             if paging.in_flight() == 0 {
                 fetcher.abandon()?;
             }
-            self.so_far = Progress {
-                pages: self.so_far.pages + 1,
-                seen: paging.seen() as u64,
-                drift_rewinds: earlier_rewinds + paging.drift_rewinds(),
+            let seen = paging.seen() as u64;
+            // Nothing is logged under the lock: an output that is not read would keep it.
+            let pages = {
+                let summary = &mut self.outcome.lock().run.summary;
+                summary.seen = seen;
+                summary.drift_rewinds = earlier_rewinds + paging.drift_rewinds();
+                summary.pages += 1;
+                summary.pages
             };
-            let Progress { pages, seen, .. } = self.so_far;
             debug!(stage = Stage::List.as_str(), page = pages; "{seen} demandes are listed so far");
-            (self.progress)(self.so_far);
+            progress::update(pages, seen);
         }
         if paging.ignores_offset() {
             warn!(stage = Stage::List.as_str();
@@ -210,7 +190,7 @@ impl Reader<'_> {
         }
         Ok(Reading {
             elements: with_distinct_references(elements.into_values().collect()),
-            seen: self.so_far.seen,
+            seen: paging.seen() as u64,
             has_shrunk: paging.has_shrunk(),
         })
     }
@@ -220,11 +200,9 @@ impl Reader<'_> {
     fn note_clock(&mut self, meta: Meta) {
         let Some(date) = meta.date else { return };
         let elapsed = TimeDelta::from_std(meta.elapsed).unwrap_or_default();
-        let page = (date - elapsed, date + TimeDelta::seconds(1));
-        self.clocks = Some(match self.clocks {
-            Some((begin, end)) => (begin.min(page.0), end.max(page.1)),
-            None => page,
-        });
+        let page = Clocks { begin: date - elapsed, end: date + TimeDelta::seconds(1) };
+        let Clocks { begin, end } = self.clocks.unwrap_or(page);
+        self.clocks = Some(Clocks { begin: begin.min(page.begin), end: end.max(page.end) });
     }
 }
 

@@ -9,6 +9,8 @@ use reqwest::StatusCode;
 
 use super::fetcher::Page;
 use super::*;
+use crate::state::runs::Run;
+use crate::state::summary::Summary;
 use crate::types::entry::{Entry, Rejected, ValidatedAt};
 
 /// A list of `entries` entries and as many demandes of another definition, newest first.
@@ -61,9 +63,9 @@ impl Model {
     }
 
     /// Lists in pages of ten, one after the other.
-    fn list(&self, last: LastListing) -> Result<Listing> {
-        let settings = ListSettings { page_size: 10, concurrency: 1 };
-        list(Arc::new(self.clone()), settings, last, &mut |_| {})
+    fn list(&self, history: &History) -> Result<Listing> {
+        let outcome = SharedOutcome::start(Run::start(Summary::default()));
+        list(Arc::new(self.clone()), 10, 1, history, &outcome)
     }
 
     /// Returns how often the definitions were asked for, and the retries that were waited for.
@@ -108,8 +110,8 @@ impl Source for Model {
     }
 }
 
-fn after(seen: u64) -> LastListing {
-    LastListing { seen: Some(seen), had_entries: false }
+fn after(seen: u64) -> History {
+    History { last_seen: Some(seen), ..History::default() }
 }
 
 fn failure(reason: Reason) -> Failure {
@@ -122,9 +124,9 @@ fn reason(listing: Result<Listing>) -> Reason {
 
 #[test]
 fn an_idle_list_needs_no_question() {
-    for last in [LastListing::default(), after(30), after(0)] {
+    for last in [History::default(), after(30), after(0)] {
         let model = Model::new(|_, _| rows(15));
-        assert_eq!(model.list(last).unwrap().elements.len(), 15);
+        assert_eq!(model.list(&last).unwrap().elements.len(), 15);
         assert_eq!(model.asked(), (0, vec![]));
     }
 }
@@ -132,24 +134,24 @@ fn an_idle_list_needs_no_question() {
 #[test]
 fn an_empty_list_is_read_again_when_it_had_rows() {
     // Never, or not in the last success.
-    for last in [LastListing::default(), after(0)] {
+    for last in [History::default(), after(0)] {
         let model = Model::new(|_, _| vec![]);
-        assert!(model.list(last).unwrap().elements.is_empty());
+        assert!(model.list(&last).unwrap().elements.is_empty());
         assert_eq!(model.asked(), (1, vec![]));
     }
     let model = Model::new(|_, _| vec![]);
-    assert!(model.list(after(30)).unwrap().elements.is_empty());
+    assert!(model.list(&after(30)).unwrap().elements.is_empty());
     assert_eq!(model.asked(), (1, vec![0, 1, 2]));
     for empty in 1..=3 {
         let model = Model::new(move |reading, _| rows(if reading < empty { 0 } else { 15 }));
-        assert_eq!(model.list(after(30)).unwrap().elements.len(), 15);
+        assert_eq!(model.list(&after(30)).unwrap().elements.len(), 15);
         assert_eq!(model.asked(), (0, (0..empty as u32).collect()));
     }
 }
 
 #[test]
 fn a_list_that_shrinks_while_it_is_read_is_read_again() {
-    let none = LastListing::default();
+    let none = &History::default();
     // All of it is gone from the second page on, and back for the second reading.
     let is_gone = |reading, number| reading == 0 && number > 1;
     let model =
@@ -180,37 +182,37 @@ fn a_list_that_shrinks_while_it_is_read_is_read_again() {
 
 #[test]
 fn an_account_without_the_definition_is_transient_only_when_it_had_it() {
-    let with_entries = LastListing { seen: Some(30), had_entries: true };
+    let with_entries = History { had_entries: true, ..after(30) };
     let others = || rows(15).into_iter().filter(|row| row.entry.is_none()).collect();
     for (last, expected) in [
-        (LastListing::default(), Reason::NoDefinition),
+        (History::default(), Reason::NoDefinition),
         (after(30), Reason::NoDefinition),
         (with_entries, Reason::ViewChanged),
     ] {
         let model = Model::new(move |_, _| others()).definition(Ok(false));
-        assert_eq!(reason(model.list(last)), expected, "{last:?}");
+        assert_eq!(reason(model.list(&last)), expected, "{last:?}");
         let model = Model::new(|_, _| vec![]).definition(Ok(false));
-        assert_eq!(reason(model.list(last)), expected, "{last:?}");
+        assert_eq!(reason(model.list(&last)), expected, "{last:?}");
     }
     // The cycle itself listed entries: fewer demandes than before, or a step back, raise the question.
     let model = Model::new(|_, _| rows(15)).definition(Ok(false));
-    assert_eq!(reason(model.list(after(31))), Reason::ViewChanged);
+    assert_eq!(reason(model.list(&after(31))), Reason::ViewChanged);
     let model = Model::new(|_, number| match number {
         2 => rows(15).split_off(15),
         _ => rows(15),
     });
     let model = model.definition(Ok(false));
-    assert_eq!(reason(model.list(LastListing::default())), Reason::ViewChanged);
+    assert_eq!(reason(model.list(&History::default())), Reason::ViewChanged);
     assert_eq!(model.asked(), (1, vec![]));
 }
 
 #[test]
 fn definitions_that_cannot_be_read_end_no_listing() {
     let model = Model::new(|_, _| vec![]).definition(Err(Reason::ServerError));
-    assert!(model.list(LastListing::default()).is_ok());
+    assert!(model.list(&History::default()).is_ok());
     for ends in [Reason::Deadline, Reason::Interrupted] {
         let model = Model::new(|_, _| vec![]).definition(Err(ends));
-        assert_eq!(reason(model.list(LastListing::default())), ends);
+        assert_eq!(reason(model.list(&History::default())), ends);
     }
 }
 
@@ -224,14 +226,14 @@ fn the_clocks_are_the_earliest_and_the_latest_of_all_pages() {
         3 => None,
         _ => DateTime::from_timestamp(7200 + number as i64, 0),
     };
-    let listing = model.list(LastListing::default()).unwrap();
+    let listing = model.list(&History::default()).unwrap();
     assert_eq!(model.0.lock().unwrap().asked, 7);
-    assert_eq!((listing.clock, listing.clock_at_end), (at(95), at(7208)));
+    assert_eq!((listing.clocks.begin, listing.clocks.end), (at(95), at(7208)));
 
     let before = Utc::now();
-    let listing = Model::new(|_, _| rows(15)).list(LastListing::default()).unwrap();
-    assert!(before <= listing.clock && listing.clock <= listing.clock_at_end);
-    assert!(listing.clock_at_end <= Utc::now());
+    let clocks = Model::new(|_, _| rows(15)).list(&History::default()).unwrap().clocks;
+    assert!(before <= clocks.begin && clocks.begin <= clocks.end);
+    assert!(clocks.end <= Utc::now());
 }
 
 /// A source of which one page is not answered.
@@ -285,7 +287,7 @@ fn elements_without_ids_are_not_merged() {
     };
     let elements = vec![element(1, 9), element(2, 9), element(3, 8)];
     let model = Model::new(move |_, _| elements.clone());
-    let listing = model.list(LastListing::default()).unwrap();
+    let listing = model.list(&History::default()).unwrap();
     let mut references: Vec<String> =
         listing.elements.iter().map(|it| it.key.to_string()).collect();
     references.sort();

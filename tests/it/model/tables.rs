@@ -176,9 +176,8 @@ impl Tables {
     /// The transaction, and what must hold after it.
     pub fn commit(&mut self, listed: &Listed) -> Result<()> {
         let scope = Scope { since: listed.since, skip_before: self.skip_before };
-        let (entries, rejections) = (self.known_entries(), self.known_rejections());
-        let known = Known { entries: &entries, rejections: &rejections };
-        let sorted = Sorted::new(&listed.entries, scope, known);
+        let known = Known { entries: self.known_entries(), rejections: self.known_rejections() };
+        let sorted = Sorted::new(&listed.entries, scope, &known);
         self.check_sorted(listed, &sorted)?;
         let created = sorted.created.iter().map(|(entry, _)| entry.time());
         ensure!(created.is_sorted_by_key(|time| (time.is_none(), time)), "created out of order");
