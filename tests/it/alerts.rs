@@ -1,4 +1,4 @@
-//! Events for Sentry, taken by a fake server: when one is sent, and its content.
+//! Events for Sentry, received by a fake server: when one is sent, and its content.
 
 mod delivery;
 mod panics;
@@ -26,7 +26,7 @@ impl Scene {
         }
     }
 
-    /// Describes a cycle without retries, among variables that Sentry's own client would read.
+    /// Describes a cycle without retries, with variables set that Sentry's own client would read.
     fn cycle(&self) -> Run {
         Run::cycle(&self.upstream, &self.database)
             .env("DATABASE_URL", self.database.url_as("postgres", "canari"))
@@ -39,8 +39,8 @@ impl Scene {
             .any_stderr()
     }
 
-    /// Adds a cycle of the past, that old.
-    fn past(&self, hours: i64, reason: Option<&str>) {
+    /// Adds a run that started this many hours ago and failed for this reason, or succeeded.
+    fn add_run(&self, hours: i64, reason: Option<&str>) {
         let outcome = if reason.is_some() { "failed" } else { "success" };
         let reason = reason.map_or("null".to_owned(), |reason| format!("'{reason}'"));
         self.database.exec(&format!(
@@ -49,7 +49,7 @@ impl Scene {
         ));
     }
 
-    fn answer(&self, status: u16) {
+    fn respond(&self, status: u16) {
         let on = match status {
             401 | 403 => On::tokens(..),
             _ => On::pages(..),
@@ -58,7 +58,7 @@ impl Scene {
     }
 }
 
-/// Level, stage, reason, fingerprint behind the program's name, and message of an event.
+/// Level, stage, reason, fingerprint without the program's name, and message of an event.
 type Shown = (String, String, String, Vec<String>, String);
 
 fn shown(level: &str, stage: &str, reason: &str, fingerprint: &str, message: &str) -> Shown {
@@ -67,7 +67,7 @@ fn shown(level: &str, stage: &str, reason: &str, fingerprint: &str, message: &st
     (level, stage, reason, words, message)
 }
 
-/// Checks what every event has, and returns what distinguishes them.
+/// Checks what all events have in common, and returns the rest.
 #[track_caller]
 fn read(event: &Value) -> Shown {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -84,7 +84,7 @@ fn read(event: &Value) -> Shown {
     assert!(text(&tags["run_id"]).parse::<uuid::Uuid>().is_ok());
     assert_eq!(event["extra"].as_object().unwrap().len(), 13, "{event}");
     (
-        // The protocol's default is left out.
+        // The protocol's default is omitted.
         event["level"].as_str().unwrap_or("error").to_owned(),
         text(&tags["stage"]),
         text(&tags["reason"]),
@@ -94,7 +94,7 @@ fn read(event: &Value) -> Shown {
 }
 
 #[test]
-fn a_failure_is_reported_when_an_operator_should_act() {
+fn a_failure_is_reported_when_it_is_permanent_or_lasts() {
     let refused = || {
         let message = "The cycle failed in authenticate: token_refused";
         let (stage, reason) = ("authenticate", "token_refused");
@@ -113,14 +113,14 @@ fn a_failure_is_reported_when_an_operator_should_act() {
     let cases: [(u16, Past, Option<Shown>); 13] = [
         (403, &[(1, None)], Some(refused())),
         (403, &[], Some(refused())),
-        // A 401 is noise once, and a rotated secret when it lasts.
+        // A single 401 is noise; a lasting one means that the secret was rotated.
         (401, &[(1, None)], None),
         (401, &[(3, Some("unauthorized")), (2, None)], None),
         (401, &[(3, None), (2, Some("server_error"))], None),
         (401, &[(3, None), (2, Some("unauthorized"))], Some(lasting())),
         (401, &[(49, None), (2, Some("server_error"))], Some(lasting())),
         (401, &[], Some(lasting())),
-        // Anything else when nothing succeeded for long.
+        // Another transient failure is reported after two days without a success.
         (503, &[(47, None), (2, Some("server_error"))], None),
         (503, &[(49, None), (2, Some("server_error"))], Some(silence())),
         (503, &[(60, Some("connection")), (49, None)], Some(silence())),
@@ -130,9 +130,9 @@ fn a_failure_is_reported_when_an_operator_should_act() {
     for (status, past, expected) in cases {
         let scene = Scene::new();
         for (hours, reason) in past {
-            scene.past(*hours, *reason);
+            scene.add_run(*hours, *reason);
         }
-        scene.answer(status);
+        scene.respond(status);
         let outcome = scene.cycle().output();
         let code = if status == 403 { 1 } else { 2 };
         outcome.assert_code(code);
@@ -142,7 +142,7 @@ fn a_failure_is_reported_when_an_operator_should_act() {
 }
 
 #[test]
-fn a_failure_before_the_history_is_known_is_reported() {
+fn a_failure_before_the_last_success_is_known_is_reported() {
     let scene = Scene::new();
     let run = scene.cycle().env("DATABASE_URL", "postgres://canari:canari@127.0.0.1:1/canari");
     run.output().transient("database_unavailable");
@@ -155,9 +155,9 @@ fn a_failure_before_the_history_is_known_is_reported() {
 }
 
 #[test]
-fn entries_to_look_at_are_reported_one_issue_each() {
+fn each_problem_with_entries_is_reported_as_its_own_issue() {
     let scene = Scene::new();
-    scene.past(1, None);
+    scene.add_run(1, None);
     scene.database.exec(
         "update datapass_pull_watermarks set last_validated_at = '2026-06-01T00:00:00Z',
              definition_id = 'proactivite_pour_les_etudiants_boursiers_dyn'",
@@ -166,7 +166,7 @@ fn entries_to_look_at_are_reported_one_issue_each() {
     scene.upstream.add(june(1).siret("1"));
     scene.upstream.add(june(2).data("echelon_bourse", "canari"));
     scene.upstream.add(Demande::cnous(3).never_validated());
-    // Two from before the watermark that were never handled.
+    // Two entries validated before the watermark and never handled
     scene.upstream.add(Demande::cnous(4));
     scene.upstream.add(Demande::cnous(5));
     let future = Utc::now() + TimeDelta::days(30);
@@ -196,7 +196,7 @@ fn entries_to_look_at_are_reported_one_issue_each() {
     });
     assert_eq!(events[0]["extra"], counts);
 
-    // What is late is reported once; what is rejected or in the future, as long as it is.
+    // A late entry is reported once, a rejected or future one with each cycle.
     scene.cycle().output().success();
     let again: Vec<Shown> = scene.ingest.events().iter().map(read).collect();
     assert_eq!(again[0], expected[0]);
@@ -206,7 +206,7 @@ fn entries_to_look_at_are_reported_one_issue_each() {
 }
 
 #[test]
-fn many_rejected_entries_are_a_few_reports() {
+fn at_most_ten_rejected_entries_are_reported_each() {
     let scene = Scene::new();
     for id in 1..=13 {
         scene.upstream.add(Demande::cnous(id).siret("1"));
@@ -221,7 +221,7 @@ fn many_rejected_entries_are_a_few_reports() {
 }
 
 #[test]
-fn a_cycle_without_a_finding_reports_nothing() {
+fn a_cycle_without_a_problem_reports_nothing() {
     let scene = Scene::new();
     scene.upstream.add(Demande::cnous(1));
     scene.cycle().output().success();
@@ -229,7 +229,7 @@ fn a_cycle_without_a_finding_reports_nothing() {
 }
 
 #[test]
-fn a_bad_dsn_is_a_bad_setting() {
+fn an_invalid_dsn_is_reported_with_the_other_invalid_settings() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     let run =
         Run::cycle(&upstream, &database).env("SENTRY_DSN", "canari").env("DATAPASS_CLIENT_ID", "");
@@ -240,7 +240,7 @@ fn a_bad_dsn_is_a_bad_setting() {
     }
 }
 
-/// A cycle that cannot start is reported as far as the settings of the reports are valid.
+/// A cycle that cannot start is reported if the settings of the report are valid.
 #[test]
 fn a_cycle_that_cannot_start_is_reported() {
     let scene = Scene::new();
@@ -285,7 +285,7 @@ fn a_cycle_that_cannot_start_is_reported() {
         assert_eq!(status(), "1");
         scene.cycle().env("DATAPASS_METRICS_FILE", &metrics).output().success();
     }
-    // These report nothing to Sentry.
+    // Neither a dry run nor another command reports anything.
     for run in [secretless().arg("--dry-run"), run().args(["--dry-run", "--frobnicate"])] {
         assert_eq!(run.output().code(), 1);
     }

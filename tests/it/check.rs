@@ -1,4 +1,4 @@
-//! `check`: one line per section, a verdict, the exit code of a cycle, and nothing written or sent.
+//! `check`: one line with a verdict per section, the exit status of a cycle, nothing written or sent.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -14,7 +14,7 @@ use crate::harness::datapass::Clock;
 use crate::harness::ingest::{Ingest, server_certificate};
 use crate::harness::*;
 
-/// A host that is connected to and records what it is sent.
+/// A host that accepts connections, records what it receives, and never responds.
 struct Silent {
     address: SocketAddr,
     connections: Arc<Mutex<Vec<Vec<u8>>>>,
@@ -36,14 +36,14 @@ impl Silent {
         Self { address, connections }
     }
 
-    /// Waits until there was a connection; returns what each sent.
+    /// Waits until there was a connection; returns what each one sent.
     fn received(&self) -> Vec<Vec<u8>> {
         eventually("a connection", || !self.connections.lock().unwrap().is_empty());
         self.connections.lock().unwrap().clone()
     }
 }
 
-/// Everything that a cycle can use.
+/// Everything that a cycle can use
 struct Scene {
     upstream: DataPass,
     database: Database,
@@ -96,7 +96,7 @@ fn names(stdout: &str, verdict: &str) -> Vec<String> {
 }
 
 #[test]
-fn all_well() {
+fn everything_is_ok_and_nothing_is_written_or_sent() {
     let scene = Scene::new();
     let before = scene.database.snapshot();
     let outcome = scene.check().output();
@@ -135,7 +135,7 @@ fn all_well() {
 }
 
 #[test]
-fn the_job_is_shown_with_v_alone() {
+fn the_job_is_shown_only_with_v() {
     let scene = Scene::new();
     let job = "\nok   job: for the record with id 1: {\"id\":";
     let plain = scene.check().output();
@@ -144,13 +144,13 @@ fn the_job_is_shown_with_v_alone() {
     assert!(verbose.assert_success().stdout.contains(job), "{}", verbose.stdout);
 }
 
-/// A fault, the lines that do not fit, and the exit code.
-type Fault3<'a> = (&'a dyn Fn(&Scene, Run) -> Run, &'a str, &'a [&'a str], i32, &'a str);
+/// A fault, its line, the skipped sections, the exit status and the reason.
+type FaultCase<'a> = (&'a dyn Fn(&Scene, Run) -> Run, &'a str, &'a [&'a str], i32, &'a str);
 
 #[test]
 fn each_fault_is_one_line() {
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let faults: &[Fault3<'_>] = &[
+    let faults: &[FaultCase<'_>] = &[
         (
             &|_, run| run.env("DATAPASS_PAGE_SIZE", "0"),
             "FAIL settings",
@@ -294,7 +294,7 @@ fn each_fault_is_one_line() {
 }
 
 #[test]
-fn what_a_cycle_only_warns_about_is_a_warning() {
+fn what_is_a_warning_in_a_cycle_is_a_warning() {
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     type Set<'a> = &'a dyn Fn(&Scene, Run) -> Run;
     let warnings: &[(Set<'_>, &str, &str)] = &[
@@ -354,7 +354,7 @@ fn what_a_cycle_only_warns_about_is_a_warning() {
 }
 
 #[test]
-fn three_faults_at_once_are_three_lines_and_a_permanent_one_decides() {
+fn all_faults_are_reported_and_a_permanent_one_decides_the_status() {
     let scene = Scene::new();
     scene
         .database
@@ -405,7 +405,7 @@ fn json_is_one_document_for_success_and_invalid_settings() {
 }
 
 #[test]
-fn the_deadline_ends_it_with_a_verdict() {
+fn the_deadline_ends_the_check_with_a_verdict() {
     let scene = Scene::new();
     scene.upstream.fault(On::tokens(..), Fault::NoResponse);
     let outcome = scene.check().args(["--timeout", "1s"]).output();
@@ -416,12 +416,12 @@ fn the_deadline_ends_it_with_a_verdict() {
 }
 
 #[test]
-fn a_terminal_has_colours_unless_it_wants_none() {
+fn a_terminal_has_colours_unless_no_color_is_set_and_nothing_is_retried() {
     let scene = Scene::new();
     let shown = |run: Run| run.env("TERM", "xterm").on_terminal().end().1;
     assert!(shown(scene.check()).contains("\u{1b}[32mok  \u{1b}[0m settings: valid"));
     assert!(!shown(scene.check().env("NO_COLOR", "1")).contains('\u{1b}'));
-    // Nothing is retried.
+    // One request, without a retry.
     scene.upstream.take_requests();
     scene.upstream.fault(On::tokens(..), Fault::Status(503, &[]));
     scene.check().output().assert_code(2);
@@ -429,7 +429,7 @@ fn a_terminal_has_colours_unless_it_wants_none() {
 }
 
 #[test]
-fn each_invalid_setting_is_a_line() {
+fn each_invalid_setting_has_its_line() {
     let run = Run::new(["check", "--page-size", "0"]).any_stderr();
     let stdout = run.output().assert_code(1).stdout.clone();
     let failed = |line: &&str| line.starts_with("FAIL settings: ");
@@ -439,7 +439,7 @@ fn each_invalid_setting_is_a_line() {
 }
 
 #[test]
-fn hosts_are_connected_to_through_their_proxies_with_tls_and_nothing_is_sent() {
+fn report_hosts_are_reached_through_their_proxies_with_tls_and_nothing_is_sent() {
     let scene = Scene::new();
     let (config, trusted) = server_certificate("sentry.invalid");
     let roots = scene.directory.path().join("roots.pem");

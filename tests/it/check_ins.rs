@@ -1,4 +1,4 @@
-//! Check-ins with Sentry Crons and pings by Healthchecks' protocol: one start and one end per process.
+//! Check-ins with Sentry Crons and Healthchecks pings: one start and one end per process.
 
 use std::net::TcpListener;
 use std::thread;
@@ -38,7 +38,7 @@ impl Scene {
             .args(["--max-retries", "0", "--enqueue", "none"])
     }
 
-    /// Takes the pings so far: what follows the path, the `rid`, and the body.
+    /// Takes the pings so far: the end of the path, the `rid`, and the body.
     fn pings(&self) -> Vec<(String, String, String)> {
         let ping = |(target, body): (String, String)| {
             let (path, query) = target.split_once('?').unwrap();
@@ -49,7 +49,7 @@ impl Scene {
         self.healthchecks.posts().into_iter().map(ping).collect()
     }
 
-    /// Takes the check-ins so far, apart from events.
+    /// Takes the check-ins so far, without events.
     fn check_ins(&self) -> Vec<Value> {
         let envelopes = self.sentry.envelopes().into_iter();
         let check_ins = envelopes.filter(|(kind, _)| kind == "check_in");
@@ -98,9 +98,9 @@ fn a_success_is_a_start_and_an_end() {
     assert_eq!(*end, expected);
 }
 
-/// The body is what standard output would show.
+/// The body is the summary line, in the format of standard output, even with `--quiet`.
 #[test]
-fn a_quiet_or_json_summary_is_the_body() {
+fn the_body_is_the_summary_in_its_format() {
     let scene = Scene::new();
     scene.cycle().arg("--quiet").output().assert_success();
     let outcome = scene.cycle().args(["--format", "json"]).output();
@@ -110,7 +110,7 @@ fn a_quiet_or_json_summary_is_the_body() {
 }
 
 #[test]
-fn a_failure_has_its_status_and_one_that_could_not_start_only_an_end() {
+fn a_failure_sends_its_status_and_one_that_could_not_start_only_an_end() {
     let scene = Scene::new();
     scene.upstream.fault(On::pages(1..), Fault::Status(503, &[]));
     scene.upstream.fault(On::token(2), Fault::Status(403, &[]));
@@ -170,7 +170,7 @@ fn a_dry_run_and_other_commands_send_nothing() {
 }
 
 #[test]
-fn receivers_that_are_away_silent_or_refusing_are_warnings() {
+fn an_unreachable_silent_or_refusing_receiver_is_a_warning() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = silent.local_addr().unwrap().to_string();
     let refusing = Ingest::refusing(500);
@@ -190,7 +190,7 @@ fn receivers_that_are_away_silent_or_refusing_are_warnings() {
         let warnings = outcome.stderr.lines().count();
         assert_eq!(warnings, 4, "{}", outcome.stderr);
         scene.upstream.fault(On::everything(), Fault::Status(403, &[]));
-        // The last line of standard error is the failure, and no level shows the URL.
+        // The last line of standard error is the failure, and no log level shows the URL.
         run().spawn().wait_within(limit).permanent("token_refused");
         let verbose = run().any_stderr().arg("-vvv").env("RUST_LOG", "trace");
         verbose.output().permanent("token_refused");
@@ -202,9 +202,9 @@ fn receivers_that_are_away_silent_or_refusing_are_warnings() {
     });
 }
 
-/// What follows a signal shares two seconds, and the summary is printed in them.
+/// All reports after a signal share two seconds, in which the summary is printed too.
 #[test]
-fn a_signal_is_answered_in_time_by_silent_receivers() {
+fn a_silent_receiver_does_not_delay_the_end_after_a_signal() {
     let scene = Scene::new();
     let gate = scene.upstream.gate(On::page(1));
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,4 +1,4 @@
-//! Whose clock counts: DataPass' own bounds the watermark, and this machine's may be wrong or jump.
+//! Clocks: DataPass' clock bounds the watermark, and this machine's clock may be wrong or jump.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,17 +8,17 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::harness::datapass::Clock;
 use crate::harness::*;
 
-/// DataPass' time while these tests list.
+/// DataPass' time during the listing
 fn now() -> DateTime<Utc> {
     at("2026-05-18T10:00:00Z")
 }
 
-/// The newest validation that is not later.
+/// The newest validation that is not later
 fn watermark() -> DateTime<Utc> {
     now() - TimeDelta::seconds(30)
 }
 
-/// Seventy demandes, one validated each minute; the last ten are dated after DataPass' clock.
+/// Makes seventy demandes, one validated each minute; the last ten are dated after DataPass' clock.
 fn upstream() -> DataPass {
     let upstream = DataPass::start();
     upstream.with(|upstream| upstream.clock = Clock::Fixed(now()));
@@ -30,7 +30,7 @@ fn upstream() -> DataPass {
     upstream
 }
 
-/// Returns libfaketime, whichever folder of libraries it is in.
+/// Returns the path of libfaketime, which depends on the architecture.
 fn faketime() -> PathBuf {
     let folders = fs::read_dir("/usr/lib").unwrap().flatten();
     let libraries = folders.map(|it| it.path().join("faketime/libfaketime.so.1"));
@@ -38,7 +38,7 @@ fn faketime() -> PathBuf {
     library.expect("libfaketime is needed: apt-get install faketime")
 }
 
-/// A cycle whose machine's wall clock goes by what this file says, like `+365d`.
+/// Describes a cycle on a machine whose wall clock follows this file, for instance `+365d`.
 fn run_by(shift: &Path, upstream: &DataPass, database: &Database) -> Run {
     Run::cycle(upstream, database)
         .args(["--page-size", "30", "--timeout", "60s"])
@@ -51,7 +51,7 @@ fn run_by(shift: &Path, upstream: &DataPass, database: &Database) -> Run {
 }
 
 #[test]
-fn a_wall_clock_that_is_a_year_off_or_jumps_there_changes_nothing() {
+fn a_wall_clock_that_is_wrong_by_a_year_or_jumps_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     for (before, after) in [("+0", "+365d"), ("+0", "-365d"), ("+365d", "+365d"), ("-365d", "+0")] {
         let (upstream, database) = (upstream(), Database::migrated());
@@ -69,15 +69,15 @@ fn a_wall_clock_that_is_a_year_off_or_jumps_there_changes_nothing() {
 }
 
 #[test]
-fn without_a_date_this_machines_clock_bounds_the_watermark_and_that_is_told() {
+fn without_a_date_header_this_machines_clock_bounds_the_watermark_with_a_warning() {
     let (upstream, database) = (upstream(), Database::migrated());
-    let no_date = Fault::edit(|answer| answer.remove_header("Date"));
+    let no_date = Fault::edit(|response| response.remove_header("Date"));
     upstream.fault(On::everything(), no_date);
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(&file, now().format("@%F %T").to_string()).unwrap();
     let run = run_by(file.path(), &upstream, &database);
-    let told = run.stderr("DataPass sends no Date; this machine's clock");
-    let summary = told.output().success();
+    let run = run.stderr("DataPass sends no Date; this machine's clock");
+    let summary = run.output().success();
     assert_eq!(summary.created, 70);
     assert_eq!(summary.watermark, Some(watermark()));
 }

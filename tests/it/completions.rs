@@ -1,4 +1,4 @@
-//! The completion scripts, in the shells that they are for.
+//! The completion scripts, each run in its shell.
 
 use std::fs;
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ impl Script {
         self.folder.path().join("script")
     }
 
-    /// Runs the shell without anybody's settings; it may say nothing on standard error.
+    /// Runs the shell without a user's settings; it may print nothing on standard error.
     fn run<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> String {
         let output = Command::new(self.shell)
             .args(arguments)
@@ -43,9 +43,9 @@ impl Script {
     }
 }
 
-/// Completes the last word of a line in bash, as readline has the script do it.
+/// Completes the last word of a line in bash, with the script that readline would call.
 fn bash(script: &Script, line: &str) -> Vec<String> {
-    // Outside of readline there is nothing that `compopt` could change.
+    // `compopt` works only inside of readline.
     const COMPLETE: &str = r#"
         compopt() { :; }
         . "$1" && shift
@@ -55,8 +55,8 @@ fn bash(script: &Script, line: &str) -> Vec<String> {
         printf '%s\n' "${COMPREPLY[@]}""#;
     let file = script.file().display().to_string();
     let words = ["--norc", "-c", COMPLETE, "bash", &file];
-    let said = script.run(words.into_iter().chain(line.split(' ')));
-    said.lines().map(str::to_owned).collect()
+    let offered = script.run(words.into_iter().chain(line.split(' ')));
+    offered.lines().map(str::to_owned).collect()
 }
 
 /// Returns every line that ends in a command, with the options and commands that may follow it.
@@ -67,10 +67,10 @@ fn lines() -> Vec<(String, Vec<String>)> {
         inherited: &[String],
         lines: &mut Vec<(String, Vec<String>)>,
     ) {
-        let options = |global_alone: bool| {
+        let options = |only_global: bool| {
             let arguments = command.get_arguments();
-            let meant = arguments.filter(move |it| !global_alone || it.is_global_set());
-            meant.filter_map(|it| Some(format!("--{}", it.get_long()?)))
+            let selected = arguments.filter(move |it| !only_global || it.is_global_set());
+            selected.filter_map(|it| Some(format!("--{}", it.get_long()?)))
         };
         let names = command.get_subcommands();
         let names = names.map(|sub| sub.get_name().to_owned());
@@ -131,19 +131,19 @@ fn fish_completes_commands_and_options() {
             echo -- (complete -C $line | string split -f 1 \\t)
         end";
     let asked_lines = asked.iter().map(|(line, _)| line.as_str());
-    let said = script.run(["--no-config", "-c", COMPLETE].into_iter().chain(asked_lines));
-    assert_eq!(said.lines().count(), asked.len(), "{said}");
-    for ((line, word), offered) in asked.iter().zip(said.lines()) {
+    let offered = script.run(["--no-config", "-c", COMPLETE].into_iter().chain(asked_lines));
+    assert_eq!(offered.lines().count(), asked.len(), "{offered}");
+    for ((line, word), offered) in asked.iter().zip(offered.lines()) {
         let mut offers = offered.split_whitespace();
         assert!(offers.any(|offer| offer == word), "{line} {word}: {offered}");
     }
 }
 
 #[test]
-fn zsh_takes_the_script_for_its_own() {
+fn zsh_finds_the_completion_function() {
     let script = Script::of("zsh");
     script.run(["-n", "script"]);
-    // From a folder of functions, as it is installed.
+    // In a folder of functions, as it is installed
     fs::rename(script.file(), script.file().with_file_name("_datapass-pull")).unwrap();
     const FIND: &str =
         "fpath=($PWD $fpath); autoload -Uz compinit; compinit -u -D; print $_comps[datapass-pull]";

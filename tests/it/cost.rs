@@ -1,5 +1,5 @@
-//! What a cycle costs, counted and not timed: requests, statements, and the instructions of
-//! decoding one page.
+//! The cost of a cycle, counted instead of timed: requests, statements, and the instructions to
+//! decode one page.
 
 use std::process::Command;
 
@@ -9,12 +9,13 @@ use crate::demandes::Listing;
 use crate::harness::datapass::DEFINITION;
 use crate::harness::*;
 
-/// Instructions that decoding may take for each byte of a page; 11.8 when this was written.
+/// The limit of instructions per byte to decode a page; 11.8 when this was written.
 ///
 /// The margin is for other processors, for which the libraries choose other instructions.
 const INSTRUCTIONS_PER_BYTE: u64 = 12;
 
-/// Runs a cycle in pages of 100, and returns what it asked DataPass and PostgreSQL for.
+/// Runs a cycle with pages of 100; returns the numbers of page requests, other requests and
+/// statements.
 fn cost(upstream: &DataPass, database: &Database, proxy: &Proxy) -> (usize, usize, usize) {
     upstream.take_requests();
     proxy.reset();
@@ -29,12 +30,12 @@ fn cost(upstream: &DataPass, database: &Database, proxy: &Proxy) -> (usize, usiz
     (pages, others, proxy.reset().len())
 }
 
-/// A cycle asks for one token and for the pages, and says the same few things to PostgreSQL
-/// whether it creates thousands of rows or none.
+/// A cycle requests one token and the pages, and runs a constant number of statements whether it
+/// creates thousands of rows or none.
 #[test]
-fn requests_follow_the_pages_and_statements_follow_nothing() {
-    // Demandes, overlapping pages of 100, other requests. An empty list is asked about its
-    // definition.
+fn requests_grow_with_the_pages_and_statements_stay_constant() {
+    // Demandes, overlapping pages of 100, other requests. For an empty list the definition is
+    // requested too.
     let cases = [(0, 1, 2), (14, 2, 1), (250, 4, 1), (3_000, 39, 1)];
     let mut statements = Vec::new();
     for (count, pages, others) in cases {
@@ -46,7 +47,7 @@ fn requests_follow_the_pages_and_statements_follow_nothing() {
             upstream.add(Demande::cnous(id).validated(validated));
         }
         let created = cost(&upstream, &database, &proxy);
-        // Not knowing how long the list is, the first one may ask for a page behind its end.
+        // The first cycle does not know the length of the list, and may request a page past its end.
         assert!((pages..=pages + 1).contains(&created.0), "{created:?}");
         assert_eq!(created.1, others, "{count} demandes");
         assert_eq!(database.count("good_jobs"), count);
@@ -54,13 +55,13 @@ fn requests_follow_the_pages_and_statements_follow_nothing() {
         assert_eq!((repeated.0, repeated.1), (pages, others), "{count} again");
         statements.push((created.2, repeated.2));
     }
-    // New rows go two thousand at a time.
+    // New rows are inserted in batches of two thousand.
     assert_eq!(statements, [(19, 17), (25, 19), (25, 19), (26, 19)]);
 }
 
-/// `valgrind` counts instructions, the same whatever else the machine does.
+/// `valgrind` counts instructions, which do not depend on the load of the machine.
 #[test]
-fn a_page_is_decoded_within_its_budget() {
+fn a_page_is_decoded_within_the_limit_of_instructions() {
     let binary = release_binary();
     let program = binary.with_file_name("examples").join("page");
     let page = tempfile::NamedTempFile::new().unwrap();

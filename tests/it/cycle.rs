@@ -1,4 +1,4 @@
-//! What a cycle promises, through the binary: rows in order, the watermark, rejections, failures.
+//! A cycle of the binary: order of the rows, watermark, rejections, failures, signals.
 
 use std::process::Command;
 use std::time::Duration;
@@ -8,12 +8,12 @@ use chrono::{DateTime, Utc};
 use crate::harness::datapass::Endpoint;
 use crate::harness::*;
 
-/// A demande that was created in the order of its id and validated at a minute.
+/// Makes a demande whose id gives its time of creation, validated at a minute.
 fn validated(id: i64, minutes: i64) -> Demande {
     Demande::cnous(id).created(minute(id - 100_000)).validated(minute(minutes))
 }
 
-/// A cycle that hands nothing on, so that nothing is said of a table that is not there.
+/// Describes a cycle that enqueues nothing, so that it does not log that `good_jobs` is missing.
 fn cycle(upstream: &DataPass, database: &Database) -> Run {
     Run::cycle(upstream, database).env("DATAPASS_ENQUEUE", "none")
 }
@@ -23,7 +23,7 @@ fn ids(database: &Database) -> Vec<i64> {
 }
 
 #[test]
-fn a_first_run_creates_in_validation_order_and_a_replay_nothing() {
+fn a_first_cycle_creates_rows_in_validation_order_and_the_next_one_none() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     for (id, minutes) in [(1, 50), (2, 10), (3, 70), (4, 30), (5, 60), (6, 20), (7, 40)] {
         upstream.add(validated(id, minutes));
@@ -39,18 +39,18 @@ fn a_first_run_creates_in_validation_order_and_a_replay_nothing() {
     assert_eq!(database.watermark(), Some(minute(70)));
 
     let before = database.snapshot();
-    let burnt = database.ids_consumed("proactivite_requests");
-    let replay = cycle(&upstream, &database).output().success();
-    assert_eq!((replay.created, replay.existing, replay.deleted), (0, 7, 0));
-    assert_eq!(replay.since, None);
+    let ids_before = database.ids_consumed("proactivite_requests");
+    let repeated = cycle(&upstream, &database).output().success();
+    assert_eq!((repeated.created, repeated.existing, repeated.deleted), (0, 7, 0));
+    assert_eq!(repeated.since, None);
     assert_eq!(database.snapshot(), before);
-    assert_eq!(database.ids_consumed("proactivite_requests"), burnt);
+    assert_eq!(database.ids_consumed("proactivite_requests"), ids_before);
     assert_eq!(database.dead_rows("proactivite_requests"), 0);
     assert_eq!(database.runs().len(), 2);
 }
 
 #[test]
-fn a_failure_on_any_page_leaves_all_but_the_runs_as_it_was() {
+fn a_failure_on_any_page_changes_no_table_except_the_runs() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     for id in 1..=30 {
         upstream.add(validated(id, id));
@@ -70,7 +70,7 @@ fn a_failure_on_any_page_leaves_all_but_the_runs_as_it_was() {
 }
 
 #[test]
-fn a_bad_entry_is_recorded_holds_the_watermark_and_heals() {
+fn a_rejected_entry_holds_the_watermark_until_it_is_corrected() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     upstream.add(validated(1, 10));
     upstream.add(validated(2, 20).siret("12345678901234"));
@@ -96,7 +96,7 @@ fn a_bad_entry_is_recorded_holds_the_watermark_and_heals() {
 }
 
 #[test]
-fn an_acceptance_frees_the_watermark_until_the_entry_is_validated_again() {
+fn an_acceptance_releases_the_watermark_until_the_entry_is_validated_again() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     upstream.add(validated(1, 10).siret("1"));
     upstream.add(validated(2, 20));
@@ -127,7 +127,7 @@ fn an_acceptance_frees_the_watermark_until_the_entry_is_validated_again() {
 }
 
 #[test]
-fn what_lies_outside_since_and_waits_holds_the_watermark() {
+fn an_unhandled_entry_outside_since_holds_the_watermark() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     upstream.add(validated(1, 10));
     upstream.add(validated(2, 200));
@@ -137,16 +137,16 @@ fn what_lies_outside_since_and_waits_holds_the_watermark() {
     };
     let first = since(minute(100));
     assert_eq!((first.created, first.matched), (1, 1));
-    assert_eq!(first.watermark, Some(minute(10)), "D1 waits");
+    assert_eq!(first.watermark, Some(minute(10)), "D1 is not created yet");
     let plain = cycle(&upstream, &database).output().success();
     assert_eq!((plain.created, plain.watermark), (1, Some(minute(200))));
     upstream.add(validated(3, 300));
     upstream.add(validated(4, 150));
     let held = since(minute(250));
     assert_eq!((held.created, held.watermark), (1, Some(minute(200))));
-    let replay = since(minute(5));
-    assert_eq!((replay.created, replay.existing, replay.late), (1, 3, 0));
-    assert_eq!(replay.watermark, Some(minute(300)));
+    let repeated = since(minute(5));
+    assert_eq!((repeated.created, repeated.existing, repeated.late), (1, 3, 0));
+    assert_eq!(repeated.watermark, Some(minute(300)));
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn entries_without_a_time_are_created_last_and_count_as_late() {
     upstream.add(Demande::cnous(2).created(minute(-5)).never_validated());
     let first = cycle(&upstream, &database).output().success();
     assert_eq!((first.created, first.late), (2, 0));
-    assert_eq!(ids(&database), [1, 2], "those without a time come last");
+    assert_eq!(ids(&database), [1, 2], "entries without a time are created last");
     upstream.add(Demande::cnous(3).created(minute(-4)).never_validated());
     let later = cycle(&upstream, &database).any_stderr().output().success();
     assert_eq!((later.existing, later.late, later.created), (2, 1, 1));
@@ -171,7 +171,7 @@ fn entries_without_a_time_are_created_last_and_count_as_late() {
 }
 
 #[test]
-fn malformed_elements_do_not_spoil_their_page() {
+fn a_malformed_element_rejects_only_itself() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     upstream.add(validated(1, 10));
     upstream.add(validated(2, 20));
@@ -192,7 +192,7 @@ fn malformed_elements_do_not_spoil_their_page() {
 }
 
 #[test]
-fn every_status_has_its_code() {
+fn each_http_status_has_its_exit_status_and_reason() {
     let database = Database::migrated();
     for (status, permanent, token_reason, page_reason) in [
         (301, true, "redirect", "redirect"),
@@ -224,7 +224,7 @@ fn every_status_has_its_code() {
 }
 
 #[test]
-fn bodies_of_no_use_are_told_apart() {
+fn each_kind_of_unusable_body_has_its_reason() {
     let database = Database::migrated();
     let faults: Vec<(Fault, &str, i32)> = vec![
         (Fault::html(), "bad_body", 2),
@@ -246,7 +246,7 @@ fn bodies_of_no_use_are_told_apart() {
 }
 
 #[test]
-fn retry_after_is_waited_and_one_beyond_the_deadline_ends_the_cycle_at_once() {
+fn retry_after_is_respected_and_one_beyond_the_deadline_ends_the_cycle_at_once() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     upstream.add(validated(1, 10));
     upstream.fault(On::page(1), Fault::Status(503, &[("Retry-After", "2")]));
@@ -258,9 +258,9 @@ fn retry_after_is_waited_and_one_beyond_the_deadline_ends_the_cycle_at_once() {
 
     for far in ["3600", "18446744073709551615", "99999999999999999999999"] {
         upstream.clear_rules();
-        let too_many = Fault::edit(move |answer| {
-            answer.status = 429;
-            answer.set_header("Retry-After", far);
+        let too_many = Fault::edit(move |response| {
+            response.status = 429;
+            response.set_header("Retry-After", far);
         });
         upstream.fault(On::page(1), too_many);
         let outcome = run().spawn().wait_within(Duration::from_secs(5));
@@ -271,7 +271,7 @@ fn retry_after_is_waited_and_one_beyond_the_deadline_ends_the_cycle_at_once() {
 }
 
 #[test]
-fn a_token_that_dies_in_mid_listing_is_renewed_once() {
+fn a_token_that_expires_during_the_listing_is_renewed_once() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     for id in 1..=30 {
         upstream.add(validated(id, id));
@@ -289,7 +289,7 @@ fn a_token_that_dies_in_mid_listing_is_renewed_once() {
 }
 
 #[test]
-fn rows_that_leave_between_pages_take_no_other_with_them() {
+fn no_row_is_skipped_when_others_leave_between_two_pages() {
     for leaving in [1, 30, 90] {
         let (upstream, database) = (DataPass::start(), Database::migrated());
         for id in 1..=250 {
@@ -307,7 +307,7 @@ fn rows_that_leave_between_pages_take_no_other_with_them() {
 }
 
 #[test]
-fn any_page_size_and_any_cap_list_everything() {
+fn every_page_size_and_server_limit_list_everything() {
     for (page_size, cap, concurrency) in
         [(1, 1000, 2), (2, 1000, 2), (3, 1000, 4), (5, 1000, 3), (100, 7, 4), (1000, 10, 2)]
     {
@@ -325,7 +325,7 @@ fn any_page_size_and_any_cap_list_everything() {
 }
 
 #[test]
-fn an_empty_listing_without_the_right_is_no_success() {
+fn an_empty_listing_without_access_to_the_definition_is_permanent() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     cycle(&upstream, &database).output().success();
     upstream.with(|upstream| upstream.definitions.clear());
@@ -353,7 +353,7 @@ fn another_definition_is_refused_until_the_watermark_is_reset() {
 }
 
 #[test]
-fn runs_at_once_make_one_row_and_one_job_each() {
+fn concurrent_cycles_create_one_row_and_one_job_per_entry() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     database.exec(GOOD_JOBS_3_99);
     for id in 1..=50 {
@@ -381,7 +381,7 @@ fn a_signal_ends_a_cycle_within_two_seconds_and_writes_nothing() {
         let gate = upstream.gate(on);
         let running = cycle(&upstream, &database).spawn();
         gate.reached();
-        // As `timeout` does, which sends it to the process and to its group; and impatient people.
+        // `timeout` sends the signal to the process and to its group; a user may repeat Ctrl-C.
         for _ in 0..3 {
             running.signal(signal);
         }
@@ -393,7 +393,7 @@ fn a_signal_ends_a_cycle_within_two_seconds_and_writes_nothing() {
 }
 
 #[test]
-fn a_signal_ends_a_run_whose_output_nobody_reads() {
+fn a_signal_ends_a_run_that_blocks_on_a_full_pipe() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     let folder = tempfile::tempdir().unwrap();
     let pipe = folder.path().join("pipe");
@@ -404,7 +404,7 @@ fn a_signal_ends_a_run_whose_output_nobody_reads() {
     running.signal("TERM");
     assert_eq!(running.wait_after_signal().code(), 2);
 
-    // An answer that is written already, or not yet.
+    // The signal arrives before or during the write of the output.
     let pipe = folder.path().join("another");
     let running = Run::new(["completions", "bash"])
         .through(["sh", "-c", full, pipe.to_str().unwrap()])
@@ -419,14 +419,14 @@ fn a_signal_ends_a_run_whose_output_nobody_reads() {
 }
 
 #[test]
-fn a_signal_before_the_cycle_begins_counts_too() {
+fn a_signal_while_the_settings_are_read_ends_the_cycle() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     let folder = tempfile::tempdir().unwrap();
     let pipe = folder.path().join("env");
     let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
     assert!(made.success());
     let running = cycle(&upstream, &database).arg("--env-file").arg(&pipe).spawn();
-    // Opens once the other end does, and the settings are not read before it is closed.
+    // Opening blocks until the reader opens the pipe; the settings are complete when it is closed.
     let writer = std::fs::File::options().write(true).open(&pipe).unwrap();
     running.signal("TERM");
     running.signal("TERM");
@@ -435,7 +435,7 @@ fn a_signal_before_the_cycle_begins_counts_too() {
 }
 
 #[test]
-fn a_connection_that_cannot_be_made_again_fails_in_the_step_that_wanted_it() {
+fn a_failed_reconnection_is_reported_with_its_stage() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     let role = database.role(None);
     database.exec(&format!("alter role {role} superuser"));
@@ -452,7 +452,7 @@ fn a_connection_that_cannot_be_made_again_fails_in_the_step_that_wanted_it() {
 }
 
 #[test]
-fn the_deadline_bounds_a_silent_server_and_a_held_lock() {
+fn the_deadline_ends_a_wait_for_a_response_and_for_a_lock() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     upstream.add(validated(1, 10));
     upstream.fault(On::page(1), Fault::NoResponse);
@@ -463,7 +463,7 @@ fn the_deadline_bounds_a_silent_server_and_a_held_lock() {
     let mut client = database.client();
     let mut holder = client.transaction().unwrap();
     holder.execute("select from datapass_pull_watermarks for update", &[]).unwrap();
-    // PostgreSQL's own limit of the wait ends at the same instant.
+    // `lock_timeout` ends at the same instant.
     run().spawn().wait_within(limit).assert_code(2);
     drop(holder);
     assert_eq!(database.count("proactivite_requests"), 0);
@@ -471,14 +471,14 @@ fn the_deadline_bounds_a_silent_server_and_a_held_lock() {
 }
 
 #[test]
-fn through_a_pooler_in_transaction_mode() {
+fn concurrent_cycles_work_through_a_pooler_in_transaction_mode() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     for id in 1..=20 {
         upstream.add(validated(id, id));
     }
     let pooler = PgBouncer::start(&database);
     let run = || cycle(&upstream, &database).env("DATABASE_URL", pooler.url()).any_stderr();
-    // More than the pooler has connections to the server: none is held while DataPass is asked.
+    // More cycles than the pooler has server connections: none is held during HTTP requests.
     let gate = upstream.gate(On::pages(..));
     let running: Vec<Running> = (0..6).map(|_| run().spawn()).collect();
     gate.reached_by(6);
@@ -489,7 +489,7 @@ fn through_a_pooler_in_transaction_mode() {
 }
 
 #[test]
-fn a_dry_run_writes_nothing_and_needs_no_right_to() {
+fn a_dry_run_writes_nothing_and_needs_no_privilege_to_write() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     upstream.add(validated(1, 10));
     upstream.add(validated(2, 20).siret("1"));
@@ -506,7 +506,7 @@ fn a_dry_run_writes_nothing_and_needs_no_right_to() {
 }
 
 #[test]
-fn tables_that_are_missing_name_the_command_that_makes_them() {
+fn the_error_about_missing_tables_names_the_migrate_command() {
     let (upstream, database) = (DataPass::start(), Database::empty());
     let outcome = cycle(&upstream, &database).any_stderr().output();
     outcome.permanent("tables_missing");
@@ -514,7 +514,7 @@ fn tables_that_are_missing_name_the_command_that_makes_them() {
 }
 
 #[test]
-fn check_and_status_answer() {
+fn check_and_status_report_before_and_after_a_cycle() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     upstream.add(validated(1, 10));
     let check = || Run::new(["check"]).upstream(&upstream).database(&database);
@@ -536,9 +536,9 @@ fn check_and_status_answer() {
     assert_eq!(json["runs"][0]["outcome"], "success");
 }
 
-/// A back end that waits for a lock notices within a second that its client is gone.
+/// A backend that waits for a lock notices within a second that its client is gone.
 #[test]
-fn a_signal_in_a_lock_wait_rolls_back_at_once() {
+fn a_signal_during_a_lock_wait_rolls_back_at_once() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     upstream.add(validated(1, 10));
     let mut client = database.client();

@@ -1,4 +1,4 @@
-//! The database as it is in production: behind a pooler, read-only, away for a moment.
+//! The database as it is in production: behind a pooler, read-only, briefly unavailable.
 
 use std::os::unix::fs::PermissionsExt;
 use std::thread;
@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 
 use crate::harness::*;
 
-/// A cycle that enqueues nothing, so that nothing is logged about a table that is not there.
+/// Describes a cycle that enqueues nothing, so that it does not log that `good_jobs` is missing.
 fn cycle(upstream: &DataPass, database: &Database) -> Run {
     Run::cycle(upstream, database).env("DATAPASS_ENQUEUE", "none")
 }
 
-/// Ends cycles that wait for a lock by a signal, directly or through a pooler in a mode, and expects
-/// each back end to be freed soon.
+/// Ends cycles that wait for a lock with a signal, directly or through a pooler in a mode, and
+/// expects each backend to be freed soon.
 fn end_in_lock_waits(pool_mode: Option<&str>, rounds: usize) {
-    // A second of `client_connection_check_interval`, and what pooler and server need.
+    // A second for `client_connection_check_interval`, and time for pooler and server.
     const LIMIT: Duration = Duration::from_secs(3);
     let (upstream, database) = (DataPass::start(), Database::migrated());
     upstream.add(Demande::cnous(1));
@@ -36,12 +36,12 @@ fn end_in_lock_waits(pool_mode: Option<&str>, rounds: usize) {
         running.wait_after_signal().transient("interrupted");
     }
     assert_eq!(database.count("proactivite_requests"), 0);
-    // The pooler still serves.
+    // The pooler still works.
     assert_eq!(cycle().output().success().created, 1);
 }
 
 #[test]
-fn a_signal_in_a_lock_wait_frees_the_back_end() {
+fn a_signal_during_a_lock_wait_frees_the_backend() {
     thread::scope(|scope| {
         scope.spawn(|| end_in_lock_waits(None, 3));
         scope.spawn(|| end_in_lock_waits(Some("transaction"), 6));
@@ -54,7 +54,7 @@ fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     upstream.add(Demande::cnous(1));
     let gate = upstream.gate(On::page(1));
-    // As `nohup` does it.
+    // As `nohup` does
     let running = cycle(&upstream, &database)
         .through(["sh", "-c", "trap '' HUP; exec \"$0\" \"$@\""])
         .spawn();
@@ -65,7 +65,7 @@ fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
 }
 
 #[test]
-fn no_connection_is_held_while_datapass_answers() {
+fn no_database_connection_is_open_during_http_requests() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     upstream.add(Demande::cnous(1));
     for on in [On::token(1), On::page(1)] {
@@ -80,7 +80,7 @@ fn no_connection_is_held_while_datapass_answers() {
 }
 
 #[test]
-fn a_standby_is_an_outage_found_before_the_first_request() {
+fn a_standby_is_transient_and_detected_before_the_first_request() {
     let cluster = Cluster::disposable();
     let (upstream, database) = (DataPass::start(), cluster.migrated());
     upstream.add(Demande::cnous(1));
@@ -116,7 +116,7 @@ fn a_standby_is_an_outage_found_before_the_first_request() {
         assert_eq!(outcome.code(), 0, "{args:?}: {}", outcome.stderr);
     }
 
-    // A failover while DataPass answers.
+    // A failover during an HTTP request
     cluster.restart_as_primary();
     let gate = upstream.gate(On::page(1));
     let running = run(&["pull"]).spawn();
@@ -134,7 +134,7 @@ fn a_standby_is_an_outage_found_before_the_first_request() {
 }
 
 #[test]
-fn a_database_that_is_set_read_only_is_an_outage() {
+fn a_read_only_database_is_transient() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     upstream.add(Demande::cnous(1));
     let set = |value: &str| {
@@ -159,7 +159,7 @@ fn a_database_that_is_set_read_only_is_an_outage() {
     named(&outcome);
     Run::new(["status"]).database(&database).output().assert_success();
 
-    // Set while DataPass answers.
+    // Set during an HTTP request
     set("off");
     let gate = upstream.gate(On::page(1));
     let running = cycle(&upstream, &database).spawn();
@@ -173,14 +173,14 @@ fn a_database_that_is_set_read_only_is_an_outage() {
 }
 
 #[test]
-fn a_connection_that_fails_is_retried() {
+fn a_failed_connection_is_retried() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     upstream.add(Demande::cnous(1));
     let proxy = Proxy::start(&database);
     let cycle = || cycle(&upstream, &database).env("DATABASE_URL", proxy.url(&database));
     let (host, port) = proxy.host_and_port();
 
-    // A proxy that is up a moment later: the first connection is lost.
+    // Only the first connection fails.
     let hold = proxy.hold(Place::Before(0));
     let running = cycle()
         .stderr(format!("Cannot connect to PostgreSQL at {host}:{port}: "))
@@ -195,7 +195,7 @@ fn a_connection_that_fails_is_retried() {
     hold.reached().cut();
     running.wait().transient("database_unavailable");
 
-    // What waits for a retry ends with a signal, and no retry is made that the deadline forbids.
+    // A signal ends the wait for a retry, and there is no retry after the deadline.
     proxy.reset();
     let hold = proxy.hold(Place::Before(0));
     let running = cycle().any_stderr().spawn();
@@ -208,7 +208,7 @@ fn a_connection_that_fails_is_retried() {
     hold.reached().cut();
     running.wait().transient("database_unavailable");
 
-    // An operator waits for the answer of `check`.
+    // `check` does not retry, since an operator waits for it.
     proxy.reset();
     let hold = proxy.hold(Place::Before(0));
     let running =
@@ -219,7 +219,7 @@ fn a_connection_that_fails_is_retried() {
 }
 
 #[test]
-fn an_output_that_nobody_reads_does_not_outlive_the_deadline() {
+fn a_run_that_blocks_on_a_full_pipe_ends_at_the_deadline() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     upstream.add(Demande::cnous(1).siret("1"));
     let folder = tempfile::tempdir().unwrap();
@@ -233,14 +233,14 @@ fn an_output_that_nobody_reads_does_not_outlive_the_deadline() {
             .through(["sh", "-c", &full, pipe.to_str().unwrap()])
             .any_stderr()
             .spawn();
-        // The deadline, and what the reports may take.
+        // The deadline, and time for the reports
         let outcome = running.wait_within(Duration::from_secs(8));
         assert_eq!(outcome.code(), 2, "{output}");
     }
 }
 
 #[test]
-fn what_pgbouncer_refuses_is_permanent() {
+fn a_login_that_pgbouncer_refuses_is_permanent() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     let folder = tempfile::tempdir().unwrap();
     let users = folder.path().join("users");
@@ -285,7 +285,7 @@ fn what_pgbouncer_refuses_is_permanent() {
     let outcome = run(&pooler.url());
     outcome.permanent("database_refused");
     assert!(outcome.stderr.contains("pool_mode"), "{}", outcome.stderr);
-    // A server that is away behind it is an outage.
+    // An unavailable server behind the pooler is transient.
     let cluster = Cluster::disposable();
     let pooler = PgBouncer::with(&cluster.migrated(), "query_wait_timeout = 1");
     cluster.stop("immediate");
@@ -295,7 +295,7 @@ fn what_pgbouncer_refuses_is_permanent() {
 }
 
 #[test]
-fn a_value_that_the_table_refuses_is_located() {
+fn a_refused_insert_is_reported_with_type_table_column_or_constraint() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     upstream.add(Demande::cnous(1));
     for (change, undo, expected) in [
@@ -331,7 +331,7 @@ fn a_value_that_the_table_refuses_is_located() {
 }
 
 #[test]
-fn a_commit_whose_answer_is_lost_is_looked_up() {
+fn a_commit_without_a_response_is_verified_on_a_new_connection() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     upstream.add(Demande::cnous(1));
     let proxy = Proxy::start(&database);

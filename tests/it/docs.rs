@@ -1,4 +1,4 @@
-//! The documents agree with the binary.
+//! README, manuals and runbook agree with the binary.
 
 mod manual;
 pub(crate) mod runbook;
@@ -60,7 +60,7 @@ fn the_readme_shows_the_summary_of_a_first_cycle() {
 }
 
 #[test]
-fn the_binary_takes_every_documented_command() {
+fn the_binary_accepts_every_documented_command() {
     let documents = document("README.md") + runbook::RUNBOOK;
     let commands = documents.lines();
     let commands = commands.filter_map(|line| line.strip_prefix("$ datapass-pull "));
@@ -77,16 +77,16 @@ fn the_binary_takes_every_documented_command() {
 }
 
 #[test]
-fn the_manual_says_what_the_binary_says() {
+fn the_generated_parts_of_the_manual_are_up_to_date() {
     let name = "man/datapass-pull.1";
     let wanted = manual::rewritten(document(name).trim_end()) + "\n";
     let file = concat!(env!("CARGO_TARGET_TMPDIR"), "/datapass-pull.1");
     fs::write(file, &wanted).unwrap();
-    let hint = format!("{name} is behind the binary: cp {file} {name}");
+    let hint = format!("{name} is out of date: cp {file} {name}");
     assert!(document(name) == wanted, "{hint}");
 }
 
-/// Functions in place of the other programs that the manual's examples call.
+/// Shell functions that replace other programs in the manual's examples.
 const OTHER_PROGRAMS: &str = r#"
 crontab() { [ "$1" = -l ] || cat > "$HOME/crontab"; }
 kubectl() { cat > "$HOME/kubectl"; }
@@ -119,7 +119,7 @@ fn the_examples_of_the_manual_work() {
     let script = script.replace("/etc/datapass-pull.env", env_file.to_str().unwrap());
     let binary = Path::new(env!("CARGO_BIN_EXE_datapass-pull"));
     let path = format!("{}:/usr/bin:/bin", binary.parent().unwrap().display());
-    // Where an example names no env file, the environment has the settings.
+    // For the examples without an env file, the settings are in the environment.
     let output = Command::new("sh")
         .args(["-c", &script])
         .env_clear()
@@ -147,8 +147,8 @@ fn documented_fields(title: &str) -> Vec<String> {
     fields.map(str::to_owned).collect()
 }
 
-/// Returns the fields of a document. Those of an array's elements are named by their paths, unless
-/// the array itself is `documented`.
+/// Returns the fields of a JSON document. Those of an array's elements are named by their paths,
+/// unless the array itself is `documented`.
 fn fields(value: &Value, documented: &[String]) -> Vec<String> {
     let of = |(name, value): (&String, &Value)| match value {
         Value::Array(elements)
@@ -163,7 +163,7 @@ fn fields(value: &Value, documented: &[String]) -> Vec<String> {
 }
 
 #[test]
-fn the_manual_names_every_field_of_the_documents() {
+fn the_manual_names_every_field_of_the_json_documents() {
     let (upstream, database, empty) = (DataPass::start(), Database::migrated(), Database::empty());
     upstream.add(Demande::cnous(1).siret("1"));
     let run = |args: &[&str]| {
@@ -192,7 +192,7 @@ fn the_manual_names_every_field_of_the_documents() {
 }
 
 #[test]
-fn the_manuals_are_clean() {
+fn the_manuals_pass_mandoc_lint() {
     for name in ["datapass-pull.1", "datapass-pull-operations.7"] {
         let manual = format!("{}/man/{name}", env!("CARGO_MANIFEST_DIR"));
         let lint = Command::new("mandoc").args(["-T", "lint", "-W", "warning", &manual]).output();

@@ -1,4 +1,4 @@
-//! How a body may be encoded, and which bodies are of the wrong shape.
+//! Encodings of HTTP bodies: compression, byte-order marks, and bodies that are not JSON.
 
 use std::fs::Permissions;
 use std::io::Write;
@@ -10,7 +10,7 @@ use flate2::write::GzEncoder;
 use crate::harness::*;
 use crate::tls::{Authority, named, upstream as tls_upstream};
 
-/// A fake server with one demande and a database.
+/// Makes a fake DataPass with one demande, and a database.
 fn scene() -> (DataPass, Database) {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     upstream.add(Demande::cnous(1));
@@ -21,7 +21,7 @@ fn run(upstream: &DataPass, database: &Database) -> Run {
     Run::cycle(upstream, database).args(["--enqueue", "none", "--max-retries", "0"])
 }
 
-/// Compresses into so many members.
+/// Compresses a body into this many gzip members.
 fn gzip(body: &[u8], members: usize) -> Vec<u8> {
     let compressed = body.chunks(body.len().div_ceil(members)).map(|part| {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
@@ -31,16 +31,16 @@ fn gzip(body: &[u8], members: usize) -> Vec<u8> {
     compressed.collect::<Vec<_>>().concat()
 }
 
-/// A fault that compresses the body and names this coding.
+/// Makes a fault that compresses the body and sends this `Content-Encoding`.
 fn compressed(coding: &'static str, members: usize) -> Fault {
-    Fault::edit(move |answer| {
-        answer.body = gzip(&answer.body, members);
-        answer.set_header("Content-Encoding", coding);
+    Fault::edit(move |response| {
+        response.body = gzip(&response.body, members);
+        response.set_header("Content-Encoding", coding);
     })
 }
 
 #[test]
-fn gzip_has_two_names_in_any_case_and_any_number_of_members() {
+fn gzip_is_accepted_under_both_names_in_any_case_with_any_number_of_members() {
     let (upstream, database) = scene();
     for (coding, members) in
         [("gzip", 1), ("GZIP", 1), ("x-gzip", 1), ("X-GZip", 3), ("gzip", 2), ("identity, gzip", 1)]
@@ -53,7 +53,7 @@ fn gzip_has_two_names_in_any_case_and_any_number_of_members() {
         }
     }
     upstream.clear_rules();
-    let plain = Fault::edit(|answer| answer.set_header("Content-Encoding", "Identity"));
+    let plain = Fault::edit(|response| response.set_header("Content-Encoding", "Identity"));
     upstream.fault(On::pages(..), plain);
     assert_eq!(run(&upstream, &database).output().success().seen, 1);
     for request in upstream.requests() {
@@ -62,7 +62,7 @@ fn gzip_has_two_names_in_any_case_and_any_number_of_members() {
 }
 
 #[test]
-fn another_coding_is_permanent_and_named() {
+fn an_unsupported_content_encoding_is_permanent_and_named() {
     let (upstream, database) = scene();
     for (coding, name) in [
         ("br", "br"),
@@ -96,10 +96,10 @@ fn a_compressed_body_that_is_truncated_or_corrupt_is_transient() {
     for (name, damage) in damages {
         for on in [On::tokens(..), On::pages(..)] {
             upstream.clear_rules();
-            let fault = Fault::edit(move |answer| {
-                answer.body = gzip(&answer.body, 2);
-                damage(&mut answer.body);
-                answer.set_header("Content-Encoding", "gzip");
+            let fault = Fault::edit(move |response| {
+                response.body = gzip(&response.body, 2);
+                damage(&mut response.body);
+                response.set_header("Content-Encoding", "gzip");
             });
             upstream.fault(on, fault);
             let outcome = run(&upstream, &database).output();
@@ -113,13 +113,13 @@ fn a_compressed_body_that_is_truncated_or_corrupt_is_transient() {
 #[test]
 fn a_byte_order_mark_before_json_is_removed() {
     let (upstream, database) = scene();
-    let marked = || Fault::edit(|answer| drop(answer.body.splice(..0, *b"\xef\xbb\xbf")));
+    let marked = || Fault::edit(|response| drop(response.body.splice(..0, *b"\xef\xbb\xbf")));
     upstream.fault(On::tokens(..), marked());
     upstream.fault(On::definitions(..), marked());
     upstream.with(|state| state.clear());
     run(&upstream, &database).output().success();
     assert_eq!(upstream.requests_of(Endpoint::Definitions).len(), 1);
-    // The definition was found.
+    // The check found the definition.
     let check = Run::new(["check"]).upstream(&upstream).database(&database);
     let outcome = check.any_stderr().output();
     assert!(outcome.stdout.contains("ok   definition"), "{}", outcome.stdout);
@@ -145,7 +145,7 @@ fn a_byte_order_mark_in_a_secret_or_certificate_file_is_removed() {
 }
 
 #[test]
-fn a_response_without_the_body_that_is_due_is_permanent() {
+fn a_response_whose_status_allows_no_body_is_permanent() {
     let (upstream, database) = scene();
     for status in [204, 205] {
         for on in [On::tokens(..), On::pages(..)] {

@@ -1,4 +1,4 @@
-//! The hand-off: what a job row holds, where it goes, what is refused, and rows that wait.
+//! Enqueueing of jobs: the row in `good_jobs`, refused job tables, and rows without a job.
 
 use ::postgres::fallible_iterator::FallibleIterator;
 use chrono::{NaiveDateTime, TimeDelta, Utc};
@@ -9,7 +9,7 @@ use crate::harness::*;
 
 const VERSIONS: [(&str, &str); 2] = [("3.99", GOOD_JOBS_3_99), ("4", GOOD_JOBS_4)];
 
-/// Lets a role write to every table in the schema `public`.
+/// Returns statements that let a role write to every table in the schema `public`.
 fn grants(role: &str) -> String {
     format!(
         "grant select, insert, update, delete on all tables in schema public to {role};
@@ -17,8 +17,8 @@ fn grants(role: &str) -> String {
     )
 }
 
-/// Takes out of a job what differs from one to the next, and holds it against the rest: its ids are
-/// one new UUID, and its times one instant of now, in UTC.
+/// Removes ids and times from a job, after checking them: the ids are the same version 4 UUID, and
+/// the times the same instant, now, in UTC.
 fn without_variables(mut job: Value) -> Value {
     let id: uuid::Uuid = job["id"].as_str().unwrap().parse().unwrap();
     assert_eq!(id.get_version_num(), 4, "{job}");
@@ -41,7 +41,7 @@ fn without_variables(mut job: Value) -> Value {
     job
 }
 
-/// What GoodJob itself writes for `perform_later(record)`, but for ids, times and the locale.
+/// Returns what GoodJob itself writes for `perform_later(record)`, except ids, times and locale.
 fn expected(version: &str, record: i64) -> Value {
     let discrete = version == "3.99";
     let mut job = json!({
@@ -85,7 +85,7 @@ fn expected(version: &str, record: i64) -> Value {
     job
 }
 
-/// Returns the row that `check` says it would write.
+/// Returns the row that a cycle would write, as `check` shows it.
 fn job_of_check(upstream: &DataPass, database: &Database) -> Value {
     let run = Run::new(["check", "-v"]).upstream(upstream);
     let outcome = run.database(database).any_stderr().output();
@@ -96,7 +96,7 @@ fn job_of_check(upstream: &DataPass, database: &Database) -> Value {
 }
 
 #[test]
-fn a_job_is_the_row_that_good_job_writes_and_wakes_a_worker() {
+fn a_job_row_equals_the_row_of_good_job_and_wakes_a_worker() {
     for (version, table) in VERSIONS {
         let (upstream, database) = (DataPass::start(), Database::migrated());
         database.exec(table);
@@ -105,7 +105,7 @@ fn a_job_is_the_row_that_good_job_writes_and_wakes_a_worker() {
         worker.batch_execute("listen good_job").unwrap();
         upstream.add(validated(1, 1));
         upstream.add(validated(2, 2));
-        let told = job_of_check(&upstream, &database);
+        let shown = job_of_check(&upstream, &database);
         assert_eq!(database.count("good_jobs"), 0, "check writes nothing");
 
         let summary = Run::cycle(&upstream, &database).output().success();
@@ -114,15 +114,15 @@ fn a_job_is_the_row_that_good_job_writes_and_wakes_a_worker() {
         jobs.sort_by_key(|job| job["serialized_params"]["arguments"].to_string());
         assert_eq!(jobs, [expected(version, 1), expected(version, 2)], "{version}");
 
-        // `check` tells the columns that are written; the others stay null.
-        let mut told = without_variables(told);
+        // `check` shows the columns that are written; the others stay null.
+        let mut shown = without_variables(shown);
         let written = expected(version, 1);
         for (name, value) in written.as_object().unwrap() {
             if value.is_null() {
-                told[name] = Value::Null;
+                shown[name] = Value::Null;
             }
         }
-        assert_eq!(told, written, "{version}");
+        assert_eq!(shown, written, "{version}");
 
         let mut notifications = worker.notifications();
         let waited = TimeDelta::seconds(10).to_std().unwrap();
@@ -133,9 +133,9 @@ fn a_job_is_the_row_that_good_job_writes_and_wakes_a_worker() {
     }
 }
 
-/// Workers take jobs of one priority and time by the index, which may go on with the id.
+/// Workers take jobs of the same priority and time in the order of an index, which may use the id.
 #[test]
-fn jobs_stand_in_the_order_of_their_rows() {
+fn jobs_have_the_order_of_their_rows() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     database.exec(GOOD_JOBS_4);
     for nth in 1..=20 {
@@ -157,7 +157,7 @@ fn jobs_stand_in_the_order_of_their_rows() {
 }
 
 #[test]
-fn class_queue_application_and_argument_are_settings() {
+fn class_queue_application_priority_and_argument_are_settings() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     database.exec(GOOD_JOBS_4);
     let mut worker = database.client();
@@ -179,7 +179,7 @@ fn class_queue_application_and_argument_are_settings() {
         let job = jobs.last().unwrap();
         let params = &job["serialized_params"];
         assert_eq!(params["arguments"], expected);
-        // As for a class without and with `queue_with_priority`.
+        // The same as for a job class without and with `queue_with_priority`
         let priorities = (&job["priority"], &params["priority"]);
         match priority {
             "" => assert_eq!(priorities, (&json!(0), &Value::Null)),
@@ -200,14 +200,14 @@ fn class_queue_application_and_argument_are_settings() {
 }
 
 #[test]
-fn times_with_a_zone_and_a_schema_of_its_own_are_taken_as_they_are() {
+fn a_job_table_in_another_schema_with_timestamptz_columns_is_supported() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     database.exec(&format!("create schema jobs; set search_path = jobs; {GOOD_JOBS_4}"));
     for column in ["scheduled_at", "created_at", "updated_at"] {
         database.exec(&format!("alter table jobs.good_jobs alter {column} type timestamptz"));
     }
     upstream.add(validated(1, 1));
-    // Out of the search path it is not there.
+    // Outside of the search path it is not found.
     let dry = Run::cycle(&upstream, &database).arg("--dry-run");
     let dry = dry.stderr("Would create D1").output();
     assert_eq!(dry.success().enqueued, 0);
@@ -221,7 +221,7 @@ fn times_with_a_zone_and_a_schema_of_its_own_are_taken_as_they_are() {
 }
 
 #[test]
-fn a_job_table_that_cannot_be_written_is_refused_before_anything_is() {
+fn an_unusable_job_table_is_refused_before_anything_is_written() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     upstream.add(validated(1, 1));
     let role = database.role(None);
@@ -241,7 +241,7 @@ fn a_job_table_that_cannot_be_written_is_refused_before_anything_is() {
                        scheduled_at, created_at, updated_at, executions_count) on good_jobs to {role}"),
          "GRANT INSERT ON good_jobs"),
     ];
-    for (table, told) in shapes {
+    for (table, problem) in shapes {
         database.exec(&format!(
             "create schema jobs; set search_path = jobs; {table}; reset search_path;
                                 grant usage on schema jobs to {role}"
@@ -253,7 +253,7 @@ fn a_job_table_that_cannot_be_written_is_refused_before_anything_is() {
             let set = |run: Run| run.env("DATABASE_URL", &url).env("DATAPASS_ENQUEUE", mode);
             let outcome = set(Run::cycle(&upstream, &database)).output();
             outcome.permanent("enqueue_refused");
-            assert!(outcome.stderr.contains(told), "{}", outcome.stderr);
+            assert!(outcome.stderr.contains(problem), "{}", outcome.stderr);
             assert_eq!(database.snapshot(), before, "{table}");
             let run = database.runs().pop().unwrap();
             assert_eq!(run["reason"], "enqueue_refused");
@@ -269,7 +269,7 @@ fn a_job_table_that_cannot_be_written_is_refused_before_anything_is() {
 }
 
 #[test]
-fn a_job_table_that_refuses_a_job_undoes_its_row() {
+fn a_job_table_that_refuses_a_job_rolls_back_its_row() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     upstream.add(validated(1, 1));
     upstream.add(validated(2, 2));
@@ -289,7 +289,7 @@ fn a_job_table_that_refuses_a_job_undoes_its_row() {
             "database_refused",
             "alter table good_jobs disable row level security",
         ),
-        // It does not even say so.
+        // The insert does not even fail.
         (
             "create rule no as on insert to good_jobs do instead nothing",
             "enqueue_refused",
@@ -308,7 +308,7 @@ fn a_job_table_that_refuses_a_job_undoes_its_row() {
         assert_eq!(database.snapshot(), before, "{refusal}");
         database.exec(consent);
     }
-    // The right to insert what is written is enough.
+    // The privilege to insert into the written columns is enough.
     database.exec(&format!(
         "revoke all on good_jobs from {role};
          grant insert (id, active_job_id, job_class, queue_name, priority, serialized_params,
@@ -320,7 +320,7 @@ fn a_job_table_that_refuses_a_job_undoes_its_row() {
 }
 
 #[test]
-fn without_a_job_table_rows_wait_and_each_cycle_that_made_some_warns() {
+fn without_a_job_table_rows_stay_pending_and_each_cycle_that_creates_some_warns() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     let run = |mode| Run::cycle(&upstream, &database).args(["--enqueue", mode]);
     for nth in [1, 2] {
@@ -343,7 +343,7 @@ fn without_a_job_table_rows_wait_and_each_cycle_that_made_some_warns() {
 }
 
 #[test]
-fn the_documented_statement_enqueues_the_rows_that_wait_once() {
+fn the_documented_statement_enqueues_pending_rows_once() {
     for (version, table) in VERSIONS {
         let (upstream, database) = (DataPass::start(), Database::migrated());
         for nth in 1..=3 {
@@ -351,7 +351,7 @@ fn the_documented_statement_enqueues_the_rows_that_wait_once() {
         }
         let run = |mode| Run::cycle(&upstream, &database).args(["--enqueue", mode]);
         run("none").output().success();
-        // One is done with, and one more has its job from the cycle.
+        // One row is processed, and another one has its job from the cycle.
         database.exec("update proactivite_requests set status = 'done' where id = 2");
         database.exec(table);
         upstream.add(validated(4, 4));

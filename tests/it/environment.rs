@@ -1,4 +1,4 @@
-//! What the environment of a cycle decides: plain http, quiet, which setting wins.
+//! Settings from flags, environment and env file: validation, precedence, `--quiet`.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -18,7 +18,7 @@ fn plain_http_is_refused_before_anything_is_contacted() {
 }
 
 #[test]
-fn quiet_prints_nothing_on_success_but_warnings_and_the_summary_on_failure() {
+fn quiet_prints_only_warnings_on_success_and_the_summary_on_failure() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     let run = || Run::cycle(&upstream, &database).args(["-q", "--enqueue", "none"]);
     upstream.add(Demande::cnous(1));
@@ -33,7 +33,7 @@ fn quiet_prints_nothing_on_success_but_warnings_and_the_summary_on_failure() {
 }
 
 #[test]
-fn each_command_needs_its_own_settings_only() {
+fn each_command_validates_only_its_own_settings() {
     for args in [
         &["status"][..],
         &["migrate"],
@@ -92,7 +92,7 @@ fn an_invalid_argument_is_a_usage_error() {
 }
 
 #[test]
-fn the_flag_wins_over_the_environment_and_that_over_the_file() {
+fn a_flag_overrides_the_environment_which_overrides_the_env_file() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("env");
@@ -112,7 +112,7 @@ fn the_flag_wins_over_the_environment_and_that_over_the_file() {
     assert_eq!(limit(set().args(["--page-size", "9"])), Some(9));
 }
 
-/// Runs `schedule crontab` with an env file of this content, which the entry then tells from.
+/// Runs `schedule crontab` with an env file of this content; the entry shows the values read.
 fn scheduled(content: &str, environment: &[(&str, &str)]) -> Outcome {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("env");
@@ -125,7 +125,7 @@ fn scheduled(content: &str, environment: &[(&str, &str)]) -> Outcome {
 }
 
 #[test]
-fn an_env_file_is_read_as_systemd_reads_it() {
+fn an_env_file_is_parsed_as_systemd_does() {
     const DEFAULT: &str = "0 1 * * *";
     let cron = |value: &str| format!("DATAPASS_PULL_CRON={value}\n");
     let file = cron("'5 4 * * *'");
@@ -143,10 +143,10 @@ fn an_env_file_is_read_as_systemd_reads_it() {
         (format!("# {file}"), &[], DEFAULT),
         (cron(""), &[], DEFAULT),
         (cron("''"), &[], DEFAULT),
-        // Of two lines the later holds, an empty one too.
+        // The last of two lines wins, an empty one too.
         (cron("'1 1 * * *'") + &file, &[], "5 4 * * *"),
         (file.clone() + &cron(""), &[], DEFAULT),
-        // What is set already wins, and empty is not set.
+        // The environment wins unless the variable is empty.
         (file.clone(), &[("DATAPASS_PULL_CRON", "6 4 * * *")], "6 4 * * *"),
         (file.clone(), &[("DATAPASS_PULL_CRON", "")], "5 4 * * *"),
         (cron(""), &[("DATAPASS_PULL_CRON", "6 4 * * *")], "6 4 * * *"),
@@ -160,7 +160,7 @@ fn an_env_file_is_read_as_systemd_reads_it() {
 }
 
 #[test]
-fn a_bad_line_of_an_env_file_is_named_by_its_number_alone() {
+fn an_invalid_line_of_an_env_file_is_reported_by_its_number_only() {
     for (content, expected) in [
         ("A=1\nDATAPASS_PULL_CRON=5 4 * * *\n", "line 2"),
         ("hunter2\n", "line 1"),
@@ -210,7 +210,7 @@ fn a_misspelled_or_quoted_variable_is_reported() {
 }
 
 #[test]
-fn secrets_that_every_user_may_read_are_warned_about() {
+fn a_secret_that_every_user_may_read_is_a_warning() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     let folder = tempfile::tempdir().unwrap();
     let (_, secret) = upstream.credentials();
@@ -233,7 +233,7 @@ fn secrets_that_every_user_may_read_are_warned_about() {
             ),
             (run().arg("--env-file").arg(settings), "--env-file"),
         ] {
-            // Anything else on standard error fails the test, and so does a warning too few.
+            // The harness fails the test for any other line and for a missing one.
             let run = match is_open {
                 true => run.stderr(name).stderr(format!("(mode {mode:04o}): chmod")),
                 false => run,
@@ -241,14 +241,14 @@ fn secrets_that_every_user_may_read_are_warned_about() {
             run.output().success();
         }
     }
-    // Without a secret in it, anybody may read it.
+    // A file without a secret may be readable by every user.
     let settings = file("env", "DATAPASS_PAGE_SIZE=7\n", 0o644);
     let run = Run::cycle(&upstream, &database).arg("--env-file").arg(settings);
     run.output().success();
 }
 
 #[test]
-fn a_dry_run_that_cannot_start_is_still_one() {
+fn a_dry_run_that_cannot_start_is_still_reported_as_a_dry_run() {
     for (args, reason) in [
         (&["--dry-run"][..], "configuration"),
         (&["pull", "--dry-run", "--page-size", "0"], "configuration"),

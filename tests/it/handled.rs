@@ -1,5 +1,5 @@
-//! Handled entries, through the binary: what is created once, what stays away, and what is refused
-//! because a table does not store it.
+//! Handled entries: rows are created once, deleted rows stay deleted, and a cycle fails if a table
+//! does not store its rows.
 
 use crate::harness::datapass::siret;
 use crate::harness::*;
@@ -17,7 +17,7 @@ fn since(upstream: &DataPass, database: &Database, time: &str) -> Summary {
     run.output().success()
 }
 
-/// A database with GoodJob's table, and an upstream with entries 1 to 3.
+/// Makes a database with GoodJob's table, and a fake DataPass with entries 1 to 3.
 fn scene() -> (DataPass, Database) {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     database.exec(GOOD_JOBS_4);
@@ -33,7 +33,7 @@ fn public_ids(database: &Database) -> Vec<String> {
 }
 
 #[test]
-fn a_deleted_row_stays_deleted_until_an_operator_wants_it_back() {
+fn a_deleted_row_is_created_again_only_on_request() {
     let (upstream, database) = scene();
     assert_eq!(success(&upstream, &database).created, 3);
     assert_eq!(database.handled().len(), 3);
@@ -44,7 +44,7 @@ fn a_deleted_row_stays_deleted_until_an_operator_wants_it_back() {
         assert_eq!((summary.deleted, summary.revalidated), (1, 0));
     }
 
-    // A new approval is reported by name, and is no reason to create it again.
+    // A new validation is reported, but does not create the row again.
     upstream.with(|upstream| upstream.validate(2, minute(100)));
     let run = Run::cycle(&upstream, &database).stderr("rows are deleted");
     let summary = run.output().success();
@@ -57,7 +57,7 @@ fn a_deleted_row_stays_deleted_until_an_operator_wants_it_back() {
     assert_eq!(database.count("proactivite_requests"), 2);
     assert_eq!(database.count("good_jobs"), 3);
 
-    // Its row in the handled table decides.
+    // The row is created again when its handled entry is deleted,
     database.exec(
         "delete from datapass_pull_handled
           where datapass_authorization_id not in
@@ -66,7 +66,7 @@ fn a_deleted_row_stays_deleted_until_an_operator_wants_it_back() {
     let summary = success(&upstream, &database);
     assert_eq!((summary.created, summary.late), (1, 0));
     assert_eq!(success(&upstream, &database).deleted, 0);
-    // And so does a replay.
+    // and by a replay.
     database.exec("delete from proactivite_requests");
     let summary = since(&upstream, &database, "2026-05-18T10:15:00Z");
     assert_eq!((summary.created, summary.existing), (2, 0));
@@ -75,7 +75,7 @@ fn a_deleted_row_stays_deleted_until_an_operator_wants_it_back() {
 }
 
 #[test]
-fn a_replay_neither_creates_nor_hides_what_became_invalid() {
+fn a_replay_counts_a_handled_entry_that_became_invalid_as_existing_and_deleted() {
     let (upstream, database) = scene();
     success(&upstream, &database);
     database.exec("delete from proactivite_requests");
@@ -87,7 +87,7 @@ fn a_replay_neither_creates_nor_hides_what_became_invalid() {
 }
 
 #[test]
-fn rows_of_a_predecessor_are_handled_when_they_are_listed() {
+fn rows_from_before_the_handled_table_are_handled_when_they_are_listed() {
     let (upstream, database) = scene();
     database.exec(
         "insert into proactivite_requests (datapass_authorization_id, last_validated_at)
@@ -104,7 +104,7 @@ fn rows_of_a_predecessor_are_handled_when_they_are_listed() {
 }
 
 #[test]
-fn a_quiet_cycle_writes_nothing_to_the_rows_and_the_handled_entries() {
+fn a_cycle_without_new_entries_writes_neither_rows_nor_handled_entries() {
     let (upstream, database) = scene();
     success(&upstream, &database);
     let tables = ["proactivite_requests", "datapass_pull_handled"];
@@ -115,16 +115,16 @@ fn a_quiet_cycle_writes_nothing_to_the_rows_and_the_handled_entries() {
             (newest, database.dead_rows(table))
         })
     };
-    let (before, burnt) = (written(&database), database.ids_consumed("proactivite_requests"));
+    let (before, ids_before) = (written(&database), database.ids_consumed("proactivite_requests"));
     for _ in 0..3 {
         assert_eq!(success(&upstream, &database).existing, 3);
     }
     assert_eq!(written(&database), before);
-    assert_eq!(database.ids_consumed("proactivite_requests"), burnt);
+    assert_eq!(database.ids_consumed("proactivite_requests"), ids_before);
 }
 
 #[test]
-fn an_entry_that_is_shown_late_is_created_and_named() {
+fn an_entry_that_is_listed_late_is_created_and_named() {
     let (upstream, database) = scene();
     success(&upstream, &database);
     for id in 4..=15 {
@@ -157,16 +157,16 @@ fn a_backlog_is_skipped_until_the_watermark_is_set_back() {
     assert_eq!((summary.matched, summary.since), (2, Some(minute(20))));
     assert_eq!(database.handled().len(), 2);
     assert!(database.rejections().is_empty());
-    // A replay ignores what is skipped.
+    // A replay creates skipped entries.
     let replay = since(&upstream, &database, "2026-05-18T10:05:00Z");
     assert_eq!((replay.created, replay.rejected, replay.skipped), (1, 1, 0));
     assert_eq!(replay.since, Some(at("2026-05-18T10:05:00Z")));
-    // The rejection is open: it is retried, although it is from before.
+    // The open rejection is retried, although its entry was validated before `skip_before`.
     upstream.with(|upstream| {
         upstream.edit(5, |shown| shown["organisation"]["siret"] = siret(5).into());
     });
-    let healed = success(&upstream, &database);
-    assert_eq!((healed.created, healed.late, healed.skipped), (1, 1, 1));
+    let corrected = success(&upstream, &database);
+    assert_eq!((corrected.created, corrected.late, corrected.skipped), (1, 1, 1));
     set("2026-05-18T10:00:00Z");
     assert_eq!(success(&upstream, &database).skipped, 1);
     let reset = Run::new(["watermark", "reset", "--yes"]).database(&database);
@@ -177,7 +177,7 @@ fn a_backlog_is_skipped_until_the_watermark_is_set_back() {
 }
 
 #[test]
-fn what_a_table_does_not_store_fails_the_cycle_and_writes_nothing() {
+fn a_cycle_fails_and_writes_nothing_when_a_table_does_not_store_its_rows() {
     let nothing = |table: &str| {
         format!(
             "create function swallow() returns trigger language plpgsql as
@@ -226,11 +226,11 @@ fn what_a_table_does_not_store_fails_the_cycle_and_writes_nothing() {
 }
 
 #[test]
-fn a_row_that_another_writer_inserts_meanwhile_is_existing() {
+fn a_row_inserted_by_a_concurrent_transaction_is_existing() {
     let (upstream, database) = scene();
     let mut client = database.client();
     let mut writer = client.transaction().unwrap();
-    // Not committed when the cycle looks its entries up, and committed when it inserts.
+    // Not committed when the cycle reads the existing rows, but committed when it inserts.
     writer
         .execute(
             "insert into proactivite_requests (datapass_authorization_id)
@@ -248,7 +248,7 @@ fn a_row_that_another_writer_inserts_meanwhile_is_existing() {
 }
 
 #[test]
-fn a_character_that_the_database_cannot_store_rejects_its_entry_alone() {
+fn a_character_that_the_database_cannot_store_rejects_only_its_entry() {
     let (upstream, _) = scene();
     let database = Database::empty_in("LATIN1");
     let migrate = Run::new(["migrate"]).database(&database);
@@ -270,7 +270,7 @@ fn a_character_that_the_database_cannot_store_rejects_its_entry_alone() {
 }
 
 #[test]
-fn the_summary_and_the_run_row_have_one_id_and_say_the_same() {
+fn the_summary_and_the_run_row_have_the_same_id_and_counts() {
     let (upstream, database) = scene();
     upstream.add(validated(4, 5).siret("1"));
     let summary = success(&upstream, &database);
@@ -286,7 +286,7 @@ fn the_summary_and_the_run_row_have_one_id_and_say_the_same() {
     ] {
         assert_eq!(run[name], count, "{name}");
     }
-    // Whatever clock wrote it, what was recorded last is the last success.
+    // The last success is the one recorded last, whatever its clock said.
     database.exec("update datapass_pull_runs set started_at = '2099-01-01'");
     let second = success(&upstream, &database);
     assert_ne!(second.run_id, summary.run_id);
@@ -297,14 +297,14 @@ fn the_summary_and_the_run_row_have_one_id_and_say_the_same() {
 }
 
 #[test]
-fn an_overtaken_cycle_lowers_nothing() {
+fn an_overtaken_cycle_changes_nothing() {
     let (upstream, database) = scene();
     upstream.add(validated(4, 5).siret("1"));
     upstream.add(validated(5, 6).siret("1"));
     let gate = upstream.gate(On::page(2));
     let slow = cycle(&upstream, &database).spawn();
     gate.reached();
-    // Meanwhile 4 is validated again, still wrong, and 5 becomes right: another cycle sees both.
+    // Meanwhile 4 is validated again, still invalid, and 5 is corrected; another cycle lists both.
     upstream.with(|upstream| {
         upstream.validate(4, minute(50));
         upstream.edit(5, |shown| shown["organisation"]["siret"] = siret(5).into());
@@ -317,7 +317,7 @@ fn an_overtaken_cycle_lowers_nothing() {
     gate.open();
     let summary = slow.wait().success();
     assert_eq!((summary.rejected, summary.existing, summary.created), (1, 4, 0));
-    assert_eq!(database.snapshot(), before, "an older view changes nothing");
+    assert_eq!(database.snapshot(), before, "an older listing changes nothing");
     let next = success(&upstream, &database);
     assert_eq!((next.accepted, next.rejected), (1, 0));
 }

@@ -5,18 +5,17 @@
 // A test may panic, and no item of this binary is public outside of it.
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, clippy::expect_used)]
 
-mod addresses;
-mod ahead;
 mod alerts;
-mod answers;
-mod bare;
 mod check;
 mod check_ins;
 mod clock;
 mod completions;
+mod concurrent_pages;
+mod container;
 mod cost;
 mod cycle;
 mod database;
+mod database_url;
 // Pages as large as real ones, shared with the benchmark.
 #[path = "../bench/demandes.rs"]
 mod demandes;
@@ -29,6 +28,7 @@ mod faults;
 mod handled;
 mod harness;
 mod harness_selftest;
+mod interface;
 mod json;
 mod layout;
 mod leaks;
@@ -36,18 +36,18 @@ mod log;
 mod metrics;
 mod migrate;
 mod model;
-mod operate;
+mod operations;
 mod package;
 mod progress;
-mod promises;
 mod proxies;
 mod rejected;
 mod remarks;
 mod resources;
+mod responses;
 mod retry_for;
 mod schedule;
 mod schema;
-mod schemas;
+mod search_path;
 mod status;
 mod tls;
 mod view;

@@ -1,11 +1,11 @@
-//! The progress line: on a terminal while a cycle runs, and nowhere else, never after.
+//! The progress line: shown only on a terminal, and only while a cycle runs.
 
 use crate::harness::terminal::rendered;
 use crate::harness::*;
 
 const LINE: &str = "Listing: 1 pages, 10 demandes, ";
 
-/// Makes a stand-in with two pages of ten rows, and a bit.
+/// Starts a fake DataPass with one and a half pages of ten rows.
 fn upstream() -> DataPass {
     let upstream = DataPass::start();
     for id in 1..=15 {
@@ -21,7 +21,8 @@ fn cycle(upstream: &DataPass, database: &Database) -> Run {
         .env("TERM", "xterm-256color")
 }
 
-/// Expects nothing but whole lines of log that begin with these texts in this order, and the summary.
+/// Expects complete log lines that start with these texts in this order, then the summary, and
+/// nothing else.
 #[track_caller]
 fn assert_log(screen: &str, texts: &[&str]) {
     let screen = rendered(screen);
@@ -34,7 +35,7 @@ fn assert_log(screen: &str, texts: &[&str]) {
 }
 
 #[test]
-fn the_line_shows_how_far_a_slow_listing_is_and_leaves_no_trace() {
+fn the_line_shows_the_progress_of_a_slow_listing_and_is_erased() {
     let (upstream, database) = (upstream(), Database::migrated());
     let gate = upstream.gate(On::page(2));
     let mut terminal = cycle(&upstream, &database).arg("-v").on_terminal();
@@ -43,7 +44,7 @@ fn the_line_shows_how_far_a_slow_listing_is_and_leaves_no_trace() {
     gate.open();
     let (code, screen) = terminal.end();
     assert_eq!(code, 0, "{screen}");
-    let mut told = vec![
+    let mut expected_lines = vec![
         "info: Settings: version 0.1.0; commit ",
         "info: Jobs go to",
         "info: Authenticated",
@@ -52,13 +53,13 @@ fn the_line_shows_how_far_a_slow_listing_is_and_leaves_no_trace() {
         "info: Page at offset ",
         "info: Page at offset ",
     ];
-    told.extend(["info: Created D"; 15]);
-    told.push("info: The watermark was none");
-    assert_log(&screen, &told);
+    expected_lines.extend(["info: Created D"; 15]);
+    expected_lines.push("info: The watermark was none");
+    assert_log(&screen, &expected_lines);
 }
 
 #[test]
-fn a_failure_and_a_signal_take_the_line_away() {
+fn a_failure_or_a_signal_erases_the_line() {
     for signalled in [false, true] {
         let (upstream, database) = (upstream(), Database::migrated());
         upstream.fault(On::page(2), Fault::Status(403, &[]));
@@ -77,14 +78,14 @@ fn a_failure_and_a_signal_take_the_line_away() {
             false => (1, "error: "),
         };
         assert_eq!(code, expected, "{screen}");
-        // A terminal shows the key.
+        // The terminal echoes the key.
         assert_log(&screen.replace("^C", ""), &[text]);
     }
 }
 
-/// Log lines come from several threads while the line is drawn and taken away.
+/// Several threads log while the line is drawn and erased.
 #[test]
-fn no_line_of_log_is_torn() {
+fn log_lines_are_not_interleaved_with_the_line() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     for id in 1..=200 {
         upstream.add(Demande::cnous(id).siret("1"));
@@ -106,7 +107,7 @@ fn no_line_of_log_is_torn() {
 }
 
 #[test]
-fn there_is_no_line_where_nobody_can_see_it_go() {
+fn there_is_no_line_without_a_capable_terminal() {
     let (upstream, database) = (upstream(), Database::migrated());
     type Change = fn(Run) -> Run;
     let changes: [(Change, usize); 4] = [

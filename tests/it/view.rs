@@ -1,5 +1,5 @@
-//! What an account sees changes while it is read: its access is removed and given back, or one of
-//! several servers answers `[]` for good.
+//! The view of the account changes during the listing: its access is removed and restored, or one of
+//! several servers always answers `[]`.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -8,7 +8,7 @@ use std::thread;
 use crate::harness::datapass::{DEFINITION, Endpoint, Request};
 use crate::harness::*;
 
-/// A DataPass with this many demandes of the definition.
+/// Starts a fake DataPass with this many demandes of the definition.
 fn datapass(demandes: i64) -> DataPass {
     let upstream = DataPass::start();
     (1..=demandes).for_each(|id| upstream.add(validated(id, id)));
@@ -24,14 +24,14 @@ fn cycle(upstream: &DataPass, database: &Database) -> Run {
     ])
 }
 
-/// Lets some answers come from a server that sees neither demandes nor the definition, as drawn.
+/// Sends random responses from a server that has neither demandes nor the definition.
 fn balance(upstream: &DataPass, seed: u64) {
     let rng = Arc::new(Mutex::new(fastrand::Rng::with_seed(seed)));
     let bad = |body: &'static str| {
         let rng = Arc::clone(&rng);
-        Fault::edit(move |answer| {
+        Fault::edit(move |response| {
             if rng.lock().unwrap().bool() {
-                answer.body = body.into();
+                response.body = body.into();
             }
         })
     };
@@ -39,7 +39,7 @@ fn balance(upstream: &DataPass, seed: u64) {
     upstream.fault(On::definitions(..), bad(r#"[{"id":"api_particulier"}]"#));
 }
 
-/// Expects a row of each demande, and that the next cycle finds nothing to do.
+/// Expects a row for each demande, and that the next cycle creates nothing.
 fn expect_all(upstream: &DataPass, database: &Database, demandes: i64) {
     upstream.clear_rules();
     let summary = cycle(upstream, database).any_stderr().output().success();
@@ -51,9 +51,9 @@ fn expect_all(upstream: &DataPass, database: &Database, demandes: i64) {
 }
 
 #[test]
-fn access_that_is_removed_and_given_back_loses_nothing() {
+fn no_row_is_lost_when_access_is_removed_and_restored_during_the_listing() {
     let (upstream, database) = (datapass(203), Database::migrated());
-    // The fourth page to the sixth, at offset 0 again, are empty.
+    // The fourth to the sixth page are empty; the sixth has offset 0.
     upstream.before(On::page(4), |upstream| upstream.definitions.clear());
     upstream.before(On::page(7), |upstream| {
         let definition = DEFINITION.to_owned();
@@ -73,9 +73,9 @@ fn access_that_is_removed_and_given_back_loses_nothing() {
 }
 
 #[test]
-fn access_that_stays_away_is_transient_for_whom_listed_before() {
+fn lost_access_is_transient_soon_after_a_success_with_entries() {
     let (upstream, database) = (datapass(30), Database::migrated());
-    // Not the first cycle, and none that listed anything itself.
+    // An earlier cycle listed entries, this one lists none.
     cycle(&upstream, &database).output().success();
     let before = database.snapshot();
     upstream.with(|upstream| upstream.definitions.clear());
@@ -91,9 +91,9 @@ fn access_that_stays_away_is_transient_for_whom_listed_before() {
 }
 
 #[test]
-fn a_first_page_from_a_bad_server_is_asked_for_again() {
+fn an_empty_first_page_is_requested_again_after_a_success_with_rows() {
     let (upstream, database) = (datapass(30), Database::migrated());
-    // Nothing is known before the first success; the cycle after it finds everything.
+    // Before the first success an empty list is accepted; the next cycle lists everything.
     upstream.fault(On::page(1), Fault::json("[]"));
     assert_eq!(cycle(&upstream, &database).output().success().seen, 0);
     expect_all(&upstream, &database, 30);
@@ -103,9 +103,9 @@ fn a_first_page_from_a_bad_server_is_asked_for_again() {
     assert_eq!((summary.seen, summary.existing), (30, 30));
 }
 
-/// Two servers behind a balancer, one of which is wrong for good.
+/// Two servers behind a load balancer, of which one never lists anything.
 #[test]
-fn a_bad_server_among_good_ones_loses_nothing() {
+fn no_row_is_lost_when_one_of_two_servers_lists_nothing() {
     let histories = (0..8).map(|seed| {
         thread::spawn(move || {
             let (upstream, database) = (datapass(264), Database::migrated());

@@ -28,7 +28,7 @@ fn an_ingest_that_is_away_silent_or_refusing_changes_no_end() {
         }
         let run = || scene.cycle().env("SENTRY_DSN", &dsn).spawn();
         run().wait_within(FLUSH_TIME).success();
-        scene.answer(403);
+        scene.respond(403);
         run().wait_within(FLUSH_TIME).permanent("token_refused");
     };
     thread::scope(|scope| {
@@ -60,7 +60,7 @@ fn a_report_goes_to_the_certified_host_alone() {
                 true => format!("https://public@{dsn_host}/42"),
                 false => scene.ingest.dsn(),
             };
-            scene.answer(403);
+            scene.respond(403);
             let run = scene
                 .cycle()
                 .env("SENTRY_DSN", dsn)

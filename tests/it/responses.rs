@@ -1,11 +1,11 @@
-//! What a cycle makes of what DataPass answers: access to the definition, retries, tokens.
+//! How a cycle reacts to responses of DataPass: access to the definition, retries, tokens.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::harness::datapass::{Clock, DEFINITION, Endpoint};
 use crate::harness::*;
 
-/// A demande that was created in the order of its id.
+/// Makes a demande whose id gives its time of creation.
 fn demande(id: i64) -> Demande {
     let start: DateTime<Utc> = at("2026-05-18T10:00:00.123Z");
     Demande::cnous(id)
@@ -13,7 +13,7 @@ fn demande(id: i64) -> Demande {
         .validated(start + TimeDelta::minutes(id))
 }
 
-/// A DataPass with so many demandes.
+/// Starts a fake DataPass with this many demandes.
 fn datapass(demandes: i64) -> DataPass {
     let upstream = DataPass::start();
     (1..=demandes).for_each(|id| upstream.add(demande(id)));
@@ -29,7 +29,7 @@ fn count(upstream: &DataPass, kind: Endpoint) -> usize {
 }
 
 #[test]
-fn only_a_demande_of_the_definition_proves_the_right_to_it() {
+fn only_a_listed_demande_of_the_definition_proves_access_to_it() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     let without_it = Fault::json(r#"[{"id":"api_particulier","name":"canari"}]"#);
     let run = || cycle(&upstream, &database).any_stderr().output();
@@ -46,7 +46,7 @@ fn only_a_demande_of_the_definition_proves_the_right_to_it() {
 
     upstream.with(|upstream| upstream.edit(2, |shown| shown["definition_id"] = DEFINITION.into()));
     assert_eq!(run().success().created, 1);
-    assert_eq!(count(&upstream, Endpoint::Definitions), 2, "it is listed");
+    assert_eq!(count(&upstream, Endpoint::Definitions), 2, "no request for a listed definition");
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn a_signal_ends_the_wait_before_a_retry() {
         let mut terminal = cycle(&upstream, &database).on_terminal();
         terminal.wait_for("; retrying in 6");
         terminal.press("\x03");
-        // It waits for less than that.
+        // The run ends before the wait does.
         let (code, screen) = terminal.end();
         assert_eq!(code, 2, "{screen}");
         assert!(screen.contains("reason=interrupted"), "{screen}");
@@ -85,19 +85,19 @@ fn a_signal_ends_the_wait_before_a_retry() {
 }
 
 #[test]
-fn an_answer_that_is_too_large_is_told_with_the_ceiling_that_it_broke() {
+fn a_response_that_is_too_large_is_reported_with_its_limit() {
     let (upstream, database) = (datapass(1), Database::migrated());
-    for (on, told) in [(On::page(1), "64 MiB"), (On::token(1), "4 MiB")] {
+    for (on, limit) in [(On::page(1), "64 MiB"), (On::token(1), "4 MiB")] {
         upstream.fault(on, Fault::DecompressionBomb(65));
         let outcome = cycle(&upstream, &database).output();
         outcome.permanent("too_large");
-        let told = format!("larger than {told} once decoded");
-        assert!(outcome.stderr.contains(&told), "{}", outcome.stderr);
+        let expected = format!("larger than {limit} once decoded");
+        assert!(outcome.stderr.contains(&expected), "{}", outcome.stderr);
     }
 }
 
 #[test]
-fn a_token_endpoint_that_refuses_is_asked_once() {
+fn a_refused_token_request_is_not_retried() {
     let database = Database::migrated();
     for (status, code) in [(401, 2), (400, 1), (403, 1), (422, 1)] {
         let upstream = datapass(1);
@@ -109,23 +109,23 @@ fn a_token_endpoint_that_refuses_is_asked_once() {
 }
 
 #[test]
-fn retry_after_may_be_a_date_and_counts_on_429_and_503_only() {
+fn retry_after_may_be_a_date_and_applies_to_429_and_503_only() {
     let database = Database::migrated();
     let cases = [
         (429, "Mon, 18 May 2026 10:00:03 GMT", 3000),
         (503, "Mon, 18 May 2026 10:00:03 GMT", 3000),
-        // It has passed.
+        // A date in the past
         (503, "Mon, 18 May 2026 09:00:00 GMT", 1000),
         (500, "3600", 1000),
         (408, "3600", 1000),
     ];
     let runs = cases.map(|(status, retry_after, _)| {
         let upstream = datapass(1);
-        let fault = Fault::edit(move |answer| {
-            answer.status = status;
+        let fault = Fault::edit(move |response| {
+            response.status = status;
             // The date is compared with the server's clock.
-            answer.set_header("Date", "Mon, 18 May 2026 10:00:00 GMT");
-            answer.set_header("Retry-After", retry_after);
+            response.set_header("Date", "Mon, 18 May 2026 10:00:00 GMT");
+            response.set_header("Retry-After", retry_after);
         });
         upstream.fault(On::page(1), fault);
         let run = cycle(&upstream, &database).arg("--dry-run").any_stderr();
@@ -138,14 +138,14 @@ fn retry_after_may_be_a_date_and_counts_on_429_and_503_only() {
 }
 
 #[test]
-fn a_token_that_died_before_the_first_page_is_renewed_once() {
+fn a_token_that_expired_before_the_first_page_is_renewed_once() {
     let (upstream, database) = (datapass(3), Database::migrated());
     upstream.before(On::page(1), |upstream| upstream.expire_tokens());
     let run = || cycle(&upstream, &database).any_stderr().output();
     assert_eq!(run().success().created, 3);
     assert_eq!(count(&upstream, Endpoint::Token), 2);
 
-    // Before anything was listed a 422 says that the scope is missing.
+    // Before the first page a 422 means that the scope is missing.
     upstream.clear_rules();
     upstream.take_requests();
     upstream.before(On::page(1), |upstream| upstream.revoke_tokens());
@@ -155,7 +155,7 @@ fn a_token_that_died_before_the_first_page_is_renewed_once() {
 }
 
 #[test]
-fn pages_in_flight_share_one_fresh_token() {
+fn concurrent_page_requests_share_one_new_token() {
     let (upstream, database) = (datapass(200), Database::migrated());
     let run = || {
         let run = cycle(&upstream, &database).args(["--page-size", "10"]);
@@ -165,7 +165,7 @@ fn pages_in_flight_share_one_fresh_token() {
     assert_eq!(run().success().created, 200);
     assert_eq!(count(&upstream, Endpoint::Token), 2);
 
-    // The fresh one dies too: no third is fetched.
+    // The new token expires too: no third one is requested.
     upstream.clear_rules();
     upstream.take_requests();
     upstream.before(On::page(5), |upstream| upstream.expire_tokens());
@@ -175,7 +175,7 @@ fn pages_in_flight_share_one_fresh_token() {
 }
 
 #[test]
-fn pages_come_from_no_cache_and_are_logged_with_what_they_cost() {
+fn pages_bypass_caches_and_are_logged_with_status_rows_bytes_and_duration() {
     let (upstream, database) = (datapass(30), Database::migrated());
     let run = cycle(&upstream, &database).args(["--page-size", "25", "-v"]);
     let run = run.args(["--concurrency", "1", "--log-format", "json"]);
@@ -193,7 +193,7 @@ fn pages_come_from_no_cache_and_are_logged_with_what_they_cost() {
     for (page, request) in pages.iter().zip(&requests) {
         assert_eq!(page["offset"].as_u64(), request.number("offset").map(|it| it as u64));
         assert_eq!(page["status"], 200);
-        // A demande of the harness has some two thousand bytes.
+        // A demande of the harness has about two thousand bytes.
         let (rows, bytes) = (page["rows"].as_u64().unwrap(), page["bytes"].as_u64().unwrap());
         assert!((1_500 * rows..3_000 * rows).contains(&bytes), "{page}");
         let duration = page["duration_ms"].as_u64().unwrap();
@@ -205,7 +205,7 @@ fn pages_come_from_no_cache_and_are_logged_with_what_they_cost() {
     }
 }
 
-/// Only what is dated later than the last page is dated in the future.
+/// An entry is dated in the future only if it is dated later than the last page.
 #[test]
 fn an_approval_during_the_listing_is_not_dated_in_the_future() {
     let (upstream, database) = (datapass(30), Database::migrated());
@@ -219,7 +219,7 @@ fn an_approval_during_the_listing_is_not_dated_in_the_future() {
     let run = || cycle(&upstream, &database).args(["--page-size", "25", "--concurrency", "1"]);
     let summary = run().output().success();
     assert_eq!((summary.seen, summary.created), (31, 31));
-    // It was validated after the listing began, and so the watermark is not moved there yet.
+    // It was validated after the listing began, so that the watermark stays before it.
     assert!(summary.watermark < Some(begin));
     upstream.clear_rules();
     upstream.with(|upstream| {

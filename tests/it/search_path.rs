@@ -1,4 +1,4 @@
-//! Several schemas: which tables a search path leads to, and that `check` and `status` name them.
+//! Several schemas: the tables that a search path selects, and how `check` and `status` name them.
 
 use crate::harness::*;
 
@@ -7,7 +7,7 @@ fn good_jobs_in(schema: &str) -> String {
 }
 
 #[test]
-fn a_job_table_in_a_schema_that_the_role_may_not_use_is_there_all_the_same() {
+fn a_job_table_in_a_schema_without_usage_privilege_is_an_error() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     upstream.add(validated(1, 1));
     let role = database.role(None);
@@ -56,7 +56,7 @@ fn a_job_table_in_a_schema_that_the_role_may_not_use_is_there_all_the_same() {
 }
 
 #[test]
-fn a_job_table_that_stands_beside_other_requests_gets_no_job_of_ours() {
+fn a_job_table_in_the_schema_of_another_request_table_is_refused() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     upstream.add(validated(1, 1));
     database.exec(GOOD_JOBS_4);
@@ -80,7 +80,7 @@ fn a_job_table_that_stands_beside_other_requests_gets_no_job_of_ours() {
     assert_eq!(database.snapshot(), before);
     assert_eq!(database.count("other.proactivite_requests"), 0);
 
-    // A view of the rows beside the job table is no other table.
+    // A view of our table beside the job table is not another table.
     database.exec(
         "alter table public.proactivite_requests rename to old;
          create view public.proactivite_requests as select * from other.proactivite_requests",
@@ -93,7 +93,7 @@ fn a_job_table_that_stands_beside_other_requests_gets_no_job_of_ours() {
          alter table public.old rename to proactivite_requests",
     );
 
-    // A job table of the schema's own is for its rows, be it a view of the one that all share.
+    // A job table in the schema of our table is used, even if it is a view of a shared one.
     database.exec("create view other.good_jobs as select * from public.good_jobs");
     let own = with_both(Run::cycle(&upstream, &database)).env("DATAPASS_JOB_CLASS", "OtherJob");
     assert_eq!(own.output().success().enqueued, 1);
@@ -102,7 +102,7 @@ fn a_job_table_that_stands_beside_other_requests_gets_no_job_of_ours() {
 }
 
 #[test]
-fn check_and_status_name_the_tables_that_are_meant() {
+fn check_and_status_name_the_selected_tables() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     database.exec("create schema \"Other\"");
     database.exec(&good_jobs_in("jobs"));
@@ -134,7 +134,7 @@ fn check_and_status_name_the_tables_that_are_meant() {
 }
 
 #[test]
-fn no_name_drives_the_terminal_that_check_and_status_are_read_on() {
+fn check_and_status_escape_control_characters_in_names() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     let schema = "\"a\u{1b}[2Jb\u{202e}\"";
     database.exec(&format!("alter schema public rename to {schema}"));

@@ -1,5 +1,6 @@
-//! The static binary as process 1 of a bare container: the root that `Containerfile` makes, read
-//! only, as a user without a name or a home, without `/tmp`, `/dev` and `/proc`.
+//! The static binary as process 1 of a minimal container: with the root file system that
+//! `Containerfile` makes, read-only, as a user without a name or a home directory, without `/tmp`,
+//! `/dev` and `/proc`.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -12,11 +13,11 @@ use crate::harness::*;
 /// The most bytes that the release binary may have.
 const MAX_BINARY_BYTES: usize = 10_000_000;
 
-/// The types of what a static and stripped binary has not: a loader, a table of symbols.
+/// ELF types that a static and stripped binary does not contain: a loader, a symbol table.
 const PT_INTERP: usize = 3;
 const SHT_SYMTAB: usize = 2;
 
-/// Enters new namespaces and an empty root: `sh -c … sh ROOT USER ENTRY (our own path) ARGUMENT…`.
+/// Enters new namespaces and the image's root: `sh -c … sh ROOT USER ENTRY (our own path) ARGUMENT…`.
 const ENTER: &str = r#"
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 root=$1 user=$2 entry=$3
@@ -27,7 +28,7 @@ exec unshare --pid --fork --kill-child --mount sh -c '
     mount --bind "$root" "$root" && mount -o remount,bind,ro "$root" &&
         exec chroot --userspec="$user" "$root" "$entry" "$@"' sh "$root" "$user" "$entry" "$@""#;
 
-/// Enters the root alone, and the same without even that.
+/// Enters only the root; [`ENTER_NOTHING`] not even that.
 const ENTER_ROOT: &str = r#"
 root=$1 user=$2 entry=$3
 shift 4
@@ -39,7 +40,7 @@ SSL_CERT_FILE=$root/etc/ssl/certs/ca-certificates.crt SSL_CERT_DIR=/nowhere exec
 
 const CONTAINERFILE: &str = include_str!("../../Containerfile");
 
-/// What the last stage of `Containerfile` sets.
+/// The image that the last stage of `Containerfile` describes.
 struct Image {
     root: tempfile::TempDir,
     user: String,
@@ -47,7 +48,7 @@ struct Image {
 }
 
 impl Image {
-    /// Assembles the root by the `COPY` lines; `keep` picks among what is copied.
+    /// Assembles the root from the `COPY` lines; `keep` selects the files to copy.
     fn assemble(keep: impl Fn(&str) -> bool) -> Self {
         let (_, stage) = CONTAINERFILE.split_once("FROM scratch\n").unwrap();
         let mut image =
@@ -72,7 +73,7 @@ impl Image {
                     let [entry]: [String; 1] = serde_json::from_str(words).unwrap();
                     image.entry = entry;
                 }
-                _ => panic!("not understood: {line}"),
+                _ => panic!("unknown instruction: {line}"),
             }
         }
         let (user, group) = image.user.split_once(':').unwrap();
@@ -80,7 +81,7 @@ impl Image {
         image
     }
 
-    /// Puts a run into the image, as process 1 where the kernel allows that.
+    /// Runs the binary in the image, as process 1 if the kernel allows that.
     fn run(&self, run: Run, user: &str) -> Run {
         let root = self.root.path().to_str().unwrap();
         let enter = match isolation() {
@@ -96,7 +97,7 @@ impl Image {
 fn the_release_binary_is_small_static_and_stripped() {
     let file = fs::read(release_binary()).unwrap();
     assert!(file.len() <= MAX_BINARY_BYTES, "{} bytes", file.len());
-    // elf(5), 64 bits, least significant byte first: where a table is, and how many entries it has.
+    // elf(5), 64 bits, little-endian: the offset of a table, and its number of entries.
     assert_eq!(file[..6], *b"\x7fELF\x02\x01");
     let number = |at: usize, bytes: usize| {
         let bytes = file[at..at + bytes].iter().rev();
@@ -106,7 +107,7 @@ fn the_release_binary_is_small_static_and_stripped() {
         (0..number(count, 2)).map(move |entry| number(at, 8) + entry * number(size, 2))
     };
     let mut programs = table(0x20, 0x36, 0x38);
-    assert!(programs.all(|at| number(at, 4) != PT_INTERP), "it wants a loader");
+    assert!(programs.all(|at| number(at, 4) != PT_INTERP), "it needs a loader");
     let mut sections = table(0x28, 0x3a, 0x3c);
     assert!(sections.all(|at| number(at + 4, 4) != SHT_SYMTAB), "it has symbols");
 }
@@ -133,7 +134,7 @@ fn the_image_is_pinned_labelled_and_for_any_architecture() {
 }
 
 #[test]
-fn a_whole_cycle_in_a_bare_container() {
+fn a_cycle_succeeds_in_a_minimal_container() {
     let image = Image::assemble(|_| true);
     for (user, zone) in
         [(&*image.user, None), ("12345:12345", Some(":Nowhere/Else")), ("0:0", Some(""))]
@@ -148,9 +149,9 @@ fn a_whole_cycle_in_a_bare_container() {
     }
 }
 
-/// The ids of reports are random, and there is no `/dev` to take that from.
+/// The ids of reports are random, and there is no `/dev/urandom`.
 #[test]
-fn a_report_leaves_a_bare_container() {
+fn a_report_is_sent_from_a_minimal_container() {
     let image = Image::assemble(|to| to.ends_with("/datapass-pull"));
     let (upstream, database) = (DataPass::start(), Database::migrated());
     upstream.add(Demande::cnous(1).siret("1"));
@@ -179,9 +180,9 @@ fn https_without_a_root_certificate_is_a_clear_error() {
 }
 
 #[test]
-fn an_address_without_a_user_needs_one_that_has_a_name() {
+fn a_database_url_without_a_user_needs_a_user_name_of_the_process() {
     if isolation() == Isolation::Nothing {
-        // The user of this process has a name.
+        // The user of this process has a name, so that the error cannot occur.
         return;
     }
     let image = Image::assemble(|_| true);
@@ -194,7 +195,7 @@ fn an_address_without_a_user_needs_one_that_has_a_name() {
 }
 
 #[test]
-fn process_one_answers_a_signal_within_two_seconds() {
+fn process_one_ends_within_two_seconds_after_a_signal() {
     let image = Image::assemble(|_| true);
     for signal in ["TERM", "INT", "HUP"] {
         let (upstream, database) = (DataPass::start(), Database::migrated());

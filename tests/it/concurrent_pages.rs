@@ -1,12 +1,13 @@
-//! Pages in flight: how many times the listing of an idle list waits for DataPass, and for how many
-//! pages.
+//! Concurrent page requests: how many requests the listing of an unchanged list takes, and how many
+//! times it waits for responses.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use datapass_pull::cycle::list::paging::Paging;
 use datapass_pull::types::DemandeId;
 use datapass_pull::types::entry::{Element, Key, ValidatedAt};
 
-/// Lists `rows` rows, answers coming `concurrency` at a time; returns requests and rounds.
+/// Lists `rows` rows with `concurrency` responses at a time; returns the numbers of requests and of
+/// waits.
 fn cost(rows: u64, limit: usize, concurrency: usize, expected: Option<u64>) -> (u64, u64) {
     let element = |nth: u64| Element {
         key: Key::Id(DemandeId::try_from(1 + nth as i64).unwrap()),
@@ -21,7 +22,7 @@ fn cost(rows: u64, limit: usize, concurrency: usize, expected: Option<u64>) -> (
     while !paging.is_complete() {
         asked.extend(std::iter::from_fn(|| paging.ask()));
         if answered == 0 {
-            // Everything that a thread is free for is answered; what waits behind it is not asked.
+            // One request per thread is sent and answered; the others are still queued.
             answered = asked.len().min(concurrency);
             requests += answered as u64;
             rounds += 1;
@@ -40,7 +41,7 @@ fn cost(rows: u64, limit: usize, concurrency: usize, expected: Option<u64>) -> (
 }
 
 #[test]
-fn a_list_of_known_length_has_its_pages_in_flight_together_from_the_start() {
+fn the_pages_of_a_list_of_known_length_are_requested_concurrently_from_the_start() {
     // Ten thousand rows take twelve overlapping pages.
     assert_eq!(cost(10_000, 1000, 1, None), (12, 12));
     assert_eq!(cost(10_000, 1000, 1, Some(10_000)), (12, 12));
@@ -48,7 +49,7 @@ fn a_list_of_known_length_has_its_pages_in_flight_together_from_the_start() {
     assert_eq!(cost(10_000, 1000, 4, Some(10_000)), (12, 3));
     assert_eq!(cost(9_700, 1000, 2, Some(9_700)), (11, 6));
     assert_eq!(cost(9_700, 1000, 4, Some(9_700)), (11, 3));
-    // Without a length the first page is asked for alone, and the end is run past.
+    // Without a length the first page is requested alone, and a page past the end is requested.
     assert_eq!(cost(10_000, 1000, 4, None).1, 5);
     assert_eq!(cost(14, 1000, 4, Some(14)), (2, 1));
     assert_eq!(cost(4, 1000, 4, Some(4)), (1, 1));
@@ -56,11 +57,11 @@ fn a_list_of_known_length_has_its_pages_in_flight_together_from_the_start() {
 }
 
 #[test]
-fn a_length_that_is_a_little_wrong_costs_one_request() {
+fn a_slightly_wrong_length_costs_one_request() {
     for expected in 9_985..=10_015 {
         let (requests, rounds) = cost(10_000, 1000, 4, Some(expected));
         let more = match expected {
-            // The page after the last one then still begins before the last row.
+            // The page after the last one still begins before the last row.
             10_000..=10_002 => 0,
             _ => 1,
         };
@@ -69,7 +70,7 @@ fn a_length_that_is_a_little_wrong_costs_one_request() {
 }
 
 #[test]
-fn a_length_that_is_all_wrong_costs_what_none_costs() {
+fn a_very_wrong_length_costs_little_more_than_an_unknown_one() {
     for concurrency in 1..=4 {
         let unknown = cost(10_000, 1000, concurrency, None);
         for expected in [0, 14, 1_000, 5_000, 9_000, 11_500, 20_000, u64::MAX] {
