@@ -113,16 +113,16 @@ impl Pull {
 
     /// Waits before a retry; a signal ends the wait and is the failure then.
     fn pause(&self, failure: &Failure, wait: Duration) -> Result<()> {
-        let end = Deadline::after(wait);
-        // By then the next cycle would have ended, too.
-        end.end_process_after(self.config.timeout.saturating_add(REPORT_TIMEOUT));
+        let deadline = Deadline::after(wait.saturating_add(self.config.timeout));
+        // By its end the next cycle would have ended, too.
+        deadline.end_process_after(REPORT_TIMEOUT);
         warn!(
             stage = failure.stage.as_str(), reason = failure.reason.as_str(),
             wait_ms = wait.as_millis() as u64;
             "The cycle failed ({}): {}; running it again in {} s",
             failure.reason, failure.error_chain(), wait.as_secs()
         );
-        end.wait(failure.stage)
+        deadline.sleep(wait, failure.stage)
     }
 }
 

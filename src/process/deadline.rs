@@ -87,15 +87,6 @@ impl Deadline {
         }
     }
 
-    /// Waits until the deadline; a signal ends the wait and is the failure then.
-    pub fn wait(&self, stage: Stage) -> Result<()> {
-        signals::wait_until(|state| state.signalled.unwrap_or(self.end));
-        match signals::signalled() {
-            Some(_) => Err(interrupted(stage)),
-            None => Ok(()),
-        }
-    }
-
     /// Waits, unless the deadline or a signal comes first.
     pub fn sleep(&self, wait: Duration, stage: Stage) -> Result<()> {
         let end = Instant::now() + wait.min(self.left());

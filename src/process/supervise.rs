@@ -54,19 +54,13 @@ impl<T: Send + 'static> Work<T> {
 }
 
 /// Runs the whole program, and ends it in time after a signal, whatever it is blocked on.
-pub fn run_process(program: impl FnOnce() -> Exit + Send + 'static) -> Exit {
+pub fn run_process(program: impl FnOnce() -> Exit + Clone + Send + 'static) -> Exit {
     // Without it the program fails for the same cause, and reports that.
     let _ = signals::listen();
-    let program = Arc::new(Mutex::new(Some(program)));
-    let given = Arc::clone(&program);
-    let run = move || {
-        let program = given.lock().unwrap_or_else(PoisonError::into_inner).take();
-        program.map_or(Exit::Permanent, |program| program())
-    };
-    let outcome = match Work::start("program", run.clone()) {
+    let outcome = match Work::start("program", program.clone()) {
         Ok(work) => work.wait_until(State::process_end),
         // Without a thread it runs here, up to where it needs one.
-        Err(_) => Some(catch_unwind(AssertUnwindSafe(run))),
+        Err(_) => Some(catch_unwind(AssertUnwindSafe(program))),
     };
     outcome.map_or(Exit::Transient, |exit| exit.unwrap_or(Exit::Permanent))
 }
