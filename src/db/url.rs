@@ -23,7 +23,7 @@ use postgres::Config;
 use postgres::config::{SslMode, SslNegotiation};
 use rustls::ClientConfig;
 
-use crate::net::tls::{self, TlsError, Verification};
+use crate::net::tls::{self, NameCheck, TlsError};
 
 const DEFAULT_PORT: u16 = 5432;
 /// libpq's socket directories: Debian's, then PostgreSQL's own.
@@ -199,13 +199,13 @@ fn client_config(mode: &TlsMode) -> Result<Option<ClientConfig>, String> {
         None => tls::roots(None),
         Some(file) => tls::file_roots(file),
     };
-    let verification = match mode {
+    let roots = match mode {
         TlsMode::Disable => return Ok(None),
-        TlsMode::Prefer | TlsMode::Require => Ok(Verification::None),
-        TlsMode::VerifyCa(file) => roots(file).map(Verification::Chain),
-        TlsMode::VerifyFull(file) => roots(file).map(Verification::ChainAndName),
+        TlsMode::Prefer | TlsMode::Require => Ok(None),
+        TlsMode::VerifyCa(file) => roots(file).map(|roots| Some((roots, NameCheck::Skip))),
+        TlsMode::VerifyFull(file) => roots(file).map(|roots| Some((roots, NameCheck::Require))),
     };
-    let config = verification.and_then(tls::client_config);
+    let config = roots.and_then(tls::client_config);
     config.map(Some).map_err(|error| match error {
         TlsError::Unreadable { kind, .. } => {
             format!("names a file in sslrootcert that cannot be read ({kind})")

@@ -53,16 +53,19 @@ pub enum TlsError {
     SetUp(String),
 }
 
-/// How far a server's certificate is verified. As with OpenSSL, and so with libpq and curl, a
-/// self-signed certificate may be a root itself.
-#[derive(Debug, Clone)]
-pub enum Verification {
-    /// Not at all (libpq's `require` without a root certificate).
-    None,
-    /// The chain up to one of the roots (libpq's `verify-ca`).
-    Chain(RootCertStore),
-    /// Chain and name.
-    ChainAndName(RootCertStore),
+/// Whether a server's name is checked beside its chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NameCheck {
+    /// It is not (libpq's `verify-ca`).
+    Skip,
+    /// It is.
+    Require,
+}
+
+impl From<TlsError> for Failure {
+    fn from(error: TlsError) -> Self {
+        Self::new(Stage::Prepare, Reason::Configuration, error.to_string())
+    }
 }
 
 /// Returns the system's root certificates and those of a PEM file.
@@ -118,40 +121,33 @@ pub fn file_roots(path: &Path) -> Result<RootCertStore, TlsError> {
 
 /// Makes the TLS settings of the HTTP client: the system's roots and those of `DATAPASS_CA_FILE`.
 pub fn http_client_config(ca_file: Option<&Path>) -> Result<ClientConfig, Failure> {
-    let mut config = roots(ca_file)
-        .and_then(|roots| client_config(Verification::ChainAndName(roots)))
-        .map_err(|error| Failure::new(Stage::Prepare, Reason::Configuration, error.to_string()))?;
+    let mut config = client_config(Some((roots(ca_file)?, NameCheck::Require)))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }
 
 /// Makes TLS settings that trust no authority, for a client that only speaks plain HTTP.
 pub fn without_roots() -> Result<ClientConfig, Failure> {
-    builder()
-        .map(|(builder, _)| builder.with_root_certificates(RootCertStore::empty()))
-        .map(|builder| builder.with_no_client_auth())
-        .map_err(|error| Failure::new(Stage::Prepare, Reason::Configuration, error.to_string()))
+    let (builder, _) = builder()?;
+    Ok(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
 }
 
-/// Makes TLS settings without a client certificate that verify the server so far.
-pub fn client_config(verification: Verification) -> Result<ClientConfig, TlsError> {
+/// Makes TLS settings without a client certificate. They verify a server's chain up to one of the
+/// roots, if there are any: as with OpenSSL, and so with libpq and curl, a self-signed certificate
+/// may be a root itself.
+pub fn client_config(roots: Option<(RootCertStore, NameCheck)>) -> Result<ClientConfig, TlsError> {
     let (builder, provider) = builder()?;
-    let chain = match verification {
-        Verification::None => None,
-        Verification::Chain(roots) => Some((roots, NameCheck::Skip)),
-        Verification::ChainAndName(roots) => Some((roots, NameCheck::Require)),
-    };
-    let chain = chain.map(|(roots, name)| {
+    let chain = roots.map(|(roots, name)| {
         let roots = Arc::new(roots);
         WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
             .build()
             .map(|inner| Chain { inner, roots, name })
             .map_err(|error| TlsError::SetUp(error.to_string()))
     });
-    let chain = chain.transpose()?;
+    let verifier = Verifier { chain: chain.transpose()?, provider };
     Ok(builder
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Verifier { chain, provider }))
+        .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth())
 }
 
@@ -208,63 +204,53 @@ pub(crate) fn chain<'a>(
     })
 }
 
-/// What OpenSSL accepts in a certificate and the TLS library does not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-enum Unsupported {
-    #[error(
-        "it is X.509 version 1, which has no subject alternative names: re-issue it as version 3"
-    )]
-    Version1,
-    #[error("its key is on the curve P-521: re-issue it with a key on P-256 or P-384, or RSA")]
-    P521,
-    #[error("it uses RSASSA-PSS: re-issue it with a plain RSA key (rsaEncryption) or on P-256")]
-    RsaPss,
-    #[error("it is signed in an unsupported way: re-issue it, signed with SHA-256 by RSA or P-256")]
-    Signature,
-}
+const VERSION_1: &str =
+    "it is X.509 version 1, which has no subject alternative names: re-issue it as version 3";
+const P521: &str =
+    "its key is on the curve P-521: re-issue it with a key on P-256 or P-384, or RSA";
+const RSA_PSS: &str =
+    "it uses RSASSA-PSS: re-issue it with a plain RSA key (rsaEncryption) or on P-256";
+const SIGNATURE: &str =
+    "it is signed in an unsupported way: re-issue it, signed with SHA-256 by RSA or P-256";
 
-impl Unsupported {
-    /// Schemes that are offered so that the server shows such a certificate, instead of an alert
-    /// that names no cause: P-521, then RSASSA-PSS keys with SHA-256, SHA-384 and SHA-512.
-    const SCHEMES: [SignatureScheme; 4] = [
-        SignatureScheme::ECDSA_NISTP521_SHA512,
-        SignatureScheme::Unknown(0x0809),
-        SignatureScheme::Unknown(0x080a),
-        SignatureScheme::Unknown(0x080b),
-    ];
+/// Schemes that are offered so that the server shows such a certificate, instead of an alert that
+/// names no cause: P-521, then RSASSA-PSS keys with SHA-256, SHA-384 and SHA-512.
+const UNSUPPORTED_SCHEMES: [SignatureScheme; 4] = [
+    SignatureScheme::ECDSA_NISTP521_SHA512,
+    SignatureScheme::Unknown(0x0809),
+    SignatureScheme::Unknown(0x080a),
+    SignatureScheme::Unknown(0x080b),
+];
 
-    /// Returns what is special about a certificate by the object identifiers in it: secp521r1 and
-    /// id-RSASSA-PSS.
-    fn find(certificate: &[u8]) -> Self {
-        let has = |id: &[u8]| certificate.windows(id.len()).any(|part| part == id);
-        if has(b"\x06\x05\x2b\x81\x04\x00\x23") {
-            Self::P521
-        } else if has(b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0a") {
-            Self::RsaPss
-        } else {
-            Self::Signature
+/// Names what OpenSSL accepts in a certificate and the TLS library does not, if an error is about
+/// that.
+fn explain(error: rustls::Error, certificate: &[u8]) -> rustls::Error {
+    let has = |id: &[u8]| certificate.windows(id.len()).any(|part| part == id);
+    let cause = match &error {
+        rustls::Error::InvalidCertificate(CertificateError::Other(other))
+            if other.0.to_string() == "UnsupportedCertVersion" =>
+        {
+            VERSION_1
         }
-    }
-
-    /// Names the cause, where it is one of these.
-    fn explain(error: rustls::Error, certificate: &[u8]) -> rustls::Error {
-        let cause = match &error {
-            rustls::Error::InvalidCertificate(CertificateError::Other(other))
-                if other.0.to_string() == "UnsupportedCertVersion" =>
-            {
-                Self::Version1
+        rustls::Error::InvalidCertificate(
+            CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+            | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. },
+        )
+        | rustls::Error::PeerMisbehaved(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme) =>
+        {
+            // By the object identifiers in it: secp521r1 and id-RSASSA-PSS.
+            if has(b"\x06\x05\x2b\x81\x04\x00\x23") {
+                P521
+            } else if has(b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0a") {
+                RSA_PSS
+            } else {
+                SIGNATURE
             }
-            rustls::Error::InvalidCertificate(
-                CertificateError::UnsupportedSignatureAlgorithmContext { .. }
-                | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. },
-            )
-            | rustls::Error::PeerMisbehaved(
-                PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme,
-            ) => Self::find(certificate),
-            _ => return error,
-        };
-        rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(cause))))
-    }
+        }
+        _ => return error,
+    };
+    let cause: Box<dyn StdError + Send + Sync> = cause.into();
+    rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(cause.into())))
 }
 
 /// Verifies a server's certificate as OpenSSL does.
@@ -283,22 +269,26 @@ struct Chain {
     name: NameCheck,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum NameCheck {
-    Skip,
-    Require,
-}
-
 impl Chain {
-    /// Returns whether a certificate's key is that of a root itself.
+    /// Returns whether a certificate is a root itself, or has the name and key of one.
     fn is_root(&self, certificate: &CertificateDer<'_>) -> bool {
         let mut own = RootCertStore::empty();
-        let mut roots = self.roots.roots.iter();
-        own.add(certificate.clone().into_owned()).is_ok()
-            && roots.any(|root| {
-                let key = &root.subject_public_key_info;
-                own.roots.iter().any(|own| own.subject_public_key_info == *key)
-            })
+        let is_usable = own.add(certificate.clone().into_owned()).is_ok();
+        is_usable && own.roots.iter().all(|own| self.roots.roots.contains(own))
+    }
+}
+
+impl Verifier {
+    /// Verifies the signature of a handshake, if an authority is to vouch for its key.
+    fn verify_signature(
+        &self,
+        certificate: &CertificateDer<'_>,
+        verify: impl Fn(&WebPkiServerVerifier) -> Result<HandshakeSignatureValid, rustls::Error>,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        match &self.chain {
+            Some(chain) => verify(&chain.inner).map_err(|error| explain(error, certificate)),
+            None => Ok(HandshakeSignatureValid::assertion()),
+        }
     }
 }
 
@@ -331,7 +321,7 @@ impl ServerCertVerifier for Verifier {
                 }
                 Ok(ServerCertVerified::assertion())
             }
-            verified => verified.map_err(|error| Unsupported::explain(error, end_entity)),
+            verified => verified.map_err(|error| explain(error, end_entity)),
         }
     }
 
@@ -341,11 +331,9 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let Some(chain) = &self.chain else {
-            return Ok(HandshakeSignatureValid::assertion());
-        };
-        let verified = chain.inner.verify_tls12_signature(message, certificate, signature);
-        verified.map_err(|error| Unsupported::explain(error, certificate))
+        self.verify_signature(certificate, |inner| {
+            inner.verify_tls12_signature(message, certificate, signature)
+        })
     }
 
     fn verify_tls13_signature(
@@ -354,17 +342,15 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let Some(chain) = &self.chain else {
-            return Ok(HandshakeSignatureValid::assertion());
-        };
-        let verified = chain.inner.verify_tls13_signature(message, certificate, signature);
-        verified.map_err(|error| Unsupported::explain(error, certificate))
+        self.verify_signature(certificate, |inner| {
+            inner.verify_tls13_signature(message, certificate, signature)
+        })
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         let algorithms = self.provider.signature_verification_algorithms;
         let mut schemes = algorithms.supported_schemes();
-        schemes.extend(Unsupported::SCHEMES);
+        schemes.extend(UNSUPPORTED_SCHEMES);
         schemes
     }
 }
