@@ -22,6 +22,9 @@ use crate::process::run_id;
 
 /// What every name begins with.
 const PREFIX: &str = "datapass_pull_";
+const LAST_SUCCESS: &str = "last_success_timestamp_seconds";
+const WATERMARK: &str = "watermark_timestamp_seconds";
+const OLDEST: &str = "oldest_rejected_timestamp_seconds";
 /// How much of an existing file is read: far more than we ever write.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
 
@@ -122,17 +125,6 @@ fn render(labels: &str, gauges: &[Gauge]) -> String {
     text
 }
 
-/// Returns when and how a cycle ended.
-fn end_gauges(duration_ms: u64, exit: Exit, now: f64) -> [Gauge; 3] {
-    let duration = duration_ms as f64 / 1000.0;
-    [
-        ("last_run_timestamp_seconds", "When a cycle last ended, in Unix seconds.", now),
-        ("last_exit_status", "The exit status of the last cycle.", f64::from(exit.code())),
-        ("last_duration_seconds", "How long the last cycle took.", duration),
-    ]
-    .map(|(name, help, value)| (name, help.to_owned(), Some(value)))
-}
-
 /// Returns the metrics of a cycle; a failed one keeps those from before where it has none.
 fn gauges(
     outcome: &Outcome,
@@ -149,30 +141,30 @@ fn gauges(
         Exit::Success => fresh,
         _ => before.get(name).copied(),
     };
-    let mut gauges = Vec::from(end_gauges(summary.duration_ms, exit, seconds(now)));
-    let mut gauge = |name, help: &str, value| gauges.push((name, help.to_owned(), value));
-    let name = "last_success_timestamp_seconds";
+    let now = Some(seconds(now));
+    let (status, duration) = (f64::from(exit.code()), summary.duration_ms as f64 / 1000.0);
     // Without a file before, the database may know.
     let last_success = history.and_then(|history| history.last_success);
-    let success = kept(name, Some(seconds(now)));
-    let success = success.or(last_success.map(seconds));
-    let help = "When a cycle last succeeded, in Unix seconds.";
-    gauge(name, help, success);
-    let name = "watermark_timestamp_seconds";
+    let success = kept(LAST_SUCCESS, now).or(last_success.map(seconds));
     let watermark = match history {
         Some(_) => summary.watermark.map(seconds),
-        None => kept(name, None),
+        None => kept(WATERMARK, None),
     };
-    gauge(name, "The watermark, in Unix seconds.", watermark);
-    let name = "oldest_rejected_timestamp_seconds";
-    let oldest = kept(name, outcome.findings.oldest_rejected.map(seconds));
-    let help = "The validation time of the oldest rejected entry, in Unix seconds.";
-    gauge(name, help, oldest);
-    for (name, count) in summary.counters() {
+    let oldest = kept(OLDEST, outcome.findings.oldest_rejected.map(seconds));
+    let gauges = [
+        ("last_run_timestamp_seconds", "When a cycle last ended, in Unix seconds.", now),
+        ("last_exit_status", "The exit status of the last cycle.", Some(status)),
+        ("last_duration_seconds", "How long the last cycle took.", Some(duration)),
+        (LAST_SUCCESS, "When a cycle last succeeded, in Unix seconds.", success),
+        (WATERMARK, "The watermark, in Unix seconds.", watermark),
+        (OLDEST, "The validation time of the oldest rejected entry, in Unix seconds.", oldest),
+    ];
+    let gauges = gauges.map(|(name, help, value)| (name, help.to_owned(), value));
+    let counters = summary.counters().into_iter().map(|(name, count)| {
         let help = format!("The counter {name} of the last cycle that succeeded.");
-        gauge(name, &help, kept(name, Some(count as f64)));
-    }
-    gauges
+        (name, help, kept(name, Some(count as f64)))
+    });
+    gauges.into_iter().chain(counters).collect()
 }
 
 #[cfg(test)]
