@@ -23,7 +23,8 @@ use crate::db::schema::{self, Finding};
 use crate::db::transaction::{Access, Store};
 use crate::error::{Failure, Kind, Reason, Result, Stage};
 use crate::exit::Exit;
-use crate::net::http::{self, Http, HttpSettings};
+use crate::net::client::HttpSettings;
+use crate::net::http::Http;
 use crate::output::columns;
 use crate::output::escape::escape;
 use crate::output::log;
@@ -303,9 +304,9 @@ fn check_hosts(
     let mut routes = Vec::new();
     let mut is_connected = true;
     for url in urls {
-        let route = http::route(url, &settings.proxies);
+        let route = settings.proxies.route(url);
         if !routes.contains(&route) {
-            let result = http::connect(url, settings, deadline);
+            let result = settings.connect(url, deadline);
             is_connected &= findings.take("connect", result, |()| route.clone()).is_some();
             routes.push(route);
         }
@@ -447,8 +448,8 @@ fn check_reports(reports: &Reports, deadline: &Deadline, findings: &Findings) {
         findings.expect("metrics file", probed, &detail);
     }
     let connect = |name, url: &Url, settings: &HttpSettings| {
-        let route = http::route(url, &settings.proxies);
-        findings.expect(name, http::connect(url, settings, deadline), &route);
+        let route = settings.proxies.route(url);
+        findings.expect(name, settings.connect(url, deadline), &route);
     };
     if let Some(sentry) = &reports.sentry {
         connect("Sentry", &sentry.dsn.envelope_api_url(), &sentry.http);

@@ -4,7 +4,7 @@ use url::{Position, Url};
 
 use super::{JobArgument, JobConfig, PullConfig, Reports};
 use crate::db::url::DatabaseUrl;
-use crate::net::http::{self, HttpSettings};
+use crate::net::client::HttpSettings;
 
 /// Returns the settings of a cycle by name.
 pub fn describe(config: &PullConfig, reports: &Reports) -> Vec<(&'static str, String)> {
@@ -27,12 +27,12 @@ pub fn describe(config: &PullConfig, reports: &Reports) -> Vec<(&'static str, St
         settings.push(("metrics file", path.display().to_string()));
     }
     if let Some(sentry) = &reports.sentry {
-        let host = http::route(&sentry.dsn.envelope_api_url(), &sentry.http.proxies);
+        let host = sentry.http.proxies.route(&sentry.dsn.envelope_api_url());
         let environment = &sentry.environment;
         settings.push(("Sentry", format!("{host}, environment {environment}")));
     }
     if let Some(ping) = &reports.ping {
-        settings.push(("ping", http::route(&ping.url, &ping.http.proxies)));
+        settings.push(("ping", ping.http.proxies.route(&ping.url)));
     }
     settings
 }
@@ -41,7 +41,7 @@ pub fn describe(config: &PullConfig, reports: &Reports) -> Vec<(&'static str, St
 fn endpoint(url: &Url, settings: &HttpSettings) -> String {
     let address = &url[Position::BeforeHost..Position::AfterPath];
     let address = format!("{}://{address}", url.scheme());
-    http::through(address, url, &settings.proxies)
+    settings.proxies.through(&address, url)
 }
 
 fn database(url: &DatabaseUrl) -> String {

@@ -20,7 +20,7 @@ use url::Url;
 pub use settings::Settings;
 
 use crate::db::url::DatabaseUrl;
-use crate::net::http::HttpSettings;
+use crate::net::client::HttpSettings;
 use crate::types::cron::Cron;
 
 /// The settings of a cycle.

@@ -8,7 +8,7 @@ use url::{Host, Url};
 use super::addresses;
 use super::settings::{Settings, utf8};
 use super::sources::Source;
-use crate::net::http::HttpSettings;
+use crate::net::client::HttpSettings;
 use crate::net::proxies::{Exceptions, Proxies};
 
 impl Settings {

@@ -15,8 +15,8 @@ use postgres::{Client, IsolationLevel, Row, Transaction};
 
 use crate::db::url::DatabaseUrl;
 use crate::db::{connect, sqlstate, tables};
-use crate::error::{Failure, Kind, Reason, Result, Stage};
-use crate::net::retry::{self, Attempt};
+use crate::error::{Failure, Reason, Result, Stage};
+use crate::net::retry;
 use crate::process::deadline::Deadline;
 
 /// How often a transaction is run again after a conflict with another one.
@@ -314,24 +314,12 @@ impl Store {
 
     /// Connects, and retries what fails as transient.
     pub fn connect(&self, stage: Stage) -> Result<Client> {
-        let mut retries = 0;
-        loop {
+        let retry_after =
+            |failure: &Failure| retry::is_retryable(failure.reason).then_some(Duration::ZERO);
+        retry::run(&self.deadline, self.max_retries, None, retry_after, || {
             let left = self.deadline.check(stage)?;
-            let failure = match connect::connect(&self.url, left) {
-                Ok(client) => return Ok(client),
-                Err(failure) => failure.at(stage),
-            };
-            let is_final = match failure.reason {
-                Reason::Deadline | Reason::Interrupted | Reason::Resources => true,
-                reason => reason.kind() == Kind::Permanent,
-            };
-            if is_final || retries == self.max_retries {
-                return Err(failure);
-            }
-            let attempt = Attempt { retries, ..Attempt::default() };
-            retry::wait(&self.deadline, attempt, failure)?;
-            retries += 1;
-        }
+            connect::connect(&self.url, left).map_err(|failure| failure.at(stage))
+        })
     }
 
     /// Fails on a server that accepts no change: as transient, since a failover or an operator ends

@@ -27,6 +27,26 @@ impl Proxies {
         };
         proxy.filter(|_| !self.exceptions.contains(target))
     }
+
+    /// Returns host, port and proxy of a URL, for messages.
+    pub fn route(&self, target: &Url) -> String {
+        self.through(host_and_port(target), target)
+    }
+
+    /// Adds the proxy of a URL to what messages show of it: scheme, host and port, never credentials.
+    pub fn through(&self, shown: &str, target: &Url) -> String {
+        match self.find(target) {
+            Some(proxy) => {
+                let (scheme, address) = (proxy.scheme(), host_and_port(proxy));
+                format!("{shown} through the proxy {scheme}://{address}")
+            }
+            None => shown.to_owned(),
+        }
+    }
+}
+
+fn host_and_port(url: &Url) -> &str {
+    &url[Position::BeforeHost..Position::AfterPort]
 }
 
 /// Shows nothing: a proxy's URL may hold credentials.
@@ -36,35 +56,20 @@ impl fmt::Debug for Proxies {
     }
 }
 
-/// Returns scheme, host and port of a proxy, for messages; never its credentials.
-pub fn shown(proxy: &Url) -> String {
-    let host = &proxy[Position::BeforeHost..Position::AfterPort];
-    format!("{}://{host}", proxy.scheme())
-}
-
 /// Returns whether a URL's host is this machine.
 pub fn is_loopback(url: &Url) -> bool {
-    url.host().is_some_and(|host| match address(&host) {
-        Some(address) => address.is_loopback(),
-        None => host == Host::Domain("localhost"),
-    })
+    let is_ours = |host| host == "localhost" || address(host).is_some_and(|it| it.is_loopback());
+    url.host_str().is_some_and(is_ours)
 }
 
-fn address<S>(host: &Host<S>) -> Option<IpAddr> {
-    match host {
-        Host::Ipv4(address) => Some((*address).into()),
-        Host::Ipv6(address) => Some((*address).into()),
-        Host::Domain(_) => None,
-    }
+/// Parses a host that is an IP address; brackets may be around one of version 6.
+fn address(host: &str) -> Option<IpAddr> {
+    host.trim_matches(['[', ']']).parse().ok()
 }
 
-/// The entries of `NO_PROXY`.
+/// The entries of `NO_PROXY`: hosts, each with a port when it names one.
 #[derive(Debug, Clone, Default)]
-pub struct Exceptions(Vec<Exception>);
-
-/// One entry, and its port when it names one.
-#[derive(Debug, Clone)]
-struct Exception(Hosts, Option<u16>);
+pub struct Exceptions(Vec<(Hosts, Option<u16>)>);
 
 #[derive(Debug, Clone)]
 enum Hosts {
@@ -85,7 +90,7 @@ impl Exceptions {
 
     /// Returns whether a URL's host is asked directly.
     pub fn contains(&self, target: &Url) -> bool {
-        let matches = |Exception(hosts, port): &Exception| {
+        let matches = |(hosts, port): &(Hosts, Option<u16>)| {
             (port.is_none() || *port == target.port_or_known_default()) && hosts.contain(target)
         };
         is_loopback(target) || self.0.iter().any(matches)
@@ -94,8 +99,7 @@ impl Exceptions {
 
 impl Hosts {
     fn contain(&self, target: &Url) -> bool {
-        let address = target.host().and_then(|host| address(&host));
-        match (self, address, target.domain()) {
+        match (self, target.host_str().and_then(address), target.domain()) {
             (Self::Any, _, _) => true,
             (Self::Network(network), Some(address), _) => network.contains(&address),
             (Self::Domain(domain), _, Some(name)) => {
@@ -107,31 +111,26 @@ impl Hosts {
     }
 }
 
-fn exception(entry: &str) -> Option<Exception> {
+fn exception(entry: &str) -> Option<(Hosts, Option<u16>)> {
     // An IPv6 address has colons of its own.
     if let Some(hosts) = hosts(entry) {
-        return Some(Exception(hosts, None));
+        return Some((hosts, None));
     }
     let (host, port) = entry.rsplit_once(':')?;
-    Some(Exception(hosts(host)?, Some(port.parse().ok()?)))
+    Some((hosts(host)?, Some(port.parse().ok()?)))
 }
 
 fn hosts(text: &str) -> Option<Hosts> {
     if text == "*" {
         return Some(Hosts::Any);
     }
-    if let Ok(network) = text.parse() {
+    let network = text.parse().ok().or_else(|| address(text).map(IpNet::from));
+    if let Some(network) = network {
         return Some(Hosts::Network(network));
-    }
-    if let Ok(address) = text.parse::<IpAddr>() {
-        return Some(Hosts::Network(address.into()));
     }
     let name = text.strip_prefix('*').unwrap_or(text).trim_matches('.');
     let host = Host::parse(name).ok()?;
-    Some(match address(&host) {
-        Some(address) => Hosts::Network(address.into()),
-        None => Hosts::Domain(host.to_string()),
-    })
+    Some(Hosts::Domain(host.to_string()))
 }
 
 #[cfg(test)]
@@ -202,8 +201,9 @@ mod tests {
             ("http://127.9.9.9", None),
             ("https://[::1]", None),
         ] {
-            let found = proxies.find(&url(target)).map(shown);
-            assert_eq!(found.as_deref(), expected, "{target}");
+            let route = proxies.route(&url(target));
+            let found = route.split_once(" through the proxy ").map(|(_, proxy)| proxy);
+            assert_eq!(found, expected, "{target}");
         }
         assert!(!format!("{proxies:?}").contains("canari"));
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use log::warn;
 
-use crate::error::{Failure, Result};
+use crate::error::{Failure, Kind, Reason, Result};
 use crate::process::deadline::Deadline;
 
 /// The limit of the first wait; it doubles with each retry.
@@ -25,6 +25,39 @@ pub struct Attempt {
     pub page: Option<u64>,
     /// What the server's `Retry-After` asked for.
     pub retry_after: Duration,
+}
+
+/// Returns whether the same attempt may succeed a little later. Credentials that were refused are
+/// refused again; the other causes end a run as a whole.
+pub fn is_retryable(reason: Reason) -> bool {
+    let is_final = matches!(
+        reason,
+        Reason::Unauthorized | Reason::Deadline | Reason::Interrupted | Reason::Resources
+    );
+    reason.kind() == Kind::Transient && !is_final
+}
+
+/// Runs `attempt` until it succeeds, fails for good, or no retry or time is left. `retry_after`
+/// returns what the server asked for, and none for an error that is not retried.
+pub fn run<T, E: From<Failure> + Into<Failure>>(
+    deadline: &Deadline,
+    max_retries: u32,
+    page: Option<u64>,
+    retry_after: impl Fn(&E) -> Option<Duration>,
+    mut attempt: impl FnMut() -> Result<T, E>,
+) -> Result<T, E> {
+    let mut retries = 0;
+    loop {
+        let error = match attempt() {
+            Ok(value) => return Ok(value),
+            Err(error) => error,
+        };
+        let Some(retry_after) = retry_after(&error).filter(|_| retries < max_retries) else {
+            return Err(error);
+        };
+        wait(deadline, Attempt { retries, page, retry_after }, error.into())?;
+        retries += 1;
+    }
 }
 
 /// Waits before the next attempt and logs why.
@@ -75,7 +108,7 @@ pub fn retry_after(value: &str, date: Option<DateTime<Utc>>) -> Option<Duration>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::{Reason, Stage};
+    use crate::error::Stage;
 
     fn seconds(count: u64) -> Duration {
         Duration::from_secs(count)

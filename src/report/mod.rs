@@ -10,24 +10,25 @@ mod sentry;
 use std::time::{Duration, Instant};
 
 use log::warn;
+use sentry_types::protocol::v7::Event;
 use uuid::Uuid;
 
 use crate::config::Reports;
 use crate::cycle::outcome::Outcome;
 use crate::error::Failure;
 use crate::exit::Exit;
-use crate::net::http::{self, HttpSettings, Post};
+use crate::net::client::{HttpSettings, Posts};
 use crate::process::run_id;
 use crate::process::supervise::BestEffort;
 
 /// How long the requests to one receiver may take.
 const SEND_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What is sent to one receiver, in order.
+/// What is sent to one receiver.
 struct Delivery<'a> {
     receiver: &'static str,
     http: &'a HttpSettings,
-    posts: Vec<Post>,
+    posts: Posts,
 }
 
 /// Notifies all of them: one start and one end per process, whatever the number of cycles.
@@ -46,13 +47,7 @@ impl<'a> Notifier<'a> {
 
     /// Reports the start.
     pub fn start(&self) {
-        let sentry = self.reports.sentry.as_ref().map(|config| {
-            let check_in = sentry::check_in(config, self.id, None);
-            sentry::delivery(config, check_in)
-        });
-        let ping = self.reports.ping.as_ref();
-        let ping = ping.map(|config| ping::delivery(config, "start", self.id, ""));
-        send(sentry.into_iter().chain(ping));
+        self.send("start", "", None, Vec::new());
     }
 
     /// Writes the metrics and reports the end: how the last cycle ended, and its summary line.
@@ -64,40 +59,34 @@ impl<'a> Notifier<'a> {
         {
             warn!("Cannot write the metrics file {}: {error}", path.display());
         }
-        let sentry = self.reports.sentry.as_ref().map(|config| {
-            let end =
-                sentry::End { duration: self.started.elapsed(), is_success: failure.is_none() };
-            let check_in = sentry::check_in(config, self.id, Some(end));
-            let events = sentry::events(config, definition, outcome, failure);
-            sentry::delivery(config, check_in.into_iter().chain(events))
-        });
-        let ping = self
-            .reports
-            .ping
-            .as_ref()
-            .map(|config| ping::delivery(config, &exit.code().to_string(), self.id, line));
-        send(sentry.into_iter().chain(ping));
+        let events = sentry::events(outcome, failure, definition);
+        self.send(&exit.code().to_string(), line, Some(exit), events);
     }
-}
 
-/// Sends to all receivers at once, so that none waits for another one that is silent.
-fn send<'a>(deliveries: impl Iterator<Item = Delivery<'a>>) {
-    let sent: Vec<_> = deliveries
-        .filter(|delivery| !delivery.posts.is_empty())
-        .map(|delivery| {
-            let (http, posts) = (delivery.http.clone(), delivery.posts);
-            let sent = BestEffort::start(SEND_TIMEOUT, move |deadline| {
-                http::post_all(&posts, &http, &deadline)
-            });
-            (delivery.receiver, sent)
-        })
-        .collect();
-    for (receiver, sent) in sent {
-        let problem = match sent.and_then(BestEffort::wait) {
-            Ok(Ok(())) => continue,
-            Ok(Err(failure)) => failure.error_chain(),
-            Err(why) => why.to_owned(),
-        };
-        warn!("Cannot notify {receiver}: {problem}");
+    /// Sends to all receivers at once, so that none waits for another one that is silent.
+    fn send(&self, signal: &str, body: &str, end: Option<Exit>, events: Vec<Event<'static>>) {
+        let end = end.map(|exit| (exit, self.started.elapsed()));
+        let sentry = self.reports.sentry.as_ref();
+        let sentry = sentry.map(|config| sentry::delivery(config, self.id, end, events));
+        let ping = self.reports.ping.as_ref();
+        let ping = ping.map(|config| ping::delivery(config, signal, self.id, body));
+        let deliveries = sentry.into_iter().chain(ping);
+        let sent: Vec<_> = deliveries
+            .filter(|delivery| !delivery.posts.bodies.is_empty())
+            .map(|Delivery { receiver, http, posts }| {
+                let http = http.clone();
+                let sent =
+                    BestEffort::start(SEND_TIMEOUT, move |deadline| posts.send(&http, &deadline));
+                (receiver, sent)
+            })
+            .collect();
+        for (receiver, sent) in sent {
+            let problem = match sent.and_then(BestEffort::wait) {
+                Ok(Ok(())) => continue,
+                Ok(Err(failure)) => failure.error_chain(),
+                Err(why) => why.to_owned(),
+            };
+            warn!("Cannot notify {receiver}: {problem}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::Delivery;
 use crate::config::PingConfig;
-use crate::net::http::Post;
+use crate::net::client::Posts;
 
 /// Makes the ping of a signal, which follows the path of the URL, before its query.
 pub(super) fn delivery<'a>(
@@ -19,10 +19,10 @@ pub(super) fn delivery<'a>(
     Delivery {
         receiver: "the host of DATAPASS_PING_URL",
         http: &config.http,
-        posts: vec![Post {
+        posts: Posts {
             url,
             header: ("Content-Type", "text/plain; charset=utf-8".to_owned()),
-            body: body.as_bytes().to_vec(),
-        }],
+            bodies: vec![body.as_bytes().to_vec()],
+        },
     }
 }

@@ -4,7 +4,6 @@
 //! source. Envelopes are sent by our own client: the SDK's would take its transport, its
 //! integrations and the check of certificates from the environment, and report no failure.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
@@ -16,9 +15,10 @@ use uuid::Uuid;
 
 use super::Delivery;
 use crate::config::{self, SentryConfig};
-use crate::cycle::outcome::{Outcome, first};
+use crate::cycle::outcome::{Findings, Outcome, first};
 use crate::error::{Failure, Kind, Reason, Stage};
-use crate::net::http::Post;
+use crate::exit::Exit;
+use crate::net::client::Posts;
 use crate::process::panics;
 use crate::process::run_id;
 use crate::state::runs::History;
@@ -34,66 +34,58 @@ const SILENCE_DAYS: i64 = 2;
 /// events are sent one after the other, and the time is short.
 const MAX_OWN_EVENTS: usize = 10;
 
-/// One event: its content and its grouping.
-#[derive(Debug)]
+/// What an operator should look at.
 struct Alert {
     level: Level,
-    message: String,
-    /// What makes two events one issue, behind the name of this program.
-    fingerprint: Vec<String>,
     stage: Stage,
     /// What it is about, in one word: the failure's reason, or the kind of entry.
     reason: &'static str,
+    message: String,
+    /// What makes two events one issue, behind the name of this program.
+    fingerprint: Vec<String>,
 }
 
-/// How a process ended, for its check-in.
-pub(super) struct End {
-    /// How long all of its cycles took.
-    pub duration: Duration,
-    /// Whether the last one succeeded.
-    pub is_success: bool,
-}
-
-/// Makes what is sent of envelopes.
-pub(super) fn delivery(
-    config: &SentryConfig,
-    envelopes: impl IntoIterator<Item = Envelope>,
-) -> Delivery<'_> {
-    let auth = config.dsn.to_auth(Some(RELEASE)).to_string();
-    let post = |envelope: Envelope| {
+/// Makes what is sent at a start or an end: a check-in if there is a monitor, and events, one envelope
+/// each. `end` is how the last cycle ended, and how long all of them took.
+pub(super) fn delivery<'a>(
+    config: &'a SentryConfig,
+    id: Uuid,
+    end: Option<(Exit, Duration)>,
+    events: Vec<Event<'static>>,
+) -> Delivery<'a> {
+    let environment = &config.environment;
+    let check_in = config.monitor.as_ref().map(|monitor| {
+        let mut envelope = Envelope::new();
+        envelope.add_item(MonitorCheckIn {
+            check_in_id: id,
+            monitor_slug: monitor.slug.clone(),
+            status: match end {
+                None => MonitorCheckInStatus::InProgress,
+                Some((Exit::Success, _)) => MonitorCheckInStatus::Ok,
+                Some(_) => MonitorCheckInStatus::Error,
+            },
+            environment: Some(environment.clone()),
+            duration: end.map(|(_, duration)| duration.as_secs_f64()),
+            monitor_config: Some(monitor_config(monitor)),
+        });
+        envelope
+    });
+    let events = events.into_iter().map(|event| {
+        Envelope::from(Event { environment: Some(environment.clone().into()), ..event })
+    });
+    let body = |envelope: Envelope| {
         let mut body = Vec::new();
-        envelope.to_writer(&mut body).ok()?;
-        Some(Post {
-            url: config.dsn.envelope_api_url(),
-            header: ("X-Sentry-Auth", auth.clone()),
-            body,
-        })
+        envelope.to_writer(&mut body).ok().map(|()| body)
     };
     Delivery {
         receiver: "Sentry",
         http: &config.http,
-        posts: envelopes.into_iter().filter_map(post).collect(),
-    }
-}
-
-/// Makes the check-in of a start or an end, if there is a monitor.
-pub(super) fn check_in(config: &SentryConfig, id: Uuid, end: Option<End>) -> Option<Envelope> {
-    let monitor = config.monitor.as_ref()?;
-    let check_in = MonitorCheckIn {
-        check_in_id: id,
-        monitor_slug: monitor.slug.clone(),
-        status: match &end {
-            None => MonitorCheckInStatus::InProgress,
-            Some(end) if end.is_success => MonitorCheckInStatus::Ok,
-            Some(_) => MonitorCheckInStatus::Error,
+        posts: Posts {
+            url: config.dsn.envelope_api_url(),
+            header: ("X-Sentry-Auth", config.dsn.to_auth(Some(RELEASE)).to_string()),
+            bodies: check_in.into_iter().chain(events).filter_map(body).collect(),
         },
-        environment: Some(config.environment.clone()),
-        duration: end.map(|end| end.duration.as_secs_f64()),
-        monitor_config: Some(monitor_config(monitor)),
-    };
-    let mut envelope = Envelope::new();
-    envelope.add_item(check_in);
-    Some(envelope)
+    }
 }
 
 /// Returns the settings that Sentry gives the monitor.
@@ -112,65 +104,55 @@ fn monitor_config(monitor: &config::MonitorConfig) -> MonitorConfig {
     }
 }
 
-/// Makes the events of a cycle that ended, one envelope each.
+/// Makes the events of a cycle that ended, the most significant first.
 pub(super) fn events(
-    config: &SentryConfig,
-    definition: Option<&str>,
     outcome: &Outcome,
     failure: Option<&Failure>,
-) -> Vec<Envelope> {
-    let alerts = alerts(outcome, failure).into_iter();
-    let event = |alert| event(alert, outcome, config, definition).into();
-    alerts.map(event).collect()
+    definition: Option<&str>,
+) -> Vec<Event<'static>> {
+    let alerts = match failure {
+        Some(failure) => of_failure(outcome.history.as_ref(), failure).into_iter().collect(),
+        None => of_findings(&outcome.findings),
+    };
+    alerts.into_iter().map(|alert| event(alert, outcome, definition)).collect()
 }
 
-/// Returns what an operator should look at, the most significant first.
-fn alerts(outcome: &Outcome, failure: Option<&Failure>) -> Vec<Alert> {
-    if let Some(failure) = failure {
-        return of_failure(outcome.history.as_ref(), failure).into_iter().collect();
-    }
-    let mut alerts = Vec::new();
-    let mut add = |reason, message: String, fingerprint: &[&str]| {
-        alerts.push(Alert {
-            level: Level::Warning,
-            message,
-            fingerprint: fingerprint.iter().map(|word| word.to_string()).collect(),
-            stage: Stage::Create,
-            reason,
-        });
+/// Returns what an operator should look at after a success.
+fn of_findings(findings: &Findings) -> Vec<Alert> {
+    let warning = |reason, reference: Option<&String>, message| Alert {
+        level: Level::Warning,
+        stage: Stage::Create,
+        reason,
+        message,
+        fingerprint: [reason.to_owned()].into_iter().chain(reference.cloned()).collect(),
     };
-    let findings = &outcome.findings;
-    if findings.future > 0 {
-        let message = format!("{} entries are dated after DataPass' own clock", findings.future);
-        add("future", message, &["future"]);
-    }
-    if !findings.late.is_empty() {
-        let message = format!(
-            "{} entries should have been known before and are created late: {}",
-            findings.late.len(),
-            first(&findings.late, MAX_OWN_EVENTS)
-        );
-        add("late", message, &["late"]);
-    }
-    if !findings.revalidated_deleted.is_empty() {
-        let message = format!(
-            "{} entries were validated again and their rows are deleted: {}",
-            findings.revalidated_deleted.len(),
-            first(&findings.revalidated_deleted, MAX_OWN_EVENTS)
-        );
-        add("deleted", message, &["deleted"]);
-    }
-    let rejected = findings.rejected.len().checked_sub(MAX_OWN_EVENTS);
-    if let Some(more) = rejected.filter(|more| *more > 0) {
-        let message =
-            format!("{more} more entries are rejected; `datapass-pull rejected list` names them");
-        add("rejected", message, &["rejected"]);
-    }
-    for (reference, reasons) in findings.rejected.iter().take(MAX_OWN_EVENTS) {
+    let named = |references: &[String], what: &str| {
+        let names = first(references, MAX_OWN_EVENTS);
+        let message = format!("{} entries {what}: {names}", references.len());
+        Some(message).filter(|_| !references.is_empty())
+    };
+    let future = findings.future;
+    let future =
+        (future > 0).then(|| format!("{future} entries are dated after DataPass' own clock"));
+    let late = "should have been known before and are created late";
+    let deleted = "were validated again and their rows are deleted";
+    let (own, more) = findings.rejected.split_at(findings.rejected.len().min(MAX_OWN_EVENTS));
+    let more = (!more.is_empty()).then(|| {
+        let more = more.len();
+        format!("{more} more entries are rejected; `datapass-pull rejected list` names them")
+    });
+    let groups = [
+        ("future", future),
+        ("late", named(&findings.late, late)),
+        ("deleted", named(&findings.revalidated_deleted, deleted)),
+        ("rejected", more),
+    ];
+    let groups = groups.into_iter().filter_map(|(reason, message)| Some((reason, message?)));
+    let rejected = own.iter().map(|(reference, reasons)| {
         let message = format!("Entry {reference} is rejected: {}", reasons.join(", "));
-        add("rejected", message, &["rejected", reference]);
-    }
-    alerts
+        warning("rejected", Some(reference), message)
+    });
+    groups.map(|(reason, message)| warning(reason, None, message)).chain(rejected).collect()
 }
 
 /// Returns the event of a failure, if it is reported.
@@ -180,37 +162,30 @@ fn alerts(outcome: &Outcome, failure: Option<&Failure>) -> Vec<Alert> {
 fn of_failure(history: Option<&History>, failure: &Failure) -> Option<Alert> {
     let reason = failure.reason.as_str();
     let failed = format!("The cycle failed in {}: {reason}", failure.stage.as_str());
-    let (level, message, fingerprint) = if failure.reason == Reason::Panic {
-        let location = panics::location().unwrap_or("an unknown location");
-        let message = format!("Internal error at {location}");
-        (Level::Fatal, message, vec!["failure", reason, location])
-    } else if failure.kind() == Kind::Permanent {
-        (Level::Error, failed, vec!["failure", reason])
-    } else if failure.reason == Reason::Unauthorized && history.is_none_or(is_lasting) {
-        let message = format!("{failed}; was the secret rotated?");
-        (Level::Error, message, vec!["failure", reason])
-    } else {
-        match history {
-            Some(history) if is_silent(history) => {
-                let message = format!("{failed}; nothing succeeded for {SILENCE_DAYS} days");
-                (Level::Error, message, vec!["silence"])
-            }
-            Some(_) => return None,
-            // A signal is no sign of a wrong set-up.
-            None if failure.reason == Reason::Interrupted => return None,
-            None => {
-                let message = format!("{failed}; when it succeeded last is not known");
-                (Level::Warning, message, vec!["failure", reason])
-            }
+    let (level, message, fingerprint) = match (failure.reason, history) {
+        (Reason::Panic, _) => {
+            let location = panics::location().unwrap_or("an unknown location");
+            let message = format!("Internal error at {location}");
+            (Level::Fatal, message, vec!["failure", reason, location])
+        }
+        _ if failure.kind() == Kind::Permanent => (Level::Error, failed, vec!["failure", reason]),
+        (Reason::Unauthorized, history) if history.is_none_or(is_lasting) => {
+            let message = format!("{failed}; was the secret rotated?");
+            (Level::Error, message, vec!["failure", reason])
+        }
+        (_, Some(history)) if is_silent(history) => {
+            let message = format!("{failed}; nothing succeeded for {SILENCE_DAYS} days");
+            (Level::Error, message, vec!["silence"])
+        }
+        // A signal is no sign of a wrong set-up.
+        (_, Some(_)) | (Reason::Interrupted, None) => return None,
+        (_, None) => {
+            let message = format!("{failed}; when it succeeded last is not known");
+            (Level::Warning, message, vec!["failure", reason])
         }
     };
-    Some(Alert {
-        level,
-        message,
-        fingerprint: fingerprint.into_iter().map(str::to_owned).collect(),
-        stage: failure.stage,
-        reason,
-    })
+    let fingerprint = fingerprint.into_iter().map(str::to_owned).collect();
+    Some(Alert { level, stage: failure.stage, reason, message, fingerprint })
 }
 
 /// Returns whether nothing succeeded for long; a program that never succeeded counts from its first
@@ -230,31 +205,22 @@ fn is_lasting(history: &History) -> bool {
         || is_silent(history)
 }
 
-fn event(
-    alert: Alert,
-    outcome: &Outcome,
-    config: &SentryConfig,
-    definition: Option<&str>,
-) -> Event<'static> {
-    let counters = outcome.run.summary.counters();
+fn event(alert: Alert, outcome: &Outcome, definition: Option<&str>) -> Event<'static> {
     let words = std::iter::once("datapass-pull".to_owned()).chain(alert.fingerprint);
-    let mut tags = BTreeMap::from([
-        ("run_id".to_owned(), run_id::current().to_string()),
-        ("stage".to_owned(), alert.stage.as_str().to_owned()),
-        ("reason".to_owned(), alert.reason.to_owned()),
-    ]);
-    tags.extend(definition.map(|id| ("definition".to_owned(), id.to_owned())));
+    let tags = [
+        ("run_id", Some(run_id::current().to_string())),
+        ("stage", Some(alert.stage.as_str().to_owned())),
+        ("reason", Some(alert.reason.to_owned())),
+        ("definition", definition.map(str::to_owned)),
+    ];
+    let counters = outcome.run.summary.counters().into_iter();
     Event {
         level: alert.level,
         message: Some(alert.message),
         fingerprint: words.map(Into::into).collect::<Vec<_>>().into(),
         release: Some(RELEASE.into()),
-        environment: Some(config.environment.clone().into()),
-        tags,
-        extra: counters
-            .into_iter()
-            .map(|(name, count)| (name.to_owned(), Value::from(count)))
-            .collect(),
+        tags: tags.into_iter().filter_map(|(name, tag)| Some((name.to_owned(), tag?))).collect(),
+        extra: counters.map(|(name, count)| (name.to_owned(), Value::from(count))).collect(),
         ..Event::default()
     }
 }

@@ -1,0 +1,167 @@
+//! HTTP clients: what all of them follow, and the requests of which no body is read.
+
+use std::error::Error as StdError;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use reqwest::blocking::{Client, ClientBuilder};
+use tower::util::MapResultLayer;
+use url::Url;
+
+use crate::error::{Failure, Reason, Result, Stage};
+use crate::net::proxies::Proxies;
+use crate::net::tls;
+use crate::process::deadline::{self, Deadline};
+
+/// How long a connection may take to be established.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long one request may take, its body included: a page of 12 MB on a slow line fits.
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long unacknowledged data may wait before the peer counts as gone.
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
+/// What to do when a proxy answers 407.
+pub(super) const PROXY_WANTS_CREDENTIALS: &str = "the proxy wants credentials: set them in the \
+                                                  proxy variable, as in \
+                                                  http://USER:PASSWORD@HOST:PORT";
+
+/// What every HTTP client of this program follows.
+#[derive(Debug, Clone, Default)]
+pub struct HttpSettings {
+    /// The proxies.
+    pub proxies: Proxies,
+    /// A PEM file of root certificates to add.
+    pub ca_file: Option<PathBuf>,
+}
+
+impl HttpSettings {
+    /// Makes a client for `targets`; each request sets its own time limit.
+    pub fn client(&self, targets: &[&Url]) -> Result<Client> {
+        build(self.builder(targets)?)
+    }
+
+    /// TLS is only set up when it is needed: reading the roots costs more than all the rest of the
+    /// start.
+    fn builder(&self, targets: &[&Url]) -> Result<ClientBuilder> {
+        let is_https = |url: &Url| url.scheme() == "https";
+        let is_encrypted =
+            |url: &&Url| is_https(url) || self.proxies.find(url).is_some_and(is_https);
+        let tls = match targets.iter().any(is_encrypted) {
+            true => tls::http_client_config(self.ca_file.as_deref())?,
+            false => tls::without_roots()?,
+        };
+        let proxies = self.proxies.clone();
+        // A proxy of the settings also keeps the library from reading the environment itself.
+        let proxy = reqwest::Proxy::custom(move |target| proxies.find(target).cloned());
+        Ok(Client::builder()
+            .user_agent(concat!("datapass-pull/", env!("CARGO_PKG_VERSION")))
+            .proxy(proxy)
+            .tls_backend_preconfigured(tls)
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_user_timeout(TCP_USER_TIMEOUT))
+    }
+
+    /// Connects to the host of a URL as a request would, with its proxy and TLS, and sends nothing.
+    pub fn connect(&self, url: &Url, deadline: &Deadline) -> Result<()> {
+        type Outcome<T> = std::result::Result<T, Box<dyn StdError + Send + Sync>>;
+        fn refuse<T>(connected: Outcome<T>) -> Outcome<T> {
+            connected.and_then(|_| Err(Connected.into()))
+        }
+        let client = build(self.builder(&[url])?.connector_layer(MapResultLayer::new(refuse)))?;
+        let left = deadline.check(Stage::Prepare)?;
+        match client.get(url.clone()).timeout(left.min(REQUEST_TIMEOUT)).send() {
+            Err(error) if !tls::chain(&error).any(|cause| cause.is::<Connected>()) => {
+                let name = format!("Connection to {}", self.proxies.route(url));
+                Err(no_response(Stage::Prepare, &name, error, deadline))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Why a connection that was made for a check is not used.
+#[derive(Debug, thiserror::Error)]
+#[error("connected")]
+struct Connected;
+
+fn build(builder: ClientBuilder) -> Result<Client> {
+    builder.build().map_err(|error| {
+        // It runs on a thread of its own, and what is set does no I/O.
+        if tls::chain(&error).any(|cause| cause.is::<io::Error>()) {
+            return Failure::no_thread(Stage::Prepare, error);
+        }
+        let message = "The HTTP client cannot be set up";
+        Failure::new(Stage::Prepare, Reason::Configuration, message).with_source(error)
+    })
+}
+
+/// Bodies for one URL, each sent once, in order, by a POST of which only the status of the response
+/// counts.
+pub struct Posts {
+    /// Where they go; its path and query may be secret.
+    pub url: Url,
+    /// Name and value of their one header.
+    pub header: (&'static str, String),
+    /// The bodies.
+    pub bodies: Vec<Vec<u8>>,
+}
+
+impl Posts {
+    /// Sends all of them; returns the first failure, which names host and proxy alone.
+    pub fn send(self, settings: &HttpSettings, deadline: &Deadline) -> Result<()> {
+        let client = settings.client(&[&self.url])?;
+        let mut result = Ok(());
+        for body in self.bodies {
+            let request = client.post(self.url.clone()).header(self.header.0, &self.header.1);
+            let problem = match request.body(body).timeout(deadline.left()).send() {
+                Ok(response) if response.status().is_success() => continue,
+                Ok(response) => format!("answered {}", response.status().as_u16()),
+                Err(error) => classify(error).1,
+            };
+            let message = format!("{}: {problem}", settings.proxies.route(&self.url));
+            result = result.and(Err(Failure::new(Stage::Prepare, Reason::Connection, message)));
+        }
+        result
+    }
+}
+
+/// Returns the failure of a request without a response; `name` says which.
+pub(super) fn no_response(
+    stage: Stage,
+    name: &str,
+    error: reqwest::Error,
+    deadline: &Deadline,
+) -> Failure {
+    if error.is_timeout() && deadline.left().is_zero() {
+        return deadline::exceeded(stage);
+    }
+    let (reason, problem) = classify(error);
+    Failure::new(stage, reason, format!("{name}: {problem}"))
+}
+
+/// Classifies the error of a request without a response, and describes it without its URL.
+fn classify(error: reqwest::Error) -> (Reason, String) {
+    let error = error.without_url();
+    // The innermost cause is the only one that says more than "error sending request".
+    let mut cause = tls::chain(&error).last().map(ToString::to_string).unwrap_or_default();
+    let (reason, problem) = if let Some(refusal) = tls::certificate_refusal(&error) {
+        cause = tls::describe_refusal(refusal, "DATAPASS_CA_FILE");
+        (Reason::Certificate, "the server's certificate is refused")
+    } else if error.is_timeout() {
+        (Reason::Timeout, "no response in time")
+    } else if tls::is_tls(&error) {
+        (Reason::Tls, "the TLS handshake failed")
+    } else if cause == "tunnel error: proxy authorization required" {
+        // The library exports no type for it. It is the proxy's 407 to CONNECT.
+        cause = "407".to_owned();
+        (Reason::RequestRefused, PROXY_WANTS_CREDENTIALS)
+    } else if cause.starts_with("tunnel error: ") {
+        (Reason::Connection, "the proxy opened no connection")
+    } else {
+        (Reason::Connection, "no connection")
+    };
+    (reason, format!("{problem} ({cause})"))
+}
