@@ -8,11 +8,13 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use chrono::NaiveDate;
+
 /// The minutes of a day.
 const MINUTES_PER_DAY: u64 = 24 * 60;
 
-/// The greatest number of days of each month, January first.
-const LONGEST_DAYS: [u8; 12] = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+/// A year in which every month has all the days that it can have.
+const LEAP_YEAR: i32 = 2028;
 
 /// When a cycle starts, in UTC. It is displayed in the numbers that every cron reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,22 +60,18 @@ const SUNDAY_TOO: u8 = 7;
 
 /// The fields in their order.
 const KINDS: [Kind; 5] = [
-    kind("minute", 0, 59, &[], ""),
-    kind("hour", 0, 23, &[], ""),
-    kind("day of month", 1, 31, &[], ""),
-    kind("month", 1, 12, &MONTHS, " or JAN to DEC"),
-    kind("day of week", 0, SUNDAY_TOO, &WEEKDAYS, " (0 and 7 are Sunday) or SUN to SAT"),
+    Kind { name: "minute", min: 0, max: 59, names: &[], also: "" },
+    Kind { name: "hour", min: 0, max: 23, names: &[], also: "" },
+    Kind { name: "day of month", min: 1, max: 31, names: &[], also: "" },
+    Kind { name: "month", min: 1, max: 12, names: &MONTHS, also: " or JAN to DEC" },
+    Kind {
+        name: "day of week",
+        min: 0,
+        max: SUNDAY_TOO,
+        names: &WEEKDAYS,
+        also: " (0 and 7 are Sunday) or SUN to SAT",
+    },
 ];
-
-const fn kind(
-    name: &'static str,
-    min: u8,
-    max: u8,
-    names: &'static [&'static str],
-    also: &'static str,
-) -> Kind {
-    Kind { name, min, max, names, also }
-}
 
 impl FromStr for Cron {
     /// The end of a sentence that begins with the setting's name: every bad field and its possible
@@ -98,10 +96,8 @@ impl FromStr for Cron {
         let fields = words.iter().zip(KINDS).filter_map(|(word, kind)| {
             Field::parse(&kind, word).map_err(|problem| problems.push(problem)).ok()
         });
-        let fields: Vec<Field> = fields.collect();
-        let Ok(fields) = fields.try_into() else {
-            return Err(format!("has {}", problems.join(", and ")));
-        };
+        let fields: Result<[Field; 5], _> = fields.collect::<Vec<_>>().try_into();
+        let fields = fields.map_err(|_| format!("has {}", problems.join(", and ")))?;
         let cron = Self { fields };
         cron.check_days()?;
         Ok(cron)
@@ -125,12 +121,9 @@ impl Cron {
     fn check_days(&self) -> Result<(), String> {
         use Shape::{Any, Listed, Stepped};
         let [_, _, days, months, weekdays] = &self.fields;
-        let has_a_day = || {
-            let mut longest = (1..).zip(LONGEST_DAYS);
-            let first = days.values.first();
-            longest.any(|(month, last)| {
-                months.values.contains(&month) && first.is_some_and(|day| *day <= last)
-            })
+        let first_day = days.values.first().copied().unwrap_or_default();
+        let exists = |month: &u8| {
+            NaiveDate::from_ymd_opt(LEAP_YEAR, (*month).into(), first_day.into()).is_some()
         };
         match (days.shape, weekdays.shape) {
             // With a field that begins with `*`, Vixie cron requires both days, Kubernetes either.
@@ -140,7 +133,7 @@ impl Cron {
                  without `*`, or the other one as `*`",
                 days.text, weekdays.text
             )),
-            (Listed, Any) if !has_a_day() => Err(format!(
+            (_, Any) if !months.values.iter().any(exists) => Err(format!(
                 "sets the day of month `{}`, which does not exist in the month `{}`: nothing \
                  would ever run",
                 days.text, months.text
@@ -158,10 +151,9 @@ impl Cron {
             let start = u64::from(*hour) * 60;
             minutes.values.iter().map(move |minute| start + u64::from(*minute))
         };
-        let starts: Vec<u64> = hours.values.iter().flat_map(of_hour).collect();
-        let next_day = starts.first().map(|first| first + MINUTES_PER_DAY);
-        let next = starts.iter().skip(1).chain(&next_day);
-        let gaps = starts.iter().zip(next).map(|(start, next)| next - start);
+        let mut starts: Vec<u64> = hours.values.iter().flat_map(of_hour).collect();
+        starts.extend(starts.first().map(|first| first + MINUTES_PER_DAY));
+        let gaps = starts.iter().zip(starts.iter().skip(1)).map(|(start, next)| next - start);
         Duration::from_secs(gaps.min().unwrap_or(MINUTES_PER_DAY) * 60)
     }
 }
@@ -207,19 +199,14 @@ impl Kind {
             None => (text, None),
         };
         let (first, last) = match range.split_once('-') {
-            // A step would count Sunday twice.
-            None if range == "*" && self.max == SUNDAY_TOO => (self.min, SUNDAY_TOO - 1),
             None if range == "*" => (self.min, self.max),
             None if step.is_some() => return Err("a step needs a range or `*`".to_owned()),
             None => (self.value(range)?, self.value(range)?),
             Some((first, last)) => (self.value(first)?, self.value(last)?),
         };
         if first > last {
-            return Err(match (self.max, last) {
-                (SUNDAY_TOO, 0) => "a range ends before it begins, and Sunday at the end is 7",
-                _ => "a range ends before it begins",
-            }
-            .to_owned());
+            let hint = if self.max == SUNDAY_TOO { ", and Sunday at the end is 7" } else { "" };
+            return Err(format!("a range ends before it begins{hint}"));
         }
         let step = number(step.unwrap_or("1"))
             .filter(|step| (1..=self.max).contains(step))
@@ -229,11 +216,10 @@ impl Kind {
 
     fn value(&self, text: &str) -> Result<u8, String> {
         let mut named = (self.min..).zip(self.names);
-        named
-            .find_map(|(value, name)| name.eq_ignore_ascii_case(text).then_some(value))
-            .or_else(|| number(text))
-            .filter(|value| (self.min..=self.max).contains(value))
-            .ok_or_else(|| "an unknown value".to_owned())
+        let named = named.find(|(_, name)| name.eq_ignore_ascii_case(text));
+        let value = named.map(|(value, _)| value).or_else(|| number(text));
+        let value = value.filter(|value| (self.min..=self.max).contains(value));
+        value.ok_or_else(|| "an unknown value".to_owned())
     }
 }
 

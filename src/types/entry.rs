@@ -48,7 +48,7 @@ impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Id(id) => id.fmt(f),
-            Self::Public(id) => id.fmt(f),
+            Self::Public(id) => f.write_str(id.as_str()),
             Self::Digest { stable, .. } => {
                 stable.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
             }
@@ -194,11 +194,11 @@ impl Listed {
 
     /// Rejects it for another fault.
     pub fn reject(&mut self, authorization_id: Option<AuthorizationId>, fault: Fault) {
-        let faults = match &mut self.entry.body {
+        let mut faults = match &mut self.entry.body {
             Ok(_) => Vec::new(),
             Err(rejected) => std::mem::take(&mut rejected.faults),
         };
-        self.entry.body =
-            Err(Rejected { authorization_id, faults: faults.into_iter().chain([fault]).collect() });
+        faults.push(fault);
+        self.entry.body = Err(Rejected { authorization_id, faults });
     }
 }

@@ -1,6 +1,5 @@
 //! Where an authorization holds: communes, departements and regions, by their INSEE codes.
 
-use std::fmt;
 use std::str::FromStr;
 
 use super::Invalid;
@@ -21,24 +20,18 @@ impl FromStr for CommuneCode {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let code: [u8; 5] =
-            text.as_bytes().try_into().map_err(|_| Invalid("not a commune code"))?;
-        match code {
-            [b'0' | b'1' | b'3'..=b'9', b'0'..=b'9', rest @ ..]
-            | [b'2', b'A' | b'B' | b'1'..=b'9', rest @ ..]
-                if rest.iter().all(u8::is_ascii_digit) =>
-            {
-                Ok(Self(code))
-            }
-            _ => Err(Invalid("not a commune code")),
-        }
+        let code = text.as_bytes().try_into().ok().filter(is_commune);
+        code.map(Self).ok_or(Invalid("not a commune code"))
     }
 }
 
-impl fmt::Display for CommuneCode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
+fn is_commune(code: &[u8; 5]) -> bool {
+    let [first, second, rest @ ..] = code;
+    let is_departement = match first {
+        b'2' => matches!(second, b'A' | b'B' | b'1'..=b'9'),
+        _ => first.is_ascii_digit() && second.is_ascii_digit(),
+    };
+    is_departement && rest.iter().all(u8::is_ascii_digit)
 }
 
 /// The kind of an [`Entity`].
@@ -67,18 +60,8 @@ impl FromStr for EntityType {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        match text {
-            "commune" => Ok(Self::Commune),
-            "departement" => Ok(Self::Departement),
-            "region" => Ok(Self::Region),
-            _ => Err(Invalid("unknown")),
-        }
-    }
-}
-
-impl fmt::Display for EntityType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        let all = [Self::Commune, Self::Departement, Self::Region];
+        all.into_iter().find(|kind| kind.as_str() == text).ok_or(Invalid("unknown"))
     }
 }
 
@@ -94,16 +77,11 @@ impl Entity {
     /// without `20`, `2A`, `2B`, `971` … for a departement; two digits for a region.
     pub fn new(kind: EntityType, code: &str) -> Result<Self, Invalid> {
         match kind {
-            EntityType::Commune => {
-                code.parse::<CommuneCode>()?;
-            }
-            EntityType::Departement if !is_departement(code) => {
-                return Err(Invalid("not a departement code"));
-            }
-            EntityType::Region if code.len() != 2 || !code.bytes().all(|b| b.is_ascii_digit()) => {
-                return Err(Invalid("not a region code"));
-            }
-            EntityType::Departement | EntityType::Region => {}
+            EntityType::Commune => code.parse::<CommuneCode>().map(drop)?,
+            EntityType::Departement if is_departement(code) => {}
+            EntityType::Departement => return Err(Invalid("not a departement code")),
+            EntityType::Region if is_region(code) => {}
+            EntityType::Region => return Err(Invalid("not a region code")),
         }
         Ok(Self { kind, code: code.into() })
     }
@@ -119,7 +97,11 @@ impl Entity {
     }
 }
 
-/// Tells whether this is the code of a departement or of an overseas collectivity (INSEE, Code
+fn is_region(code: &str) -> bool {
+    code.len() == 2 && code.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Returns whether this is the code of a departement or of an overseas collectivity (INSEE, Code
 /// officiel géographique).
 fn is_departement(code: &str) -> bool {
     match code.as_bytes() {
@@ -166,7 +148,7 @@ mod tests {
     #[test]
     fn perimeters() {
         for text in ["69123", "2A004", "2B033", "97105", "01001"] {
-            kept::<CommuneCode>(text);
+            kept(text, |it: CommuneCode| it.as_str().to_owned());
         }
         for text in ["", "6912", "691234", "20123", "2C123", "6A123", "2A00x", "6912é"] {
             assert_eq!(refused::<CommuneCode>(text), "not a commune code", "{text}");
@@ -186,7 +168,7 @@ mod tests {
         assert!(Entity::new(EntityType::Commune, "69").is_err());
         assert_eq!(Perimeter::new(None, vec![]), Err(Invalid("missing")));
         for kind in ["commune", "departement", "region"] {
-            kept::<EntityType>(kind);
+            kept(kind, |it: EntityType| it.as_str().to_owned());
         }
         assert_eq!(refused::<EntityType>("Region"), "unknown");
     }

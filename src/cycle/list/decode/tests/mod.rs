@@ -154,7 +154,7 @@ fn the_level_is_niveau_bourse_min_unless_blank() {
     let level = |data: &str| {
         let data = format!(r#"{{"entity_type":"region","code_insee_entity":"84",{data}}}"#);
         match only(&demande("data", Some(&data))).entry.unwrap().body {
-            Ok(valid) => valid.level.to_string(),
+            Ok(valid) => valid.level.as_str().to_owned(),
             Err(rejected) => rejected.faults[0].to_string(),
         }
     };
@@ -220,7 +220,8 @@ fn the_perimeter_is_an_entity_or_communes_or_both() {
         match only(&demande("data", Some(&data))).entry.unwrap().body {
             Ok(valid) => {
                 let entity = valid.perimeter.entity();
-                let entity = entity.map(|entity| format!("{} {}", entity.kind(), entity.code()));
+                let entity =
+                    entity.map(|entity| format!("{} {}", entity.kind().as_str(), entity.code()));
                 let communes: Vec<_> =
                     valid.perimeter.communes().iter().map(|code| code.as_str()).collect();
                 format!("{} {}", entity.as_deref().unwrap_or("none"), communes.join(" "))

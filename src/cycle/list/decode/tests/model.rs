@@ -25,10 +25,10 @@ fn said(element: &Element) -> Said {
         let body = match &entry.body {
             Ok(row) => Ok(format!(
                 "{} {} {} {} {:?} {:?} {:?}",
-                row.authorization_id,
+                row.authorization_id.as_str(),
                 row.demande_id,
                 row.siret,
-                row.level,
+                row.level.as_str(),
                 row.perimeter.entity(),
                 row.perimeter.communes(),
                 row.transmission_date,
