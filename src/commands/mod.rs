@@ -7,3 +7,18 @@ pub(crate) mod rejected;
 pub mod schedule;
 pub(crate) mod status;
 pub(crate) mod watermark;
+
+use crate::config::DatabaseConfig;
+use crate::db::transaction::{Access, Store, Tx, TxError};
+use crate::error::{Result, Stage};
+use crate::process::supervise::in_time;
+
+/// Runs one transaction of a command other than a cycle, within its time.
+fn transact<T: Send + 'static>(
+    database: &DatabaseConfig,
+    access: Access,
+    work: impl FnMut(&mut Tx<'_>) -> Result<T, TxError> + Send + 'static,
+) -> Result<T> {
+    let url = database.url.clone();
+    in_time(move |deadline| Store::new(&url, deadline, 0).transaction(Stage::Prepare, access, work))
+}

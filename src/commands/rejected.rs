@@ -1,15 +1,13 @@
 //! `rejected`: lists the entries that failed validation, accepts one, or reopens it.
 
-use serde_json::Value;
-
+use super::transact;
 use crate::cli;
 use crate::config::{Format, Settings};
-use crate::db::transaction::{Access, Store};
+use crate::db::transaction::{Access, Tx, TxError};
 use crate::error::{Failure, Reason, Result, Stage};
 use crate::output::columns;
 use crate::output::escape::escape;
 use crate::output::stdout::document;
-use crate::process::supervise::in_time;
 use crate::state::rejections::{self, Rejection};
 use crate::state::watermark;
 use crate::types::DemandeId;
@@ -32,22 +30,20 @@ pub fn run(settings: Settings, action: cli::Rejected) -> Result<String> {
     let (id, reason) = match action {
         cli::Rejected::List => {
             let database = settings.load(Settings::database)?;
-            return in_time(move |deadline| list(&Store::new(&database.url, deadline, 0), format));
+            return Ok(list(&transact(&database, Access::ReadOnly, rejections::list)?, format));
         }
         cli::Rejected::Accept { id, reason } => (id, Some(reason)),
         cli::Rejected::Reopen { id } => (id, None),
     };
-    let (database, id, decision) = settings.load(move |it| {
-        // Whatever a public id is like, blanks included, it can be named.
-        let id = it.argument("ID", not_blank(&id).map(|_| id.clone()));
+    let (database, decision) = settings.load(move |it| {
         let decision = match reason {
             Some(reason) => it.argument("--reason", not_blank(&reason)).map(Decision::Accept),
             None => Some(Decision::Reopen),
         };
-        Some((it.database()?, id?, decision?))
+        it.database().zip(decision)
     })?;
     let (entry, sentence) =
-        in_time(move |deadline| decide(&Store::new(&database.url, deadline, 0), &id, &decision))?;
+        transact(&database, Access::ReadWrite, move |tx| decide(tx, &id, &decision))?;
     Ok(match format {
         Format::Json => document(&entry.document()),
         Format::Text => sentence,
@@ -63,24 +59,18 @@ fn not_blank(text: &str) -> Result<String, String> {
 
 /// Lists the rejections, the id first. The text fits 80 columns, but for an id that is longer: it is
 /// never broken, so that it can be copied.
-fn list(store: &Store, format: Format) -> Result<String> {
-    let rejections = store.transaction(Stage::Prepare, Access::ReadOnly, rejections::list)?;
-    if format == Format::Json {
-        let documents = rejections.iter().map(Rejection::document).collect();
-        return Ok(document(&Value::Array(documents)));
+fn list(rejections: &[Rejection], format: Format) -> String {
+    match format {
+        Format::Json => document(&rejections.iter().map(Rejection::document).collect()),
+        Format::Text if rejections.is_empty() => "No entry is rejected\n".to_owned(),
+        Format::Text => rejections.iter().map(text).collect(),
     }
-    if rejections.is_empty() {
-        return Ok("No entry is rejected\n".to_owned());
-    }
-    Ok(rejections.iter().map(text).collect())
 }
 
 fn text(it: &Rejection) -> String {
-    let state = match (it.accepted_at, &it.accepted_reason) {
-        (None, _) => "open".to_owned(),
-        (Some(at), reason) => {
-            format!("accepted {}: {}", at.format("%F"), reason.as_deref().unwrap_or("no reason"))
-        }
+    let state = match it.accepted_at {
+        None => "open".to_owned(),
+        Some(at) => format!("accepted {}: {}", at.format("%F"), reason(it)),
     };
     let public_id = it.public_id.as_deref().map_or("none".into(), escape);
     let mut text = format!("{}\n    public id   {public_id}\n", escape(&it.reference));
@@ -101,33 +91,33 @@ fn text(it: &Rejection) -> String {
 ///
 /// Takes the watermark's lock first, so that a cycle that records the same entry meanwhile cannot
 /// undo the decision.
-fn decide(store: &Store, id: &str, decision: &Decision) -> Result<(Rejection, String)> {
+fn decide(tx: &mut Tx<'_>, id: &str, decision: &Decision) -> Result<(Rejection, String), TxError> {
+    watermark::lock(tx)?;
     let number = id.parse::<DemandeId>().ok().map(|it| it.to_string());
-    store.transaction(Stage::Prepare, Access::ReadWrite, |tx| {
-        watermark::lock(tx)?;
-        let found = rejections::find(tx, number.as_deref(), id)?;
-        let entry = resolve(id, number.as_deref(), decision, found)?;
-        let reference = escape(&entry.reference).into_owned();
-        Ok(match (decision, entry.accepted_at) {
-            (Decision::Accept(_), Some(at)) => {
-                let reason = entry.accepted_reason.as_deref().unwrap_or("no reason");
-                let (day, reason) = (at.format("%F"), escape(reason).into_owned());
-                let sentence = format!("{reference} is accepted since {day} already: {reason}\n");
-                (entry, sentence)
-            }
-            (Decision::Accept(reason), None) => (
-                rejections::accept(tx, &entry.reference, reason)?,
-                format!("Accepted {reference}\n"),
-            ),
-            (Decision::Reopen, Some(_)) => {
-                (rejections::reopen(tx, &entry.reference)?, format!("Reopened {reference}\n"))
-            }
-            (Decision::Reopen, None) => {
-                let message = format!("{reference} is not accepted, so it cannot be reopened");
-                return Err(refused(message).into());
-            }
-        })
+    let found = rejections::find(tx, number.as_deref(), id)?;
+    let entry = resolve(id, number.as_deref(), decision, found)?;
+    let reference = escape(&entry.reference).into_owned();
+    Ok(match (decision, entry.accepted_at) {
+        (Decision::Accept(_), Some(at)) => {
+            let (day, reason) = (at.format("%F"), escape(reason(&entry)));
+            let sentence = format!("{reference} is accepted since {day} already: {reason}\n");
+            (entry, sentence)
+        }
+        (Decision::Accept(reason), None) => {
+            (rejections::accept(tx, &entry.reference, reason)?, format!("Accepted {reference}\n"))
+        }
+        (Decision::Reopen, Some(_)) => {
+            (rejections::reopen(tx, &entry.reference)?, format!("Reopened {reference}\n"))
+        }
+        (Decision::Reopen, None) => {
+            let message = format!("{reference} is not accepted, so it cannot be reopened");
+            return Err(refused(message).into());
+        }
     })
+}
+
+fn reason(it: &Rejection) -> &str {
+    it.accepted_reason.as_deref().unwrap_or("no reason")
 }
 
 fn refused(message: impl Into<String>) -> Failure {
@@ -159,19 +149,18 @@ fn resolve(
     if !named.iter().all(is_over) {
         named.retain(|it| !is_over(it));
     }
-    let mut candidates = [numbered, named].concat();
-    if candidates.is_empty() {
-        return Err(refused("No rejected entry has this id; see `datapass-pull rejected list`"));
+    match &[numbered, named].concat()[..] {
+        [] => Err(refused("No rejected entry has this id; see `datapass-pull rejected list`")),
+        all if all.iter().all(is_over) => {
+            Err(refused("This entry is not rejected any more: it passed, or left the listing"))
+        }
+        [entry] => Ok(entry.clone()),
+        several => {
+            let names: Vec<&str> = several.iter().map(|it| &*it.reference).collect();
+            let names = names.join(" or ");
+            Err(refused(format!("This id is that of more than one entry: use {names}")))
+        }
     }
-    if candidates.iter().all(is_over) {
-        return Err(refused("This entry is not rejected any more: it passed, or left the listing"));
-    }
-    if candidates.len() > 1 {
-        let names: Vec<&str> = candidates.iter().map(|it| &*it.reference).collect();
-        let names = names.join(" or ");
-        return Err(refused(format!("This id is that of more than one entry: use {names}")));
-    }
-    Ok(candidates.remove(0))
 }
 
 #[cfg(test)]

@@ -3,13 +3,13 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 
+use super::transact;
 use crate::config::{Format, JobConfig, Settings};
-use crate::cycle::enqueue::{self, Queue};
-use crate::db::transaction::{Access, Columns, Store, Tx, TxError};
-use crate::error::{Reason, Result, Stage};
+use crate::cycle::enqueue;
+use crate::db::transaction::{Access, Columns, Tx, TxError};
+use crate::error::{Reason, Result};
 use crate::output::columns;
 use crate::output::stdout::document;
-use crate::process::supervise::in_time;
 use crate::state::rejections::{self, Rejection};
 use crate::state::runs::{self, RecentRun};
 use crate::state::watermark::{self, Watermark};
@@ -32,22 +32,18 @@ struct State {
     /// How many handled entries have no row.
     deleted: i64,
     last_success: Option<DateTime<Utc>>,
-    /// The queue that a cycle would choose, or why it would fail.
-    queue: std::result::Result<Queue, String>,
+    /// How a cycle would enqueue jobs: `good_job` or `none`; `refused` when it would fail.
+    enqueue: &'static str,
+    /// Where jobs go, or why a cycle would fail.
+    jobs: String,
     runs: Vec<RecentRun>,
 }
 
 /// Reads the state and returns it in the requested format.
 pub fn run(settings: Settings) -> Result<String> {
     let format = settings.format();
-    let (database, job) = settings.load(|it| {
-        let (database, job) = (it.database(), it.job());
-        Some((database?, job?))
-    })?;
-    let state = in_time(move |deadline| {
-        let store = Store::new(&database.url, deadline, 0);
-        store.transaction(Stage::Prepare, Access::ReadOnly, |tx| read(tx, &job))
-    })?;
+    let (database, job) = settings.load(|it| it.database().zip(it.job()))?;
+    let state = transact(&database, Access::ReadOnly, move |tx| read(tx, &job))?;
     Ok(match format {
         Format::Json => document(&state.json()),
         Format::Text => state.text(),
@@ -56,10 +52,10 @@ pub fn run(settings: Settings) -> Result<String> {
 
 fn read(tx: &mut Tx<'_>, job: &JobConfig) -> Result<State, TxError> {
     let table = tx.rows("find the table", REQUESTS_TABLE, &[])?;
-    let queue = match enqueue::choose(tx, job) {
-        Ok(queue) => Ok(queue),
+    let (enqueue, jobs) = match enqueue::choose(tx, job) {
+        Ok(queue) => (queue.as_str(), queue.describe()),
         Err(TxError::Failed(failure)) if failure.reason == Reason::EnqueueRefused => {
-            Err(failure.error_chain())
+            ("refused", format!("nowhere, a cycle would fail: {}", failure.error_chain()))
         }
         Err(error) => return Err(error),
     };
@@ -71,7 +67,8 @@ fn read(tx: &mut Tx<'_>, job: &JobConfig) -> Result<State, TxError> {
         rejections: rejections::list(tx)?,
         deleted: deleted.first().map_or(Ok(0), |row| row.column(0))?,
         last_success: runs::history(tx)?.last_success,
-        queue,
+        enqueue,
+        jobs,
         runs: runs::recent(tx)?,
     })
 }
@@ -109,40 +106,35 @@ impl State {
             "accepted": self.rejections.len() - open,
             "rejections": documents,
             "table": self.table,
-            "enqueue": self.queue.as_ref().map_or("refused", |queue| queue.as_str()),
-            "enqueue_detail": self.jobs(),
+            "enqueue": self.enqueue,
+            "enqueue_detail": self.jobs,
             "runs": runs,
         })
     }
 
     fn text(&self) -> String {
-        let since =
-            |time: DateTime<Utc>| format!("{} ({} ago)", rfc3339(time), age(self.now - time));
         let or_none = |text: Option<String>| text.unwrap_or_else(|| "none".to_owned());
+        let since = |time: Option<DateTime<Utc>>| {
+            or_none(time.map(|time| format!("{} ({} ago)", rfc3339(time), age(self.now - time))))
+        };
         let open = self.open().count();
         let mut fields = vec![
             ("definition", or_none(self.watermark.definition_id.clone())),
-            ("watermark", or_none(self.watermark.time.map(since))),
+            ("watermark", since(self.watermark.time)),
         ];
         if let Some((holder, held_since)) = self.held() {
             fields.push(("held by", holder.reference.clone()));
-            fields.push(("held since", or_none(held_since.map(since))));
+            fields.push(("held since", since(held_since)));
         }
         fields.extend([
-            ("skip before", or_none(self.watermark.skip_before.map(since))),
-            ("last success", or_none(self.last_success.map(since))),
+            ("skip before", since(self.watermark.skip_before)),
+            ("last success", since(self.last_success)),
             ("deleted", format!("{} handled entries have no row", self.deleted)),
             ("rows go to", or_none(self.table.clone())),
-            ("jobs go to", self.jobs()),
+            ("jobs go to", self.jobs.clone()),
             ("rejected", format!("{open} open, {} accepted", self.rejections.len() - open)),
         ]);
-        let mut text: String = fields
-            .iter()
-            .map(|(name, value)| columns::entry(&format!("{name:<14}"), value))
-            .collect();
-        text.push_str(&self.open_text());
-        text.push_str(&self.runs_text());
-        text
+        columns::fields(&fields) + &self.open_text() + &self.runs_text()
     }
 
     /// Names the first open entries with their faults, and what an operator can do about them.
@@ -159,14 +151,13 @@ impl State {
         if more > 0 {
             text.push_str(&format!("  and {more} more: datapass-pull rejected list\n"));
         }
+        // What a shell would take apart is not put into a command.
         let is_word = |c: char| c.is_ascii_alphanumeric() || c == '-';
-        let id = Some(&*first.reference).filter(|it| it.chars().all(is_word));
-        text.push_str(&format!(
+        let id = if first.reference.chars().all(is_word) { &first.reference } else { "ID" };
+        text + &format!(
             "  Have them corrected in DataPass, or accept one as it is:\n  \
-             datapass-pull rejected accept {} --reason TEXT\n",
-            id.unwrap_or("ID")
-        ));
-        text
+             datapass-pull rejected accept {id} --reason TEXT\n"
+        )
     }
 
     /// Lists the recent runs, the last one first. The outcome of a change by hand is its kind: only
@@ -203,14 +194,6 @@ impl State {
             }
         }
         text
-    }
-
-    /// Describes where jobs go, or why a cycle would fail.
-    fn jobs(&self) -> String {
-        match &self.queue {
-            Ok(queue) => queue.describe(),
-            Err(refusal) => format!("nowhere, a cycle would fail: {refusal}"),
-        }
     }
 }
 

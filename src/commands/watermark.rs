@@ -5,38 +5,42 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use chrono::{DateTime, Utc};
 use serde_json::json;
 
+use super::transact;
 use crate::cli;
 use crate::config::{DatabaseConfig, Format, Settings};
-use crate::db::transaction::{Access, Store};
+use crate::db::transaction::{Access, Tx, TxError};
 use crate::error::{Failure, Reason, Result, Stage};
 use crate::output::stdout::document;
 use crate::process::deadline::Deadline;
-use crate::process::supervise::{in_time, supervise};
+use crate::process::supervise::supervise;
 use crate::state::runs::{self, Run};
 use crate::state::summary::Summary;
 use crate::state::watermark::{Watermark, lock, put, read};
 use crate::types::time::{rfc3339, shown};
 
 /// Moves the watermark by hand; asks for confirmation first unless `--yes` is given.
+///
+/// `set` moves it and what is skipped before it, either way; `reset` clears both and frees the
+/// definition.
 pub fn run(settings: Settings, action: cli::Watermark) -> Result<String> {
     let format = settings.format();
-    let (database, asked_for, yes) = settings.load(|it| match action {
+    let (database, target, yes) = settings.load(|it| match action {
         cli::Watermark::Set { time, yes } => {
             let (time, definition_id) = (it.time("TIME", &time), it.definition_id());
             let database = it.database();
-            Some((database?, Move::set(definition_id?, time?), yes))
+            let (time, definition_id) = (Some(time?), Some(definition_id?));
+            let target = Watermark { definition_id, time, skip_before: time, updated_at: None };
+            Some((database?, target, yes))
         }
-        cli::Watermark::Reset { yes } => Some((it.database()?, Move::reset(), yes)),
+        cli::Watermark::Reset { yes } => Some((it.database()?, Watermark::default(), yes)),
     })?;
-    let target = asked_for.target.clone();
     let asked = match yes {
         true => None,
-        false => Some(confirm(&database, &asked_for)?),
+        false => Some(confirm(&database, &target)?),
     };
-    let before = in_time(move |deadline| {
-        asked_for.make(&Store::new(&database.url, deadline, 0), asked.as_ref())
-    })?;
-    let before = before.time;
+    let moved = target.clone();
+    let before =
+        transact(&database, Access::ReadWrite, move |tx| change(tx, &moved, asked.as_ref()))?;
     Ok(match format {
         Format::Json => document(&json!({
             "definition_id": target.definition_id,
@@ -50,90 +54,26 @@ pub fn run(settings: Settings, action: cli::Watermark) -> Result<String> {
     })
 }
 
-/// A move by hand, as it was requested.
-#[derive(Debug, Clone)]
-struct Move {
-    kind: &'static str,
-    target: Watermark,
-}
-
-impl Move {
-    /// Sets the watermark and what is skipped before it, either way.
-    fn set(definition_id: String, time: DateTime<Utc>) -> Self {
-        Self {
-            kind: "watermark set",
-            target: Watermark {
-                definition_id: Some(definition_id),
-                time: Some(time),
-                skip_before: Some(time),
-                updated_at: None,
-            },
-        }
+/// Asks for confirmation; returns the watermark that the question was about.
+///
+/// The operator's time to answer is not limited, and neither a transaction nor a connection is open
+/// meanwhile.
+fn confirm(database: &DatabaseConfig, target: &Watermark) -> Result<Watermark> {
+    if !io::stdin().is_terminal() {
+        let message = "There is no terminal to confirm on; pass --yes to move the watermark";
+        return Err(refused(message));
     }
-
-    /// Clears both, and frees the definition.
-    fn reset() -> Self {
-        Self { kind: "watermark reset", target: Watermark::default() }
-    }
-
-    /// Refuses to move the watermark of another definition; to free it is no such move.
-    fn may_leave(&self, stored: &Watermark) -> Result<()> {
-        match &self.target.definition_id {
-            Some(definition_id) => stored.require_definition(definition_id),
-            None => Ok(()),
-        }
-    }
-
-    /// Returns the question to confirm: where the watermark is, where it goes, and what is skipped.
-    fn question(&self, stored: &Watermark) -> String {
-        let consequence = match self.target.time {
-            Some(_) => "Entries validated before it and never handled will be skipped.",
-            None => "No entry will be skipped: each that was never handled will be created.",
-        };
-        format!(
-            "Move the watermark from {} to {}? {consequence}",
-            shown(stored.time),
-            shown(self.target.time)
-        )
-    }
-
-    /// Reads the watermark that the question is about.
-    fn read(&self, store: &Store) -> Result<Watermark> {
-        let stored = store.transaction(Stage::Prepare, Access::ReadOnly, read)?;
-        self.may_leave(&stored)?;
-        Ok(stored)
-    }
-
-    /// Moves the watermark and records that as a run, in one transaction. The watermark that was
-    /// `asked` about must be unchanged, since the confirmation was for that one. Returns the one before.
-    fn make(&self, store: &Store, asked: Option<&Watermark>) -> Result<Watermark> {
-        store.transaction(Stage::Advance, Access::ReadWrite, |tx| {
-            let locked = lock(tx)?;
-            self.may_leave(&locked)?;
-            if asked.is_some_and(|asked| *asked != locked) {
-                return Err(refused(
-                    "Nothing was changed: the watermark moved while you were asked; run it again",
-                )
-                .into());
-            }
-            put(tx, &self.target)?;
-            let run = Run::start(Summary {
-                watermark_before: locked.time,
-                watermark: self.target.time,
-                ..Summary::default()
-            });
-            runs::record(tx, self.kind, &run, None)?;
-            Ok(locked)
-        })
-    }
-}
-
-/// Refuses to ask where there is no terminal.
-fn require_terminal() -> Result<()> {
-    if io::stdin().is_terminal() {
-        return Ok(());
-    }
-    Err(refused("There is no terminal to confirm on; pass --yes to move the watermark"))
+    let stored = transact(database, Access::ReadOnly, read)?;
+    require_movable(&stored, target)?;
+    let consequence = match target.time {
+        Some(_) => "Entries validated before it and never handled will be skipped.",
+        None => "No entry will be skipped: each that was never handled will be created.",
+    };
+    let (from, to) = (shown(stored.time), shown(target.time));
+    supervise(&Deadline::signal_only(), move || {
+        ask(&format!("Move the watermark from {from} to {to}? {consequence}"))
+    })?;
+    Ok(stored)
 }
 
 /// Asks on the terminal, and waits for the answer without a limit.
@@ -148,19 +88,39 @@ fn ask(question: &str) -> Result<()> {
     }
 }
 
-fn refused(message: &str) -> Failure {
-    Failure::new(Stage::Prepare, Reason::Usage, message)
+/// Moves the watermark and records that as a run; returns where it was. The watermark that was
+/// `asked` about must be unchanged, since the confirmation was for that one.
+fn change(
+    tx: &mut Tx<'_>,
+    target: &Watermark,
+    asked: Option<&Watermark>,
+) -> Result<Option<DateTime<Utc>>, TxError> {
+    tx.enter(Stage::Advance);
+    let locked = lock(tx)?;
+    require_movable(&locked, target)?;
+    if asked.is_some_and(|asked| *asked != locked) {
+        let message = "Nothing was changed: the watermark moved while you were asked; run it again";
+        return Err(refused(message).into());
+    }
+    put(tx, target)?;
+    let kind = match target.time {
+        Some(_) => "watermark set",
+        None => "watermark reset",
+    };
+    let summary =
+        Summary { watermark_before: locked.time, watermark: target.time, ..Summary::default() };
+    runs::record(tx, kind, &Run::start(summary), None)?;
+    Ok(locked.time)
 }
 
-/// Asks for confirmation; returns the watermark that the question was about.
-///
-/// The operator's time to answer is not limited, and neither a transaction nor a connection is open
-/// meanwhile.
-fn confirm(database: &DatabaseConfig, asked_for: &Move) -> Result<Watermark> {
-    require_terminal()?;
-    let (url, reading) = (database.url.clone(), asked_for.clone());
-    let stored = in_time(move |deadline| reading.read(&Store::new(&url, deadline, 0)))?;
-    let question = asked_for.question(&stored);
-    supervise(&Deadline::signal_only(), move || ask(&question))?;
-    Ok(stored)
+/// Refuses to move the watermark of another definition; to free it is no such move.
+fn require_movable(stored: &Watermark, target: &Watermark) -> Result<()> {
+    match &target.definition_id {
+        Some(definition_id) => stored.require_definition(definition_id),
+        None => Ok(()),
+    }
+}
+
+fn refused(message: &str) -> Failure {
+    Failure::new(Stage::Prepare, Reason::Usage, message)
 }

@@ -28,6 +28,11 @@ pub fn entry(label: &str, value: &str) -> String {
     text
 }
 
+/// Writes fields below each other, the values in one column.
+pub fn fields(fields: &[(&str, String)]) -> String {
+    fields.iter().map(|(name, value)| entry(&format!("{name:<14}"), value)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
