@@ -1,0 +1,206 @@
+//! What `check` found: printed, counted, and turned into the exit code.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use clap::builder::styling::{AnsiColor, Style};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::config::Format;
+use crate::db::schema::Finding;
+use crate::error::{Failure, Kind, Result};
+use crate::exit::Exit;
+use crate::output::columns;
+use crate::output::escape::escape;
+use crate::output::log;
+use crate::output::stdout::{described, document, print};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Verdict {
+    Ok,
+    Warn,
+    Fail,
+    /// It could not be tried.
+    Skip,
+}
+
+/// One line.
+#[derive(Debug, Serialize)]
+struct Line {
+    name: &'static str,
+    verdict: Verdict,
+    detail: String,
+}
+
+/// What was found so far, shared with the thread that waits for the end. A text line is printed as
+/// soon as it is known, JSON at the end.
+#[derive(Clone)]
+pub(super) struct Findings(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    format: Format,
+    /// The effective settings, by name.
+    settings: BTreeMap<&'static str, String>,
+    lines: Vec<Line>,
+    /// The failure that decides the exit code: a permanent one before a transient one.
+    failure: Option<Failure>,
+    /// Whether the last line is printed.
+    is_concluded: bool,
+}
+
+impl Findings {
+    pub(super) fn new(format: Format) -> Self {
+        Self(Arc::new(Mutex::new(State { format, ..State::default() })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Shows the effective settings.
+    pub(super) fn show(&self, settings: Vec<(&'static str, String)>) {
+        let mut state = self.lock();
+        state.print(&columns::fields(&settings));
+        state.settings = settings.into_iter().collect();
+    }
+
+    /// Adds a line; its detail may be remote text.
+    pub(super) fn add(&self, name: &'static str, verdict: Verdict, detail: impl Into<String>) {
+        self.lock().add(name, verdict, detail.into());
+    }
+
+    /// Adds a failure, one line per problem.
+    pub(super) fn fail(&self, name: &'static str, failure: Failure) {
+        let mut state = self.lock();
+        for problem in failure.problems() {
+            state.add(name, Verdict::Fail, problem);
+        }
+        let decides = state.failure.as_ref().is_none_or(|first| {
+            first.kind() == Kind::Transient && failure.kind() == Kind::Permanent
+        });
+        if decides {
+            state.failure = Some(failure);
+        }
+    }
+
+    /// Adds a result; returns its value.
+    pub(super) fn take<T>(
+        &self,
+        name: &'static str,
+        result: Result<T>,
+        detail: impl Fn(&T) -> String,
+    ) -> Option<T> {
+        match result {
+            Ok(value) => {
+                self.add(name, Verdict::Ok, detail(&value));
+                Some(value)
+            }
+            Err(failure) => {
+                self.fail(name, failure);
+                None
+            }
+        }
+    }
+
+    /// Adds what was found of a table, or what it is when nothing is wrong; returns whether a cycle
+    /// could use it.
+    pub(super) fn examined(
+        &self,
+        name: &'static str,
+        examined: Result<(String, Vec<Finding>)>,
+    ) -> bool {
+        let (detail, found) = match examined {
+            Ok(examined) => examined,
+            Err(failure) => (String::new(), vec![Finding::Problem(failure)]),
+        };
+        let is_usable = !found.iter().any(|it| matches!(it, Finding::Problem(_)));
+        if is_usable {
+            self.add(name, Verdict::Ok, detail);
+        }
+        for finding in found {
+            match finding {
+                Finding::Problem(failure) => self.fail(name, failure),
+                Finding::Warning(text) => self.add(name, Verdict::Warn, text),
+            }
+        }
+        is_usable
+    }
+
+    /// Adds a line for each of the `sections` that has none, with what it needs, and prints how
+    /// all ended; returns the exit code.
+    pub(super) fn conclude(&self, sections: &[(&'static str, &str)]) -> Exit {
+        let mut state = self.lock();
+        for (name, need) in sections {
+            if !state.lines.iter().any(|line| line.name == *name) {
+                state.add(name, Verdict::Skip, format!("needs {need}"));
+            }
+        }
+        state.is_concluded = true;
+        let answer = match state.format {
+            Format::Text => format!("{}\n", state.tally()),
+            Format::Json => {
+                let failure = state.failure.as_ref();
+                let mut value = failure.map_or_else(|| json!({"outcome": "success"}), described);
+                value["settings"] = json!(state.settings);
+                value["checks"] = json!(state.lines);
+                document(&value)
+            }
+        };
+        // The exit code reports what standard output cannot.
+        let _ = print(&answer);
+        let Some(failure) = &state.failure else {
+            return Exit::Success;
+        };
+        let message = format!("Check failed: {}", state.failed().join(", "));
+        log::failure(&Failure::new(failure.stage, failure.reason, message));
+        failure.kind().into()
+    }
+}
+
+impl State {
+    /// Prints what is shown as text alone.
+    fn print(&self, text: &str) {
+        if self.format == Format::Text {
+            // The exit code reports what standard output cannot.
+            let _ = print(text);
+        }
+    }
+
+    fn add(&mut self, name: &'static str, verdict: Verdict, detail: String) {
+        if self.is_concluded {
+            return;
+        }
+        let (word, style) = match verdict {
+            Verdict::Ok => ("ok  ", AnsiColor::Green.on_default()),
+            Verdict::Warn => ("warn", AnsiColor::Yellow.on_default()),
+            Verdict::Fail => ("FAIL", AnsiColor::Red.on_default().bold()),
+            Verdict::Skip => ("skip", Style::new().dimmed()),
+        };
+        self.print(&format!("{style}{word}{style:#} {name}: {}\n", escape(&detail)));
+        self.lines.push(Line { name, verdict, detail });
+    }
+
+    /// Returns how many lines have which verdict.
+    fn tally(&self) -> String {
+        let count = |verdict| self.lines.iter().filter(|line| line.verdict == verdict).count();
+        let (ok, warnings, failed) =
+            (count(Verdict::Ok), count(Verdict::Warn), count(Verdict::Fail));
+        let plural = if warnings == 1 { "" } else { "s" };
+        let tally = format!("{ok} ok, {warnings} warning{plural}, {failed} failed");
+        match count(Verdict::Skip) {
+            0 => tally,
+            skipped => format!("{tally}, {skipped} skipped"),
+        }
+    }
+
+    /// Returns the names of what failed.
+    fn failed(&self) -> Vec<&'static str> {
+        let failed = self.lines.iter().filter(|line| line.verdict == Verdict::Fail);
+        let mut names: Vec<&str> = failed.map(|line| line.name).collect();
+        names.dedup();
+        names
+    }
+}

@@ -1,0 +1,242 @@
+//! `check`: verifies everything that a cycle uses, and writes nothing to the database.
+//!
+//! One line per section, all of them whatever fails, so that an operator sees at once what to fix.
+//! What a cycle only warns about is a warning here.
+
+mod findings;
+
+use std::sync::atomic::AtomicBool;
+
+use chrono::Utc;
+use url::Url;
+
+use self::findings::{Findings, Verdict};
+use crate::cli::PullArgs;
+use crate::config::{PullConfig, Reports, Settings, effective};
+use crate::cycle::authenticate::Session;
+use crate::cycle::enqueue;
+use crate::cycle::list;
+use crate::cycle::list::fetcher::{Ask, Page, Source};
+use crate::db::schema;
+use crate::db::transaction::{Access, Store, Tx, TxError};
+use crate::error::{Result, Stage};
+use crate::exit::Exit;
+use crate::net::client::HttpSettings;
+use crate::net::http::Http;
+use crate::process::deadline::Deadline;
+use crate::process::supervise::supervise;
+use crate::report::metrics;
+use crate::state::runs;
+use crate::state::watermark::{self, Watermark};
+use crate::types::time::rfc3339;
+
+/// How far the clocks may be apart without a warning, in seconds.
+const CLOCK_TOLERANCE_SECONDS: i64 = 60;
+
+/// The sections that every check has, in their order, each with what it needs.
+const SECTIONS: [(&str, &str); 9] = [
+    ("connect", "valid settings"),
+    ("token", "a connection"),
+    ("listing", "a token"),
+    ("clock", "a response of the listing"),
+    ("definition", "a token"),
+    ("database", "valid settings"),
+    ("tables", "the database"),
+    ("watermark", "the tables"),
+    ("jobs", "the database"),
+];
+
+/// Verifies every section and prints what it finds; returns the exit code that a cycle would end
+/// with.
+pub fn run(settings: Settings) -> Exit {
+    let verbosity = settings.log().verbosity;
+    let findings = Findings::new(settings.format());
+    let loaded = settings.load(|it| {
+        let reports = it.reports();
+        it.pull(&PullArgs::default()).map(|config| (config, reports))
+    });
+    match loaded {
+        Err(failure) => findings.fail("settings", failure),
+        Ok((config, reports)) => {
+            findings.show(effective::describe(&config, &reports));
+            findings.add("settings", Verdict::Ok, "valid");
+            let deadline = Deadline::after(config.timeout);
+            let store = Store::new(&config.database.url, deadline.clone(), 0);
+            let (supervised, findings) = (deadline.clone(), findings.clone());
+            let check = Check { config, store, deadline, verbosity, findings: findings.clone() };
+            let ended = supervise(&supervised, move || {
+                check.upstream();
+                check.database();
+                check.reports(&reports);
+                Ok(())
+            });
+            // A signal, the deadline or a panic.
+            if let Err(failure) = ended {
+                findings.fail("check", failure);
+            }
+        }
+    }
+    findings.conclude(&SECTIONS)
+}
+
+/// What the sections are verified with; a section that cannot be tried adds nothing.
+struct Check {
+    config: PullConfig,
+    store: Store,
+    deadline: Deadline,
+    verbosity: u8,
+    findings: Findings,
+}
+
+impl Check {
+    fn upstream(&self) -> Option<()> {
+        let upstream = &self.config.upstream;
+        let urls = [&upstream.auth_url, &upstream.api_base_url];
+        let mut hosts = urls.map(|url| (upstream.http.proxies.route(url), url)).to_vec();
+        hosts.dedup_by(|(one, _), (other, _)| one == other);
+        let mut is_connected = Some(());
+        for (route, url) in hosts {
+            let result = upstream.http.connect(url, &self.deadline);
+            is_connected =
+                self.findings.take("connect", result, |()| route.clone()).and(is_connected);
+        }
+        is_connected?;
+
+        let http = Http::new(urls, &upstream.http, self.deadline.clone(), 0);
+        let session = http.and_then(|http| Session::authenticate(http, upstream.clone()));
+        let session = self.findings.take("token", session, |_| "granted".to_owned())?;
+
+        let ask = Ask { number: 1, offset: 0, limit: 1 };
+        let page = session.page(ask, &AtomicBool::new(false));
+        let detail = |page: &Page| format!("{} row requested and read", page.elements.len());
+        if let Some(page) = self.findings.take("listing", page, detail) {
+            self.clock(&page);
+        }
+        self.definition(&session);
+        Some(())
+    }
+
+    fn clock(&self, page: &Page) {
+        let (verdict, detail) = match list::clock_offset(page.meta) {
+            None => (Verdict::Warn, "DataPass sends no Date to compare with".to_owned()),
+            Some(offset) => {
+                let seconds = offset.num_seconds();
+                let side = if seconds < 0 { "behind" } else { "ahead of" };
+                let is_near = seconds.abs() <= CLOCK_TOLERANCE_SECONDS;
+                let verdict = if is_near { Verdict::Ok } else { Verdict::Warn };
+                (verdict, format!("this machine is {} s {side} DataPass", seconds.abs()))
+            }
+        };
+        self.findings.add("clock", verdict, detail);
+    }
+
+    fn definition(&self, session: &Session) {
+        let findings = &self.findings;
+        match session.lack_of_access() {
+            Ok(None) => findings.add("definition", Verdict::Ok, "visible to the account"),
+            // An account that saw it lately may see it again.
+            Ok(Some(failure)) if self.read(runs::history).is_ok_and(|it| it.had_entries) => {
+                findings.fail("definition", list::view_changed(&failure.message));
+            }
+            Ok(Some(failure)) => findings.fail("definition", failure),
+            Err(failure) => {
+                let cause = failure.error_chain();
+                let detail = format!("Cannot find out whether the account sees it: {cause}");
+                findings.add("definition", Verdict::Warn, detail);
+            }
+        }
+    }
+
+    fn database(&self) -> Option<()> {
+        let connected = self.store.transaction(Stage::Prepare, Access::ReadBeforeWrite, |_| Ok(()));
+        self.findings.take("database", connected, |()| "connected".to_owned())?;
+        let is_usable = self.tables();
+        match self.read(watermark::read) {
+            // The cause is reported already.
+            Err(_) if !is_usable => {}
+            stored => self.watermark(stored),
+        }
+        self.jobs();
+        Some(())
+    }
+
+    /// Examines the tables; returns whether a cycle could use them.
+    fn tables(&self) -> bool {
+        let examined = self.read(|tx| Ok(schema::examine(tx.inner())?));
+        let detail = "columns, unique indexes and privileges are sufficient";
+        let examined = examined.map(|(place, found)| (format!("{place}: {detail}"), found));
+        self.findings.examined("tables", examined)
+    }
+
+    fn watermark(&self, stored: Result<Watermark>) {
+        let definition_id = &self.config.upstream.definition_id;
+        let ours = stored.and_then(|it| it.require_definition(definition_id).map(|()| it));
+        let Some(stored) = self.findings.take("watermark", ours, describe_watermark) else {
+            return;
+        };
+        for (name, time) in [("It", stored.time), ("skip_before", stored.skip_before)] {
+            if time > Some(Utc::now()) {
+                let detail = format!(
+                    "{name} is in the future: move it back with `datapass-pull watermark set`"
+                );
+                self.findings.add("watermark", Verdict::Warn, detail);
+            }
+        }
+    }
+
+    fn jobs(&self) {
+        let config = &self.config.job;
+        let mut job = None;
+        let examined = self.read(|tx| {
+            let queue = enqueue::choose(tx, config)?;
+            job = enqueue::preview(tx, config, &queue, 1)?;
+            let found = match &job {
+                Some(_) => schema::examine_jobs(tx.inner())?,
+                None => Vec::new(),
+            };
+            Ok((queue.describe(), found))
+        });
+        self.findings.examined("jobs", examined);
+        if let Some(job) = job.filter(|_| self.verbosity > 0) {
+            let detail = format!("for the record with id 1: {job}");
+            self.findings.add("job", Verdict::Ok, detail);
+        }
+    }
+
+    /// Verifies what a cycle only warns about.
+    fn reports(&self, reports: &Reports) {
+        let expect = |name, result: Result<String, String>| match result {
+            Ok(detail) => self.findings.add(name, Verdict::Ok, detail),
+            Err(problem) => self.findings.add(name, Verdict::Warn, problem),
+        };
+        if let Some(path) = &reports.metrics_file {
+            let probed = metrics::probe(path);
+            let path = path.display();
+            let probed = probed.map(|()| format!("{path} can be written"));
+            expect("metrics file", probed.map_err(|error| format!("Cannot write {path}: {error}")));
+        }
+        let connect = |name, url: &Url, settings: &HttpSettings| {
+            let connected = settings.connect(url, &self.deadline);
+            let connected = connected.map(|()| settings.proxies.route(url));
+            expect(name, connected.map_err(|failure| failure.error_chain()));
+        };
+        if let Some(sentry) = &reports.sentry {
+            connect("Sentry", &sentry.dsn.envelope_api_url(), &sentry.http);
+        }
+        if let Some(ping) = &reports.ping {
+            connect("ping", &ping.url, &ping.http);
+        }
+    }
+
+    fn read<T>(&self, work: impl FnMut(&mut Tx<'_>) -> Result<T, TxError>) -> Result<T> {
+        self.store.transaction(Stage::Prepare, Access::ReadOnly, work)
+    }
+}
+
+fn describe_watermark(stored: &Watermark) -> String {
+    let time = stored.time.map_or_else(|| "none yet".to_owned(), rfc3339);
+    match stored.skip_before {
+        Some(skip_before) => format!("{time}, skip_before {}", rfc3339(skip_before)),
+        None => time,
+    }
+}
