@@ -1,7 +1,5 @@
 //! The crontab entry: one line. cron mails what a command prints and does not look at its status.
 
-use std::fmt::Write as _;
-
 use super::{fill, span};
 use crate::cli::variables::Variable;
 use crate::config::ScheduleConfig;
@@ -37,15 +35,13 @@ fn command(config: &ScheduleConfig, binary: &str, env_file: &str) -> String {
     let mut command = format!("{} --env-file {}", quote(binary), quote(env_file));
     let default = || default_retry_seconds(&config.cron);
     let retry_seconds = config.retry_for.map_or_else(default, |age| age.as_secs());
-    let timeout = span(config.timeout.as_secs());
-    let is_default = Variable::find("DATAPASS_TIMEOUT")
-        .is_some_and(|variable| variable.default == Some(timeout.as_str()));
-    // Writing to a string does not fail.
     if retry_seconds > 0 {
-        let _ = write!(command, " --retry-for {}", span(retry_seconds));
+        command += &format!(" --retry-for {}", span(retry_seconds));
     }
-    if !is_default {
-        let _ = write!(command, " --timeout {timeout}");
+    let timeout = span(config.timeout.as_secs());
+    let default = Variable::find("DATAPASS_TIMEOUT").and_then(|variable| variable.default);
+    if default != Some(&timeout) {
+        command += &format!(" --timeout {timeout}");
     }
     command + " >/dev/null"
 }
@@ -64,14 +60,7 @@ fn quote(word: &str) -> String {
     if word.chars().all(plain) {
         return word.to_owned();
     }
-    let quoted: String = word
-        .chars()
-        .map(|c| match c {
-            '\'' | '%' => format!("'\\{c}'"),
-            _ => c.to_string(),
-        })
-        .collect();
-    format!("'{quoted}'")
+    format!("'{}'", word.replace('\'', r"'\''").replace('%', r"'\%'"))
 }
 
 #[cfg(test)]

@@ -2,10 +2,9 @@
 //!
 //! For Kubernetes 1.29 and later, where every field used here is on by default.
 
-use super::{RETRIES, fill, span};
-use crate::config::ScheduleJob;
+use super::{RETRIES, fill, run_seconds, span};
+use crate::config::{ScheduleConfig, ScheduleJob};
 use crate::error::Stage;
-use crate::types::cron::Cron;
 
 /// The Job controller's waits before starts two to six: 10 s, doubled each time.
 const BACKOFF_SECONDS: u64 = 10 + 20 + 40 + 80 + 160;
@@ -16,90 +15,54 @@ const GRACE_SECONDS: u64 = 30;
 /// What a pod may take beyond the cycle's deadline: a node, the image, the start, a last report.
 const START_SECONDS: u64 = 60;
 
-/// What one manifest is for.
-pub(super) struct Manifest<'a> {
-    /// The container image, which needs no escape in quotes.
-    pub(super) image: &'a str,
-    /// The name of every object, a DNS label.
-    pub(super) name: &'a str,
-    /// The deadline of one cycle.
-    pub(super) timeout: &'a str,
-    /// The longest run of the process.
-    pub(super) run_seconds: u64,
-}
-
-impl Manifest<'_> {
-    /// Returns the CronJob.
-    pub(super) fn cron_job(&self, cron: &Cron) -> String {
-        let spec = self.spec(&["pull", "--timeout", self.timeout], self.name);
-        fill(
-            include_str!("cronjob.yaml"),
-            &[
-                ("name", self.name),
-                ("version", env!("CARGO_PKG_VERSION")),
-                ("cron", &cron.to_string()),
-                ("spec", &indent(&spec, "      ")),
-            ],
-        )
-    }
-
-    /// Returns a Job that is started by hand.
-    pub(super) fn job(&self, job: &ScheduleJob) -> String {
-        let name = self.name;
-        let (job, prerequisite, spec) = match job {
-            ScheduleJob::Migrate => {
-                let secret = format!("{name}-owner");
-                let prerequisite = format!(
-                    "kubectl create secret generic {secret} --from-file=DATABASE_URL=FILE, with a \
-                     role that may create tables"
-                );
-                ("migrate", prerequisite, self.spec(&["migrate"], &secret))
-            }
-            ScheduleJob::Replay { since } => (
-                "replay",
-                format!("the secret {name}, as for the CronJob"),
-                self.spec(&["pull", "--since", since, "--timeout", self.timeout], name),
-            ),
-        };
-        fill(
-            include_str!("job.yaml"),
-            &[
-                ("name", name),
-                ("job", job),
-                ("version", env!("CARGO_PKG_VERSION")),
-                ("prerequisite", &prerequisite),
-                ("spec", &indent(&spec, "  ")),
-            ],
-        )
-    }
-
-    /// Returns the specification of a Job, not indented.
-    fn spec(&self, arguments: &[&str], secret: &str) -> String {
-        let starts = RETRIES + 1;
-        let one_start = self.run_seconds + START_SECONDS + GRACE_SECONDS;
-        let arguments: Vec<String> = arguments.iter().map(|word| format!("\"{word}\"")).collect();
-        fill(
-            include_str!("job_spec.yaml"),
-            &[
-                ("name", self.name),
-                ("version", env!("CARGO_PKG_VERSION")),
-                ("image", self.image),
-                ("secret", secret),
-                ("arguments", &arguments.join(", ")),
-                ("retries", &RETRIES.to_string()),
-                ("starts", &starts.to_string()),
-                ("run", &span(self.run_seconds)),
-                ("start", &START_SECONDS.to_string()),
-                ("grace", &GRACE_SECONDS.to_string()),
-                ("backoff", &BACKOFF_SECONDS.to_string()),
-                ("deadline", &(starts * one_start + BACKOFF_SECONDS).to_string()),
-            ],
-        )
-    }
+/// Returns the CronJob, or a Job that is started by hand.
+pub(super) fn entry(
+    config: &ScheduleConfig,
+    image: &str,
+    name: &str,
+    job: Option<&ScheduleJob>,
+) -> String {
+    warn_of_moving_image(image);
+    let timeout = span(config.timeout.as_secs());
+    let owner = format!("{name}-owner");
+    let (template, line_start, secret, arguments) = match job {
+        None => {
+            let arguments = vec!["pull", "--timeout", &timeout];
+            (include_str!("cronjob.yaml"), "\n      ", name, arguments)
+        }
+        Some(ScheduleJob::Migrate) => {
+            (include_str!("job_migrate.yaml"), "\n  ", &*owner, vec!["migrate"])
+        }
+        Some(ScheduleJob::Replay { since }) => {
+            let arguments = vec!["pull", "--since", since, "--timeout", &timeout];
+            (include_str!("job_replay.yaml"), "\n  ", name, arguments)
+        }
+    };
+    let arguments: Vec<String> = arguments.iter().map(|word| format!("\"{word}\"")).collect();
+    let (starts, run_seconds) = (RETRIES + 1, run_seconds(config));
+    let one_start = run_seconds + START_SECONDS + GRACE_SECONDS;
+    let values = [
+        ("name", name),
+        ("version", env!("CARGO_PKG_VERSION")),
+        ("cron", &config.cron.to_string()),
+        ("image", image),
+        ("secret", secret),
+        ("arguments", &arguments.join(", ")),
+        ("retries", &RETRIES.to_string()),
+        ("starts", &starts.to_string()),
+        ("run", &span(run_seconds)),
+        ("start", &START_SECONDS.to_string()),
+        ("grace", &GRACE_SECONDS.to_string()),
+        ("backoff", &BACKOFF_SECONDS.to_string()),
+        ("deadline", &(starts * one_start + BACKOFF_SECONDS).to_string()),
+    ];
+    let spec = fill(include_str!("job_spec.yaml"), &values);
+    let spec = spec.trim_end().replace('\n', line_start);
+    fill(template, &[&values[..], &[("spec", &spec)]].concat())
 }
 
 /// Warns of an image that may be another one at each start.
-pub(super) fn warn_of_moving_image(image: &str) {
+fn warn_of_moving_image(image: &str) {
     // A colon before the last slash is that of a port.
     let name = image.rsplit('/').next().unwrap_or(image);
     if !image.contains('@') && name.split_once(':').is_none_or(|(_, tag)| tag == "latest") {
@@ -108,9 +71,4 @@ pub(super) fn warn_of_moving_image(image: &str) {
             "--image names no version: add a tag or a digest, so that a start never changes it"
         );
     }
-}
-
-fn indent(text: &str, prefix: &str) -> String {
-    let lines: Vec<String> = text.lines().map(|line| format!("{prefix}{line}")).collect();
-    lines.join("\n")
 }

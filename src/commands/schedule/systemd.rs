@@ -111,9 +111,9 @@ fn on_calendar(cron: &Cron) -> Result<String, String> {
     let mut weekdays: Vec<u8> = weekdays.values.iter().map(|day| (day + 6) % 7).collect();
     weekdays.sort_unstable();
     let name = |day: &u8| WEEKDAYS.get(usize::from(*day)).copied().unwrap_or_default().to_owned();
-    let weekdays = match weekdays.len() == WEEKDAYS.len() {
-        true => String::new(),
-        false => compact(&weekdays, "..", name) + " ",
+    let weekdays = match weekdays.len() {
+        7 => String::new(),
+        _ => compact(&weekdays, "..", name) + " ",
     };
     Ok(format!(
         "{weekdays}*-{}-{} {}:{}:00 UTC",
