@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use log::{info, warn};
+use ::log::{info, warn};
 
 use crate::cli::PullArgs;
 use crate::config::{Format, PullConfig, Reports, Settings, effective};
@@ -13,8 +13,8 @@ use crate::cycle::remarks;
 use crate::cycle::settle::settle;
 use crate::error::{Failure, Kind, Reason, Result, Stage};
 use crate::exit::Exit;
-use crate::output::progress;
 use crate::output::stdout::print;
+use crate::output::{log, progress};
 use crate::process::deadline::Deadline;
 use crate::process::run_id;
 use crate::process::supervise::supervise;
@@ -38,9 +38,9 @@ pub fn run(settings: Settings, args: &PullArgs) -> Exit {
         Ok(config) => config,
         Err(failure) => return not_started(failure, &reports, args, format),
     };
-    let effective = effective::describe(&config, &reports).into_iter();
-    let effective = effective.map(|(name, value)| format!("{name} {value}"));
-    let effective: Vec<String> = effective.collect();
+    let effective = effective::describe(&config, &reports);
+    let effective: Vec<String> =
+        effective.iter().map(|(name, value)| format!("{name} {value}")).collect();
     info!(stage = Stage::Prepare.as_str(); "Settings: {}", effective.join("; "));
     let notifier = Notifier::new(&reports);
     notifier.start();
@@ -175,7 +175,7 @@ fn conclude(ended: Ended, args: &PullArgs, format: Format, notifier: &Notifier<'
         }
         return Exit::Success;
     };
-    crate::output::log::failure(&failure);
+    log::failure(&failure);
     // The exit code reports what standard output cannot.
     let _ = print(&format!("{line}\n"));
     failure.kind().into()
