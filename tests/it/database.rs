@@ -4,6 +4,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
 use crate::harness::*;
 
 /// Describes a cycle that enqueues nothing, so that it does not log that `good_jobs` is missing.
@@ -371,4 +373,56 @@ fn a_commit_without_a_response_is_verified_on_a_new_connection() {
     assert_eq!(runs.len(), 1);
     assert_eq!((&runs[0]["outcome"], &runs[0]["created"]), (&"transient".into(), &0.into()));
     assert_eq!(database.count("proactivite_requests"), 0);
+}
+
+#[test]
+fn a_required_column_that_the_cycle_does_not_fill_is_permanent() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    upstream.add(validated(1, 1));
+    database.exec("alter table proactivite_requests add column owner text not null");
+    let before = database.snapshot();
+    let outcome = Run::cycle(&upstream, &database).any_stderr().output();
+    outcome.permanent("database_refused");
+    assert_eq!(database.snapshot(), before);
+    let runs = database.runs();
+    assert_eq!(runs.len(), 1);
+    assert_eq!(runs[0]["outcome"], "permanent");
+    assert_eq!(runs[0]["reason"], "database_refused");
+    assert_eq!((&runs[0]["seen"], &runs[0]["pages"]), (&json!(1), &json!(1)));
+}
+
+#[test]
+fn runs_older_than_400_days_are_pruned() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    upstream.add(validated(1, 1));
+    database.exec(
+        "insert into datapass_pull_runs (outcome, started_at)
+         values ('success', now() - interval '401 days'),
+                ('success', now() - interval '399 days')",
+    );
+    Run::cycle(&upstream, &database).any_stderr().output().success();
+    assert_eq!(database.count("datapass_pull_runs"), 2);
+}
+
+/// A cycle that is suspended between two statements, for instance by a sleeping machine, must not
+/// lock the watermark until its deadline.
+#[test]
+fn a_transaction_is_idle_for_a_minute_at_most() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    database.exec(
+        "create table noted (setting text);
+         create function note() returns trigger language plpgsql as $$ begin
+             insert into noted values (current_setting('idle_in_transaction_session_timeout'));
+             return new;
+         end $$;
+         create trigger note before insert on datapass_pull_runs
+             for each row execute function note()",
+    );
+    for (timeout, seconds) in [("6h", 60.0..=60.0), ("50s", 1.0..=50.0)] {
+        let run = Run::cycle(&upstream, &database).args(["--timeout", timeout]);
+        run.output().success();
+        let taken = "delete from noted returning extract(epoch from setting::interval)::float8";
+        let noted: f64 = database.client().query_one(taken, &[]).unwrap().get(0);
+        assert!(seconds.contains(&noted), "{timeout}: {noted} s");
+    }
 }

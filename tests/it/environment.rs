@@ -259,3 +259,19 @@ fn a_dry_run_that_cannot_start_is_still_reported_as_a_dry_run() {
         assert!(outcome.permanent(reason).dry_run, "{args:?}");
     }
 }
+
+#[test]
+fn all_missing_settings_are_reported_together_and_an_empty_one_is_missing() {
+    let run = Run::new::<&str>([]).env("DATAPASS_CLIENT_ID", "").any_stderr();
+    let outcome = run.output();
+    outcome.permanent("configuration");
+    for name in [
+        "DATAPASS_AUTH_URL",
+        "DATAPASS_API_BASE_URL",
+        "DATAPASS_CLIENT_ID",
+        "DATAPASS_CLIENT_SECRET",
+        "DATABASE_URL",
+    ] {
+        assert!(outcome.stderr.contains(name), "{name}: {}", outcome.stderr);
+    }
+}

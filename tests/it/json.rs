@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::harness::*;
 
-/// Runs a command and reads its one document.
+/// Runs a command and parses its single JSON document.
 #[track_caller]
 fn document(run: Run, args: &[&str], code: i32) -> Value {
     let run = run.args(args.to_vec()).any_stderr();
@@ -87,7 +87,7 @@ fn a_failure_is_one_document() {
         assert_eq!(failure["outcome"], "transient", "{args:?}: {failure}");
         assert_eq!(failure["reason"], "database_unavailable", "{args:?}: {failure}");
     }
-    // A command without the option prints none.
+    // A command without this option prints no document.
     let outcome =
         Run::new(["schedule", "crontab", "--timeout", "x"]).env("DATAPASS_FORMAT", "json");
     assert_eq!(outcome.any_stderr().output().assert_code(1).stdout, "");

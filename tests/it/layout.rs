@@ -1,9 +1,9 @@
-//! The layers of the sources: a module imports only what stands below it.
+//! The layers of the sources: a module imports only modules below it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The layers, top to bottom; those of one line do not import each other.
+/// The layers, top to bottom; modules in the same line do not import each other.
 const LAYERS: [&[&str]; 14] = [
     &["main"],
     &["app"],
@@ -37,11 +37,11 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Returns the modules at the top that a source names, its tests left out.
+/// Returns the top-level modules that a source file imports, without those of its tests.
 fn imports(text: &str) -> Vec<String> {
     let code = text.split("#[cfg(test)]").next().unwrap_or_default();
     let names = code.split("crate::").skip(1).flat_map(|rest| {
-        // `use crate::{a, b};` names several.
+        // `use crate::{a, b};` imports several.
         let group = rest.strip_prefix('{').and_then(|rest| rest.split('}').next());
         group.unwrap_or(rest).split(", ").take(if group.is_some() { 9 } else { 1 })
     });
@@ -50,7 +50,7 @@ fn imports(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn no_module_imports_one_from_above() {
+fn no_module_imports_a_module_above_it() {
     assert_eq!(imports("use crate::db::url; crate::{cli, net::tls}"), ["db", "cli", "net"]);
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut checked = 0;

@@ -1,8 +1,8 @@
 //! Secrets and personal data reach no output of any kind, at any log level, in any failure.
 //!
-//! Every secret and every piece of personal data holds one word, in lower or upper case. Each run
-//! here logs as much as can be asked for, and the word is looked for in what it printed, in its
-//! metrics file, in what other users see of its process, and in every column of every table.
+//! Every secret and every piece of personal data contains the canary word, in lower or upper case.
+//! Each run here logs at the highest level, and the word must not occur in its output, in its
+//! metrics file, in the process data that other users can read, and in any column of any table.
 
 mod datapass;
 mod settings;
@@ -14,10 +14,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::harness::datapass::CANARY;
 use crate::harness::*;
 
-/// The word in base64, wherever it begins in a group of three.
+/// The canary in base64, at each offset modulo three.
 const IN_BASE64: [&str; 3] = ["Y2FuYXJp", "NhbmFy", "jYW5hcm"];
 
-/// A password with all that may be quoted wrongly.
+/// A password with all characters that may be quoted wrongly.
 const PASSWORD: &str = r#"canari-p@ss:w/rd?&#%41+ \'"é=x"#;
 
 fn assert_clean(name: &str, place: &str, text: &str) {
@@ -26,12 +26,12 @@ fn assert_clean(name: &str, place: &str, text: &str) {
     assert!(!found, "{name}: {place} holds the canary:\n{text}");
 }
 
-/// Runs it with all of the log in that form, expects a status, and looks everywhere.
-fn hunt(name: &str, database: &Database, code: i32, run: &Run, form: &str) {
+/// Runs it with the complete log in a format, expects a status, and checks every output.
+fn assert_no_leak(name: &str, database: &Database, code: i32, run: &Run, format: &str) {
     let folder = tempfile::tempdir().unwrap();
     let metrics = folder.path().join("metrics.prom");
     let run = run.clone().any_stderr().env("RUST_LOG", "trace").arg("-vvv");
-    let run = run.env("DATAPASS_FORMAT", form).env("DATAPASS_LOG_FORMAT", form);
+    let run = run.env("DATAPASS_FORMAT", format).env("DATAPASS_LOG_FORMAT", format);
     let run = run.env("DATAPASS_MAX_RETRIES", "0").env("DATAPASS_METRICS_FILE", &metrics);
     let outcome = run.output();
     assert_eq!(outcome.code(), code, "{name}: {}{}", outcome.stdout, outcome.stderr);
@@ -39,26 +39,26 @@ fn hunt(name: &str, database: &Database, code: i32, run: &Run, form: &str) {
     assert_clean(name, "standard error", &outcome.stderr);
     let metrics = fs::read_to_string(&metrics).unwrap_or_default();
     assert_clean(name, "the metrics file", &metrics);
-    look_into_tables(name, database);
+    assert_clean_tables(name, database);
 }
 
-/// Hunts in a cycle with a log in JSON, and in `check`, which tells the same failures on standard
-/// output, with one in text.
-fn hunt_in_both(
+/// Checks a cycle with a log in JSON, and `check`, which prints the same failures on standard
+/// output, with a log in text.
+fn assert_no_leak_in_both(
     name: &str,
     upstream: &DataPass,
     database: &Database,
     code: i32,
     set: impl Fn(Run) -> Run,
 ) {
-    for (command, form) in [("pull", "json"), ("check", "text")] {
+    for (command, format) in [("pull", "json"), ("check", "text")] {
         let run = Run::new([command]).upstream(upstream).database(database);
-        hunt(&format!("{command}, {name}"), database, code, &set(run), form);
+        assert_no_leak(&format!("{command}, {name}"), database, code, &set(run), format);
     }
 }
 
-/// Looks into every column of every table.
-fn look_into_tables(name: &str, database: &Database) {
+/// Checks every column of every table.
+fn assert_clean_tables(name: &str, database: &Database) {
     let mut client = database.client();
     let tables = "select oid::regclass::text from pg_class where relkind in ('r', 'p', 'm')
                    and relnamespace not in ('pg_catalog'::regnamespace,
@@ -73,27 +73,27 @@ fn look_into_tables(name: &str, database: &Database) {
     }
 }
 
-/// The hunt itself: it finds a leak wherever one is.
+/// The check itself detects a leak in each output.
 #[test]
-fn a_leak_is_found() {
+fn a_leak_is_detected() {
     let database = Database::migrated();
-    let hunted = |script: &str| {
+    let leak_message = |script: &str| {
         let run = Run::new::<&str>([]).through(["sh", "-c", script]);
-        let hunt = || hunt("a leak", &database, 0, &run, "text");
-        let told = catch_unwind(AssertUnwindSafe(hunt)).unwrap_err();
-        *told.downcast::<String>().unwrap()
+        let assert_no_leak = || assert_no_leak("a leak", &database, 0, &run, "text");
+        let message = catch_unwind(AssertUnwindSafe(assert_no_leak)).unwrap_err();
+        *message.downcast::<String>().unwrap()
     };
     for (script, place) in [
         ("echo Canari", "standard output"),
         ("echo Y2FuYXJp >&2", "standard error"),
         (r#"echo canari > "$DATAPASS_METRICS_FILE""#, "the metrics file"),
     ] {
-        let told = hunted(script);
-        assert!(told.starts_with(&format!("a leak: {place} holds")), "{told}");
+        let message = leak_message(script);
+        assert!(message.starts_with(&format!("a leak: {place} holds")), "{message}");
     }
     database.exec("insert into datapass_pull_runs (outcome, reason) values ('x', 'CANARI')");
-    let told = hunted("");
-    assert!(told.starts_with("a leak: datapass_pull_runs holds"), "{told}");
+    let message = leak_message("");
+    assert!(message.starts_with("a leak: datapass_pull_runs holds"), "{message}");
 }
 
 fn entry(id: i64) -> Demande {

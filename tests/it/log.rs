@@ -1,4 +1,4 @@
-//! The log in JSON: one object a line, with what a search wants.
+//! The log: one JSON object per line with the fields to search for, and text on a terminal.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ fn cycle(upstream: &DataPass, database: &Database) -> Run {
         .any_stderr()
 }
 
-/// Reads the log of a run; every line has its time, level, message, run and stage.
+/// Parses the log of a run; every line has its time, level, message, run and stage.
 #[track_caller]
 fn events(outcome: &Outcome, database: &Database) -> Vec<Value> {
     let sql = "select run_id::text from datapass_pull_runs order by id desc limit 1";
@@ -32,7 +32,7 @@ fn events(outcome: &Outcome, database: &Database) -> Vec<Value> {
     events
 }
 
-/// Returns the one event whose message has this text.
+/// Returns the only event whose message contains this text.
 #[track_caller]
 fn only<'a>(events: &'a [Value], text: &str) -> &'a Value {
     let is = |event: &&Value| event["message"].as_str().unwrap().contains(text);
@@ -42,7 +42,7 @@ fn only<'a>(events: &'a [Value], text: &str) -> &'a Value {
 }
 
 #[test]
-fn events_tell_run_stage_reason_page_and_attempt() {
+fn events_have_run_stage_reason_page_and_attempt() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     for id in 1..=30 {
         upstream.add(Demande::cnous(id));
@@ -70,7 +70,7 @@ fn events_tell_run_stage_reason_page_and_attempt() {
     };
     assert_eq!(retried("answered 503"), ("authenticate", None));
     assert_eq!(retried("answered 500"), ("list", Some(2)));
-    // Each page has a number of its own.
+    // Each page has its own number.
     let pages = |text: &str| {
         let of = events.iter().filter(|it| it["message"].as_str().unwrap().contains(text));
         of.map(|event| event["page"].as_u64().unwrap()).collect::<Vec<_>>()
@@ -89,8 +89,8 @@ fn events_tell_run_stage_reason_page_and_attempt() {
     outcome.permanent("request_refused");
     let events = self::events(&outcome, &database);
     let last = events.last().unwrap();
-    let told = ["level", "stage", "reason"].map(|key| last[key].as_str().unwrap());
-    assert_eq!(told, ["ERROR", "list", "request_refused"]);
+    let found = ["level", "stage", "reason"].map(|key| last[key].as_str().unwrap());
+    assert_eq!(found, ["ERROR", "list", "request_refused"]);
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn the_first_line_names_version_and_commit_as_the_program_does() {
 }
 
 #[test]
-fn a_cycle_that_cannot_start_tells_it_in_json_too() {
+fn a_cycle_that_cannot_start_logs_in_json_too() {
     let outcome = Run::new(["--log-format", "json"]).any_stderr().output();
     outcome.permanent("configuration");
     let event: Value = serde_json::from_str(outcome.stderr.trim_end()).unwrap();
@@ -120,7 +120,7 @@ fn a_cycle_that_cannot_start_tells_it_in_json_too() {
 }
 
 #[test]
-fn on_a_terminal_each_problem_is_a_sentence_of_its_own() {
+fn on_a_terminal_each_problem_is_one_line() {
     let status = Run::new(["status", "--enqueue", "x"]).env("DATAPASS_JOB_CLASS", "x");
     let (code, screen) = status.on_terminal().end();
     assert_eq!(code, 1, "{screen}");
@@ -148,7 +148,7 @@ fn on_a_terminal_each_problem_is_a_sentence_of_its_own() {
 }
 
 #[test]
-fn a_refused_command_line_is_explained_on_a_terminal_and_one_line_in_a_log() {
+fn a_usage_error_shows_the_usage_on_a_terminal_and_is_one_line_in_a_log() {
     let run = || Run::new(["status", "--since", "7d"]);
     let (code, screen) = run().on_terminal().end();
     assert_eq!(code, 1, "{screen}");

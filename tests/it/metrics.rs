@@ -1,4 +1,4 @@
-//! The metrics file, read by the format's grammar.
+//! The metrics file, parsed by the grammar of its format.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,14 +10,14 @@ use std::process::{Command, Stdio};
 use crate::docs::runbook::blocks;
 use crate::harness::*;
 
-/// What a failed cycle reports anew; all the rest is of the last success.
-const OF_ANY_END: [&str; 3] = [
+/// The metrics that a failed cycle updates; all others are those of the last success.
+const UPDATED_BY_FAILURE: [&str; 3] = [
     "datapass_pull_last_run_timestamp_seconds",
     "datapass_pull_last_exit_status",
     "datapass_pull_last_duration_seconds",
 ];
 
-/// The definition of a cycle without one in its settings.
+/// The default definition
 const DEFINITION: &str = "proactivite_pour_les_etudiants_boursiers_dyn";
 
 type Samples = BTreeMap<String, f64>;
@@ -86,7 +86,7 @@ impl Scene {
             .any_stderr()
     }
 
-    /// Reads the file, which nothing may be left beside.
+    /// Reads the file; no temporary file may be left beside it.
     fn samples(&self) -> Samples {
         let metadata = fs::symlink_metadata(self.path()).unwrap();
         assert!(metadata.is_file());
@@ -111,7 +111,7 @@ fn without(samples: &Samples, names: &[&str]) -> Samples {
 }
 
 #[test]
-fn a_failure_keeps_what_the_last_success_reported() {
+fn a_failure_keeps_the_metrics_of_the_last_success() {
     let scene = Scene::new();
     scene.cycle().output().success();
     let first = scene.samples();
@@ -133,17 +133,17 @@ fn a_failure_keeps_what_the_last_success_reported() {
     for (run, status) in [(scene.cycle(), 1.0), (away, 2.0), (unstarted, 1.0)] {
         run.output().assert_code(status as i32);
         let after = scene.samples();
-        assert_eq!(without(&after, &OF_ANY_END), without(&first, &OF_ANY_END));
+        assert_eq!(without(&after, &UPDATED_BY_FAILURE), without(&first, &UPDATED_BY_FAILURE));
         assert_eq!(after["datapass_pull_last_exit_status"], status);
         let last_run = after["datapass_pull_last_run_timestamp_seconds"];
         assert!(last_run > before);
         before = last_run;
     }
 
-    // Where the file is new each time, the database knows some of it.
+    // Without an old file, some metrics come from the database.
     fs::remove_file(scene.path()).unwrap();
     scene.cycle().output().permanent("request_refused");
-    let kept = without(&scene.samples(), &OF_ANY_END);
+    let kept = without(&scene.samples(), &UPDATED_BY_FAILURE);
     let names: Vec<&str> = kept.keys().map(String::as_str).collect();
     let known = ["build_info", "last_success_timestamp_seconds", "watermark_timestamp_seconds"];
     assert_eq!(names, known.map(|name| format!("datapass_pull_{name}")));
@@ -154,11 +154,11 @@ fn a_failure_keeps_what_the_last_success_reported() {
 
     scene.upstream.clear_rules();
     scene.cycle().arg("--dry-run").output().success();
-    assert_eq!(without(&scene.samples(), &OF_ANY_END), kept, "a dry run writes nothing");
+    assert_eq!(without(&scene.samples(), &UPDATED_BY_FAILURE), kept, "a dry run writes nothing");
 }
 
 #[test]
-fn a_file_of_others_breaks_nothing() {
+fn a_foreign_or_invalid_file_is_replaced_or_kept_without_a_failure() {
     let scene = Scene::new();
     scene.upstream.fault(On::pages(1..), Fault::Status(403, &[]));
     let elsewhere = scene.folder.path().join("elsewhere");
@@ -192,7 +192,7 @@ fn a_file_of_others_breaks_nothing() {
     }
     assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "theirs");
 
-    // What is not a regular file is not replaced.
+    // Only a regular file is replaced.
     assert!(Command::new("mkfifo").arg(scene.path()).status().unwrap().success());
     let outcome = scene.cycle().output();
     outcome.permanent("request_refused");
@@ -211,7 +211,7 @@ fn a_file_that_cannot_be_written_is_a_warning() {
             .stderr("Rejected D2")
     };
     run("/nowhere/it.prom").output().success();
-    // Not even root makes a file there.
+    // Not even root can create a file there.
     run("/proc/it.prom").output().success();
     let folder = scene.folder.path().to_str().unwrap();
     let file = format!("{folder}/it.prom");
@@ -224,7 +224,7 @@ fn a_file_that_cannot_be_written_is_a_warning() {
     full.stderr("fill").output().success();
 }
 
-/// A cycle that fails keeps what the last success of its own definition wrote, whoever wrote last.
+/// A failed cycle keeps the metrics of the last success of its own definition only.
 #[test]
 fn each_definition_has_its_own_samples() {
     let scene = Scene::new();
@@ -235,25 +235,25 @@ fn each_definition_has_its_own_samples() {
     let text = fs::read_to_string(scene.path()).unwrap();
     let samples = parse(&text, r#"a\"b\\"#);
     let names: Vec<&String> = samples.keys().collect();
-    let mut expected = OF_ANY_END.to_vec();
+    let mut expected = UPDATED_BY_FAILURE.to_vec();
     expected.push("datapass_pull_build_info");
     expected.sort_unstable();
     assert_eq!(names, expected);
 
-    // One collector reads both files.
+    // A collector that reads both files requires the same help text.
     let (_, help_of_first) =
         first.split_once("# HELP datapass_pull_last_duration_seconds").unwrap();
     let (_, help_of_other) = text.split_once("# HELP datapass_pull_last_duration_seconds").unwrap();
     assert_eq!(help_of_first.lines().next(), help_of_other.lines().next());
 
-    // Without a valid definition there is no label, so that no file is written.
+    // Without a valid definition there is no label, and no file is written.
     let nameless = scene.cycle().env("DATAPASS_DEFINITION_ID", "a\tb");
     nameless.output().permanent("configuration");
     assert_eq!(fs::read_to_string(scene.path()).unwrap(), text);
 }
 
 #[test]
-fn the_documented_rules_are_valid_and_about_what_is_written() {
+fn the_documented_rules_are_valid_and_use_existing_metrics() {
     let rules = blocks("Prometheus").remove(0);
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), &rules).unwrap();

@@ -1,4 +1,4 @@
-//! `migrate`, on a real PostgreSQL.
+//! `migrate`: new tables, upgrades of existing ones, and refused upgrades.
 
 use std::thread;
 
@@ -10,7 +10,7 @@ use postgres::{Client, NoTls};
 
 use super::harness::{Database, PgBouncer, Run};
 
-/// What a Rails 8 application makes of the two tables, with a row in each.
+/// The two tables as a Rails 8 application creates them, with a row in each.
 const RAILS: &str = "
     CREATE TABLE proactivite_requests (
         id bigserial PRIMARY KEY,
@@ -43,9 +43,9 @@ const RAILS: &str = "
     VALUES (7, '2026-05-18 10:00:00.123', '2026-05-18 11:00', '2026-05-18 11:00');
 ";
 
-/// Every table, column, constraint and index of the database.
-fn shape(client: &mut Client) -> Vec<String> {
-    let mut shape = Vec::new();
+/// Returns every column, constraint and index of the database.
+fn read_schema(client: &mut Client) -> Vec<String> {
+    let mut schema = Vec::new();
     for statement in [
         "select format('%s.%s %s %s %s', table_name, column_name, data_type, is_nullable,
                 column_default)
@@ -55,14 +55,14 @@ fn shape(client: &mut Client) -> Vec<String> {
         "select indexdef from pg_indexes where schemaname = current_schema() order by 1",
     ] {
         let rows = client.query(statement, &[]).unwrap();
-        shape.extend(rows.iter().map(|row| row.get::<_, String>(0)));
+        schema.extend(rows.iter().map(|row| row.get::<_, String>(0)));
     }
-    shape
+    schema
 }
 
-/// That, and the rows that were there before.
-fn everything(client: &mut Client) -> Vec<String> {
-    let mut all = shape(client);
+/// Returns the schema, and the rows of the two tables of Rails.
+fn read_schema_and_rows(client: &mut Client) -> Vec<String> {
+    let mut all = read_schema(client);
     for table in ["proactivite_requests", "datapass_pull_watermarks"] {
         let rows = client.query(&format!("select {table}::text from {table}"), &[]);
         all.extend(rows.unwrap_or_default().iter().map(|row| row.get::<_, String>(0)));
@@ -74,7 +74,7 @@ fn run(db: &Database, yes: bool) -> Result<Vec<String>, Failure> {
     migrate::migrate(&mut db.client(), yes)
 }
 
-/// Every change that creates all tables.
+/// The changes that create all tables.
 const CREATED: [&str; 5] = [
     "CREATE TABLE proactivite_requests",
     "CREATE TABLE datapass_pull_handled",
@@ -101,14 +101,14 @@ fn assert_done(db: &Database) {
     assert_done_after("migrate", db);
 }
 
-/// Checks that a cycle finds all it needs, and that migrating again changes nothing.
+/// Checks that a cycle can use the tables, and that another migration changes nothing.
 #[track_caller]
 fn assert_done_after(change: &str, db: &Database) {
     let mut client = db.client();
     assert_eq!(problems(&mut client), [""; 0], "{change}");
-    let before = everything(&mut client);
+    let before = read_schema_and_rows(&mut client);
     assert_eq!(run(db, false).unwrap(), [""; 0]);
-    assert_eq!(everything(&mut client), before);
+    assert_eq!(read_schema_and_rows(&mut client), before);
     let ids = client.query("select id::bigint from datapass_pull_watermarks", &[]).unwrap();
     assert_eq!(ids.iter().map(|row| row.get(0)).collect::<Vec<i64>>(), [1]);
     let other = client.execute("insert into datapass_pull_watermarks (id) values (2)", &[]);
@@ -116,7 +116,7 @@ fn assert_done_after(change: &str, db: &Database) {
 }
 
 #[test]
-fn an_empty_database_gets_the_tables_once() {
+fn the_tables_of_an_empty_database_are_created_once() {
     let db = Database::empty();
     let missing = problems(&mut db.client());
     assert_eq!(missing.len(), 5, "{missing:?}");
@@ -127,7 +127,7 @@ fn an_empty_database_gets_the_tables_once() {
 }
 
 #[test]
-fn the_command_prints_the_changes_as_text_or_as_one_document() {
+fn the_command_prints_its_changes_as_text_or_json() {
     let db = Database::empty();
     let migrate = |args: &[&str]| {
         let run = Run::new(["migrate"]).args(args.to_vec()).database(&db);
@@ -145,7 +145,7 @@ fn the_command_prints_the_changes_as_text_or_as_one_document() {
     assert_eq!(migrate(&["--print"]), migrate::print());
 
     db.exec("ALTER TABLE proactivite_requests ALTER datapass_demande_id TYPE integer");
-    let before = everything(&mut db.client());
+    let before = read_schema_and_rows(&mut db.client());
     let refused = Run::new(["migrate"]).database(&db).output();
     refused.assert_code(1);
     for words in [
@@ -154,7 +154,7 @@ fn the_command_prints_the_changes_as_text_or_as_one_document() {
     ] {
         assert!(refused.stderr.contains(words), "{}", refused.stderr);
     }
-    assert_eq!(everything(&mut db.client()), before);
+    assert_eq!(read_schema_and_rows(&mut db.client()), before);
     let done = migrate(&["--yes"]);
     assert!(done.ends_with("COLUMN datapass_demande_id TYPE bigint\n"), "{done}");
 }
@@ -167,7 +167,7 @@ fn printed_sql_creates_the_same_tables() {
 
     let by_itself = Database::empty();
     run(&by_itself, false).unwrap();
-    assert_eq!(shape(&mut by_hand.client()), shape(&mut by_itself.client()));
+    assert_eq!(read_schema(&mut by_hand.client()), read_schema(&mut by_itself.client()));
 }
 
 #[test]
@@ -175,12 +175,12 @@ fn the_tables_of_rails_are_upgraded_with_yes() {
     let db = Database::empty();
     db.exec(RAILS);
     let mut client = db.client();
-    let before = everything(&mut client);
+    let before = read_schema_and_rows(&mut client);
 
     let failure = run(&db, false).unwrap_err();
     assert_eq!(failure.reason, Reason::UpgradeRefused);
     assert_eq!(failure.kind(), Kind::Permanent);
-    assert_eq!(everything(&mut client), before);
+    assert_eq!(read_schema_and_rows(&mut client), before);
     let statements = [
         "ALTER TABLE proactivite_requests RENAME COLUMN external_request_id TO \
          datapass_authorization_id",
@@ -254,7 +254,7 @@ fn the_tables_of_rails_are_upgraded_with_yes() {
 }
 
 #[test]
-fn half_migrated_tables_get_what_they_lack() {
+fn partly_migrated_tables_are_completed() {
     for (name, change) in [
         (
             "column renamed, index not",
@@ -272,7 +272,7 @@ fn half_migrated_tables_get_what_they_lack() {
         ),
         ("no index at all", "DROP INDEX index_proactivite_requests_on_external_request_id"),
         (
-            "indexes that cannot serve",
+            "unusable indexes",
             "DROP INDEX index_proactivite_requests_on_external_request_id;
              CREATE UNIQUE INDEX ON proactivite_requests (external_request_id) WHERE id > 0;
              CREATE UNIQUE INDEX ON proactivite_requests (lower(external_request_id));
@@ -301,7 +301,7 @@ fn half_migrated_tables_get_what_they_lack() {
         ("no watermark table", "DROP TABLE datapass_pull_watermarks"),
         ("only the watermark table", "DROP TABLE proactivite_requests"),
         (
-            "a watermark of ours already",
+            "an upgraded watermark table",
             "ALTER TABLE datapass_pull_watermarks ADD COLUMN definition_id varchar,
              ALTER COLUMN last_validated_at DROP NOT NULL,
              ALTER COLUMN last_validated_at TYPE timestamptz;
@@ -310,7 +310,7 @@ fn half_migrated_tables_get_what_they_lack() {
         ),
         ("a watermark without an id", "ALTER TABLE datapass_pull_watermarks DROP COLUMN id"),
         (
-            "rejections and runs in Rails' ways",
+            "rejections and runs created by Rails",
             "CREATE TABLE datapass_pull_rejections (id bigserial PRIMARY KEY, ref varchar NOT NULL,
                  demande_id bigint NOT NULL, reasons varchar[], first_seen_at timestamp(6) NOT NULL,
                  closed_at timestamp(6));
@@ -318,7 +318,7 @@ fn half_migrated_tables_get_what_they_lack() {
                  started_at timestamp(6) NOT NULL, outcome varchar NOT NULL)",
         ),
         (
-            "numbers of four bytes",
+            "4-byte integers",
             "ALTER TABLE proactivite_requests ALTER COLUMN id TYPE integer,
                  ALTER COLUMN datapass_demande_id TYPE integer",
         ),
@@ -358,7 +358,7 @@ fn only_a_rename_or_a_retype_needs_yes() {
 }
 
 #[test]
-fn handled_entries_are_filled_when_their_table_is_made_and_not_later() {
+fn handled_entries_are_filled_only_when_their_table_is_created() {
     let db = Database::migrated_by_library();
     db.exec(
         "ALTER TABLE proactivite_requests ALTER datapass_authorization_id DROP NOT NULL;
@@ -381,7 +381,7 @@ fn handled_entries_are_filled_when_their_table_is_made_and_not_later() {
 }
 
 #[test]
-fn skip_before_is_the_watermark_when_it_is_added_and_nothing_later() {
+fn skip_before_is_set_to_the_watermark_only_when_it_is_added() {
     let db = Database::migrated_by_library();
     let skip_before = "SELECT skip_before FROM datapass_pull_watermarks";
     let read = |db: &Database| db.client().query_one(skip_before, &[]).unwrap();
@@ -406,7 +406,7 @@ fn a_dropped_table_is_created_again() {
 }
 
 #[test]
-fn what_cannot_be_upgraded_is_named_and_unchanged() {
+fn an_impossible_upgrade_is_reported_and_changes_nothing() {
     for (change, words) in [
         (
             "INSERT INTO datapass_pull_watermarks (last_validated_at, created_at, updated_at)
@@ -432,17 +432,17 @@ fn what_cannot_be_upgraded_is_named_and_unchanged() {
         let db = Database::empty();
         db.exec(RAILS);
         db.exec(change);
-        let before = everything(&mut db.client());
+        let before = read_schema_and_rows(&mut db.client());
         let failure = run(&db, true).unwrap_err();
         assert_eq!(failure.reason, Reason::DatabaseRefused, "{}", failure.error_chain());
         assert!(failure.message.contains(words), "{}", failure.message);
         assert!(!failure.message.contains("abc"), "{}", failure.message);
-        assert_eq!(everything(&mut db.client()), before);
+        assert_eq!(read_schema_and_rows(&mut db.client()), before);
     }
 }
 
 #[test]
-fn a_busy_table_is_not_waited_for() {
+fn a_locked_table_is_not_waited_for() {
     let db = Database::empty();
     db.exec(RAILS);
     let mut reader = db.client();
@@ -456,7 +456,7 @@ fn a_busy_table_is_not_waited_for() {
 }
 
 #[test]
-fn many_at_once_make_the_tables_once() {
+fn concurrent_migrations_create_the_tables_once() {
     let db = Database::empty();
     let lines: Vec<String> = thread::scope(|scope| {
         let runs: Vec<_> = (0..6).map(|_| scope.spawn(|| run(&db, false))).collect();
@@ -467,7 +467,7 @@ fn many_at_once_make_the_tables_once() {
 }
 
 #[test]
-fn everything_works_through_a_pooler() {
+fn migrations_work_through_a_pooler() {
     let db = Database::empty();
     db.exec(RAILS);
     let pooler = PgBouncer::start(&db);
@@ -493,7 +493,7 @@ fn connected(text: &str) -> Client {
 }
 
 #[test]
-fn tables_are_made_in_the_first_schema() {
+fn tables_are_created_in_the_first_schema_of_the_search_path() {
     let db = Database::migrated_by_library();
     db.exec("CREATE SCHEMA other");
     let other = format!("{}?options=-csearch_path%3Dother,public", db.url());
@@ -510,7 +510,7 @@ fn tables_are_made_in_the_first_schema() {
 }
 
 impl Database {
-    /// Makes a database and migrates it without the binary.
+    /// Makes a database and migrates it with the library instead of the binary.
     pub fn migrated_by_library() -> Self {
         let db = Self::empty();
         run(&db, false).unwrap();

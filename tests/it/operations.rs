@@ -1,4 +1,4 @@
-//! The runbook: its commands and statements, run as they are shown.
+//! The runbook in the manual: its commands and statements, run as documented.
 
 use std::path::Path;
 use std::process::Command;
@@ -54,7 +54,7 @@ fn cycle(upstream: &DataPass, database: &Database, args: &[&str]) -> Summary {
 }
 
 #[test]
-fn skipping_the_backlog_a_backfill_and_starting_over() {
+fn the_backlog_is_skipped_replayed_and_created_as_documented() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     database.exec(GOOD_JOBS_4);
     for (id, day) in [(1, "2026-04-20"), (2, "2026-05-02"), (3, "2026-05-18")] {
@@ -85,7 +85,7 @@ fn skipping_the_backlog_a_backfill_and_starting_over() {
 }
 
 #[test]
-fn a_second_definition_has_a_schema_of_its_own() {
+fn a_second_definition_uses_its_own_schema_as_documented() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     database.exec(GOOD_JOBS_4);
     let validated = |id| Demande::cnous(id).validated(at("2026-05-18T10:00:00Z"));
@@ -116,12 +116,12 @@ fn a_second_definition_has_a_schema_of_its_own() {
     let summary = Summary::from_text(printed.lines().last().unwrap()).unwrap();
     assert_eq!((summary.created, summary.enqueued), (1, 0));
     assert!(printed.contains("ok   tables: in schema other: "), "{printed}");
-    assert_eq!(database.snapshot(), first, "the first definition is left alone");
+    assert_eq!(database.snapshot(), first, "the first definition is unchanged");
     let rows = database.json_rows("other.proactivite_requests", "id");
     assert_eq!(rows.len(), 1);
     assert_eq!(rows[0]["datapass_demande_id"], 2);
 
-    // The same GoodJob, by a view and a class of its own.
+    // The same GoodJob, through a view and with its own job class.
     database.exec(view);
     upstream.add(validated(3).definition("other_definition"));
     let url = with_search_path(&database.url(), "other");
@@ -162,7 +162,7 @@ fn after_a_restore_nothing_is_lost_and_no_job_runs_twice() {
     upstream.add(validated(3));
     assert_eq!(cycle(&upstream, &database, &[]).enqueued, 2);
 
-    // The jobs of 1 and 2 have run, that of 3 has not.
+    // The jobs of 1 and 2 have run, the job of 3 has not.
     let upstream_env = upstream_env(&upstream);
     let url = restored.url();
     let mut env: Vec<(&str, &str)> = vec![("DATABASE_URL", &url)];
@@ -191,7 +191,7 @@ fn after_a_restore_nothing_is_lost_and_no_job_runs_twice() {
 }
 
 #[test]
-fn after_a_restore_of_the_rows_alone_since_creates_them_again() {
+fn after_a_restore_of_the_rows_only_since_creates_lost_rows_again() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     database.exec(GOOD_JOBS_4);
     for (id, day) in [(1, "2026-05-01"), (2, "2026-05-03"), (3, "2026-05-05")] {
@@ -199,7 +199,7 @@ fn after_a_restore_of_the_rows_alone_since_creates_them_again() {
         upstream.add(Demande::cnous(id).validated(time));
     }
     assert_eq!(cycle(&upstream, &database, &[]).enqueued, 3);
-    // As a backup of the 2nd had it.
+    // The rows of a backup of 2 May
     database.exec(
         "delete from proactivite_requests where datapass_demande_id > 1;
          select setval('proactivite_requests_id_seq', 1);
@@ -208,7 +208,7 @@ fn after_a_restore_of_the_rows_alone_since_creates_them_again() {
                  = split_part(serialized_params->'arguments'->0->>'_aj_globalid', '/', 5))",
     );
     let plain = cycle(&upstream, &database, &[]);
-    assert_eq!((plain.created, plain.deleted), (0, 2), "deleted on purpose, or lost?");
+    assert_eq!((plain.created, plain.deleted), (0, 2), "a plain cycle takes them for deleted");
     let summary = cycle(&upstream, &database, &["--since", "2026-05-02"]);
     assert_eq!((summary.created, summary.enqueued, summary.deleted), (2, 2, 0));
     assert_eq!(database.count("good_jobs"), 3);

@@ -1,4 +1,4 @@
-//! The Debian package: built by `.ci/package`, installed into an empty root, used and removed.
+//! The Debian package: built by `.ci/package`, installed into an empty root folder, used and removed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -36,7 +36,7 @@ fn build_package() -> PathBuf {
     printed(&mut Command::new(script)).trim().into()
 }
 
-/// A root with dpkg's own tables and nothing else.
+/// A root folder that contains only dpkg's own database.
 struct Root(tempfile::TempDir);
 
 impl Root {
@@ -63,7 +63,7 @@ impl Root {
         );
     }
 
-    /// Returns every file, link and empty folder outside dpkg's tables.
+    /// Returns every file and link outside of dpkg's database.
     fn files(&self) -> BTreeSet<String> {
         let root = self.0.path().to_str().unwrap();
         let found = printed(
@@ -76,12 +76,12 @@ impl Root {
 }
 
 #[test]
-fn the_package_installs_works_and_leaves_nothing_behind() {
+fn the_package_installs_works_and_is_removed_completely() {
     let package = build_package();
     let root = Root::new();
     root.dpkg(&["--install", package.to_str().unwrap()]);
 
-    // And a page of the manual for each that is written.
+    // Each manual page is installed too.
     let manual = fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/man")).unwrap();
     let pages: Vec<String> = manual
         .map(|page| page.unwrap().file_name().into_string().unwrap())
@@ -113,7 +113,7 @@ fn the_package_installs_works_and_leaves_nothing_behind() {
     assert!(!root.path("usr").exists());
 }
 
-/// Checks that the installed units name the installed program and are accepted.
+/// Checks that the installed units are valid and start the installed program.
 fn check_units(root: &Root, binary: &Path) {
     let copies = tempfile::tempdir().unwrap();
     let units = ["datapass-pull.service", "datapass-pull.timer"].map(|name| {

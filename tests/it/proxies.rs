@@ -1,15 +1,14 @@
-//! HTTP through a proxy: which variable counts, which host is asked directly, and how each failure
-//! is reported.
+//! HTTP proxies: their variables, hosts without a proxy, and how each failure is reported.
 
 use std::path::PathBuf;
 
 use crate::harness::*;
 use crate::tls::{Authority, named, upstream as tls_upstream};
 
-/// A host that no name server knows: only a proxy reaches it.
+/// A host name that does not resolve, so that only a proxy reaches it.
 const HOST: &str = "datapass.invalid";
 
-/// Describes a dry cycle against the hidden host, which the proxy leads to `upstream`.
+/// Describes a dry run against [`HOST`], which the proxy connects to `upstream`.
 fn cycle(upstream: &DataPass, database: &Database, scheme: &str) -> Run {
     Run::cycle(upstream, database)
         .env("DATAPASS_ALLOW_HTTP", "1")
@@ -25,7 +24,7 @@ fn env_file(content: &str) -> (tempfile::TempDir, PathBuf) {
     (folder, path)
 }
 
-/// What a plain cycle asks of a proxy for http.
+/// The requests of a cycle that a proxy for http receives.
 const PLAIN: [&str; 3] = [
     "POST http://datapass.invalid/api/oauth/token",
     "GET http://datapass.invalid/api/v1/demandes?state%5B%5D=validated&limit=1000&offset=0",
@@ -33,7 +32,7 @@ const PLAIN: [&str; 3] = [
 ];
 
 #[test]
-fn each_variable_counts_in_either_case_and_in_the_env_file_too() {
+fn each_proxy_variable_is_read_in_either_case_and_from_the_env_file() {
     let database = Database::migrated();
     let authority = Authority::new();
     let plain = DataPass::start();
@@ -46,7 +45,7 @@ fn each_variable_counts_in_either_case_and_in_the_env_file_too() {
         let run = || cycle(upstream, &database, scheme).env("DATAPASS_CA_FILE", authority.file());
         for name in [format!("{scheme}_proxy"), "all_proxy".to_owned()] {
             for name in [name.to_uppercase(), name] {
-                // Neither a CGI variable nor the proxy of the other scheme changes anything.
+                // Neither a CGI variable nor the proxy of the other scheme has an effect.
                 let other = if scheme == "http" { "HTTPS" } else { "HTTP" };
                 let run = run()
                     .env("REQUEST_METHOD", "GET")
@@ -65,12 +64,12 @@ fn each_variable_counts_in_either_case_and_in_the_env_file_too() {
         let (_folder, file) = env_file(&format!("HTTPS_PROXY={away}\nALL_PROXY={away}\n"));
         let run = || run().arg("--env-file").arg(&file);
         let name = format!("{scheme}_proxy");
-        // The process wins over the file, whatever the case.
+        // The environment overrides the file, whatever the case of the names.
         run().env(&name, proxy.address()).output().success();
         let by_file = run().env(&name, "");
         by_file.stderr("through the proxy http://127.0.0.1:1").output().transient("connection");
         assert_eq!(proxy.take_lines(), expected);
-        // A scheme's own variable wins over the one for all.
+        // The variable of a scheme overrides `ALL_PROXY`.
         let run = cycle(upstream, &database, scheme).env("ALL_PROXY", away);
         let run = run.env("DATAPASS_CA_FILE", authority.file());
         run.env(&name, proxy.address()).output().success();
@@ -79,7 +78,7 @@ fn each_variable_counts_in_either_case_and_in_the_env_file_too() {
 }
 
 #[test]
-fn a_loopback_host_is_never_asked_through_a_proxy() {
+fn no_proxy_is_used_for_a_loopback_host() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     let proxy = HttpProxy::start(upstream.address());
     let mut run = Run::cycle(&upstream, &database);
@@ -88,17 +87,17 @@ fn a_loopback_host_is_never_asked_through_a_proxy() {
     }
     run.clone().output().success();
     assert!(proxy.take_requests().is_empty());
-    // Nor is a proxy that is not needed validated.
+    // A proxy that is not used is not validated.
     run.env("ALL_PROXY", "socks5://canari").output().success();
 
-    // The other host of the two may need it.
+    // The host of the other URL may need the proxy.
     let run = cycle(&upstream, &database, "http").env("http_proxy", proxy.address());
     run.env("DATAPASS_AUTH_URL", upstream.auth_url()).output().success();
     assert_eq!(proxy.take_lines(), PLAIN[1..]);
 }
 
 #[test]
-fn no_proxy_names_hosts_that_are_asked_directly() {
+fn no_proxy_variable_names_hosts_without_a_proxy() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     let proxy = HttpProxy::start(upstream.address());
     let run = || cycle(&upstream, &database, "http").env("HTTP_PROXY", proxy.address());
@@ -115,7 +114,7 @@ fn no_proxy_names_hosts_that_are_asked_directly() {
     let (_folder, file) = env_file("NO_PROXY=datapass.invalid\n");
     let outcome = run().arg("--env-file").arg(file).output();
     outcome.transient("connection");
-    // By their addresses, networks are in the unit tests.
+    // The unit tests cover networks in more detail.
     let run = run().env("DATAPASS_AUTH_URL", "http://127.0.0.2:1/token");
     run.env("NO_PROXY", "127.0.0.0/8").output().transient("connection");
     assert!(proxy.take_requests().is_empty());
@@ -141,7 +140,7 @@ fn a_failure_names_method_path_host_and_proxy_without_credentials() {
     upstream.add(Demande::cnous(1));
     failed.output().transient("bad_body");
     upstream.clear_rules();
-    // The fake server does not speak TLS.
+    // The fake server does not support TLS.
     let failed = run("https").stderr(format!("{token}: no connection"));
     failed.output().transient("connection");
 
@@ -151,7 +150,7 @@ fn a_failure_names_method_path_host_and_proxy_without_credentials() {
     let message = format!("{HOST} {through}: the proxy opened no connection");
     failed.stderr(message).output().transient("connection");
 
-    // Directly, there is no proxy to name.
+    // Without a proxy the message names none.
     upstream.fault(On::pages(..), Fault::Status(404, &[]));
     let outcome = Run::cycle(&upstream, &database).output();
     outcome.permanent("request_refused");
@@ -160,7 +159,7 @@ fn a_failure_names_method_path_host_and_proxy_without_credentials() {
 }
 
 #[test]
-fn a_proxy_that_wants_credentials_is_a_permanent_failure() {
+fn a_proxy_that_requires_credentials_is_permanent() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     let proxy = HttpProxy::responding("407 Proxy Authentication Required");
     for scheme in ["http", "https"] {
@@ -176,7 +175,7 @@ fn a_proxy_that_wants_credentials_is_a_permanent_failure() {
 }
 
 #[test]
-fn a_proxy_that_would_be_used_is_validated_with_all_other_settings() {
+fn a_proxy_in_use_is_validated_together_with_the_other_settings() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     for (name, value) in [
         ("HTTPS_PROXY", "socks5://canari:canari@127.0.0.1:1080"),
@@ -195,7 +194,7 @@ fn a_proxy_that_would_be_used_is_validated_with_all_other_settings() {
         for part in [&message, "DATAPASS_PAGE_SIZE", "DATAPASS_API_BASE_URL"] {
             assert_eq!(outcome.stderr.matches(part).count(), 1, "{part}: {}", outcome.stderr);
         }
-        // Who is asked directly does not need it.
+        // A host without a proxy does not need it.
         let direct = run().env(name, value).env("NO_PROXY", HOST).output();
         direct.transient("connection");
         let (_folder, file) = env_file(&format!("{name}='{value}'\n"));
@@ -208,7 +207,7 @@ fn a_proxy_that_would_be_used_is_validated_with_all_other_settings() {
 }
 
 #[test]
-fn a_proxy_may_be_reached_by_tls() {
+fn a_proxy_may_use_tls() {
     let (authority, database) = (Authority::new(), Database::migrated());
     let (upstream, params) = (DataPass::start(), named("localhost", 2001, 2100));
     let proxy = tls_upstream(&authority, &params, "localhost");
@@ -218,7 +217,7 @@ fn a_proxy_may_be_reached_by_tls() {
     let failed = run().output();
     failed.permanent("certificate");
     assert!(proxy.requests().is_empty());
-    // The fake server is no proxy, and does not know such a path.
+    // The fake server is not a proxy, and responds with 404 to such a path.
     let failed = run().env("DATAPASS_CA_FILE", authority.file()).output();
     failed.permanent("token_refused");
     let through = format!("at {HOST} through the proxy https://localhost:{port} answered 404");

@@ -1,5 +1,5 @@
-//! `rejected`: which entry an id means, how long an acceptance holds, how it is withdrawn, and that
-//! whatever an entry holds fits a terminal.
+//! `rejected`: entries by id, the duration of an acceptance, its withdrawal, and the list on a
+//! terminal.
 
 use chrono::{DateTime, Utc};
 
@@ -30,7 +30,7 @@ fn accepted(database: &Database) -> Vec<String> {
 }
 
 #[test]
-fn an_entry_is_accepted_by_any_of_its_ids_and_no_other_is() {
+fn an_entry_is_accepted_by_any_of_its_ids_and_an_ambiguous_id_is_refused() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     for (id, public_id) in [
         (5, "one"),
@@ -43,7 +43,7 @@ fn an_entry_is_accepted_by_any_of_its_ids_and_no_other_is() {
     ] {
         upstream.add(invalid(id).public_id(Some(public_id)));
     }
-    // Entries without a number, the public id of two of which looks like one.
+    // Entries without a number; the public ids of two of them look like a number or a reference.
     for (id, public_id) in [(101, " blank"), (102, "D5"), (103, "12345")] {
         upstream.add(invalid(id).public_id(Some(public_id)));
         upstream.with(|upstream| upstream.edit(id, |shown| shown["id"] = "none".into()));
@@ -101,7 +101,7 @@ fn an_entry_is_accepted_by_any_of_its_ids_and_no_other_is() {
 }
 
 #[test]
-fn an_acceptance_holds_for_one_validation_and_the_first_one_stays() {
+fn an_acceptance_lasts_until_the_next_validation_and_is_not_overwritten() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     upstream.add(invalid(1));
     cycle(&upstream, &database);
@@ -123,7 +123,7 @@ fn an_acceptance_holds_for_one_validation_and_the_first_one_stays() {
     assert_eq!(cycle(&upstream, &database).accepted, 1);
     assert_eq!(only().accepted_at, decided.accepted_at);
 
-    // It leaves the list: there is nothing left to accept. An empty list would close nothing.
+    // It leaves the listing: there is nothing left to accept. An empty listing closes nothing.
     upstream.with(|upstream| upstream.reopen(1));
     cycle(&upstream, &database);
     assert!(only().closed_at.is_none());
@@ -134,7 +134,7 @@ fn an_acceptance_holds_for_one_validation_and_the_first_one_stays() {
     closed.assert_code(1);
     assert!(closed.stderr.contains("not rejected any more"), "{}", closed.stderr);
 
-    // It comes back, validated again: the acceptance is over, what was seen is kept.
+    // It returns, validated again: the acceptance has ended, `first_seen_at` and `times_seen` stay.
     upstream.with(|upstream| upstream.validate(1, at(AGAIN)));
     assert_eq!(cycle(&upstream, &database).rejected, 1);
     let open = only();
@@ -146,7 +146,7 @@ fn an_acceptance_holds_for_one_validation_and_the_first_one_stays() {
 }
 
 #[test]
-fn whatever_an_entry_holds_fits_a_terminal_and_cannot_control_it() {
+fn the_list_fits_a_terminal_and_contains_no_control_characters() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     let texts = [
         "界".repeat(90),
@@ -158,7 +158,7 @@ fn whatever_an_entry_holds_fits_a_terminal_and_cannot_control_it() {
     ];
     for (id, text) in (1..).zip(&texts) {
         upstream.add(invalid(id));
-        // Upstream's texts are not kept; an operator's are.
+        // DataPass' values are not stored; the reason of an operator is.
         upstream.with(|upstream| {
             upstream.edit(id, |shown| {
                 shown["state"] = text.clone().into();
@@ -167,7 +167,7 @@ fn whatever_an_entry_holds_fits_a_terminal_and_cannot_control_it() {
             });
         });
     }
-    // What holds the watermark, under the longest of names.
+    // The entry that holds the watermark has the longest possible reference.
     let held = format!("{}\u{301}\u{202e}", "界".repeat(190));
     upstream.add(invalid(99).public_id(Some(&held)).validated(at("2026-05-17T10:00:00Z")));
     upstream.with(|upstream| upstream.edit(99, |shown| shown["id"] = "none".into()));
@@ -183,7 +183,7 @@ fn whatever_an_entry_holds_fits_a_terminal_and_cannot_control_it() {
     assert!(status.contains("held by       界"), "{status}");
     for text in [&list, &status] {
         for line in text.lines() {
-            // A word is never broken, so that an id can be copied.
+            // A word is never wrapped, so that an id can be copied.
             let has_long_word = line.split(' ').any(|it| it.chars().count() > 60);
             assert!(line.chars().count() <= 80 || has_long_word, "{line}");
         }
@@ -192,7 +192,7 @@ fn whatever_an_entry_holds_fits_a_terminal_and_cannot_control_it() {
         assert!(!text.contains(unsafe_one), "{text}");
     }
     let ids: Vec<&str> = list.lines().filter(|line| !line.starts_with(' ')).collect();
-    assert_eq!(ids.len(), texts.len() + 1, "an id stands at the margin, and nothing else: {list}");
+    assert_eq!(ids.len(), texts.len() + 1, "only references are not indented: {list}");
 
     let json = command(&["rejected", "list", "--format", "json"]).assert_success().stdout.clone();
     let json: Vec<serde_json::Value> = serde_json::from_str(&json).unwrap();
@@ -229,7 +229,7 @@ fn an_acceptance_is_withdrawn() {
     assert_eq!((only().accepted_at, only().accepted_reason), (None, None));
     assert_eq!(cycle(&upstream, &database).rejected, 1);
 
-    // An acceptance outlives an absence, and can be withdrawn meanwhile.
+    // An acceptance stays while the entry is not listed, and can be withdrawn.
     accept(&database, "D1", "closed school").assert_success();
     upstream.with(|upstream| upstream.reopen(1));
     cycle(&upstream, &database);
@@ -240,9 +240,9 @@ fn an_acceptance_is_withdrawn() {
     assert_eq!(cycle(&upstream, &database).rejected, 1);
 }
 
-/// A cycle that recorded the entry meanwhile would undo the decision.
+/// A concurrent cycle that records the entry would overwrite the decision.
 #[test]
-fn a_decision_waits_for_the_cycle_under_way() {
+fn a_decision_waits_for_a_concurrent_cycle() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     upstream.add(invalid(1));
     cycle(&upstream, &database);
@@ -355,7 +355,7 @@ D6
     );
 }
 
-/// Years that PostgreSQL or a JSON text of it would refuse must not reach a statement.
+/// Years that PostgreSQL or its JSON functions refuse must not reach a statement.
 #[test]
 fn a_time_that_cannot_be_stored_rejects_its_entry() {
     let times = [
@@ -371,7 +371,7 @@ fn a_time_that_cannot_be_stored_rejects_its_entry() {
         upstream
             .with(|upstream| upstream.edit(id, |shown| shown["last_validated_at"] = time.into()));
     }
-    // Its other fault does not hide this one.
+    // Another reason does not hide this one.
     upstream.with(|upstream| upstream.edit(5, |shown| shown["organisation"] = "none".into()));
     let summary = cycle(&upstream, &database);
     assert_eq!((summary.created, summary.rejected), (1, 4));

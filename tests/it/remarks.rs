@@ -1,4 +1,4 @@
-//! What a cycle logs about its entries: with `-v`, in warnings, and for a dry run.
+//! Log messages of a cycle about its entries: with `-v`, in warnings, and for a dry run.
 
 use serde_json::Value;
 
@@ -32,7 +32,7 @@ fn verbose_names_each_entry_and_what_holds_the_watermark() {
     upstream.add(Demande::cnous(6).created(minute(-9)).never_validated());
     upstream.add(validated(7, 50));
     upstream.with(|upstream| upstream.validate(2, minute(60)));
-    // Known late: validated between `skip_before` and the watermark.
+    // A late entry: validated between `skip_before` and the watermark.
     database.exec("update datapass_pull_watermarks set last_validated_at = '2026-05-18T10:35:00Z'");
     let outcome = cycle(&upstream, &database).arg("-v").any_stderr().output();
     let summary = outcome.success();
@@ -95,7 +95,7 @@ fn a_replay_names_what_it_cannot_create_again() {
     );
     let summary = replay.output().success();
     assert_eq!((summary.created, summary.existing, summary.deleted), (1, 1, 1));
-    // A plain cycle creates neither, and has nothing to warn of.
+    // A plain cycle creates neither, without a warning.
     let plain = cycle(&upstream, &database).output().success();
     assert_eq!((plain.existing, plain.deleted, plain.rejected), (2, 1, 0));
 }

@@ -1,6 +1,9 @@
 //! How a cycle reacts to responses of DataPass: access to the definition, retries, tokens.
 
+use std::time::Duration;
+
 use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::Value;
 
 use crate::harness::datapass::{Clock, DEFINITION, Endpoint};
 use crate::harness::*;
@@ -229,4 +232,86 @@ fn an_approval_during_the_listing_is_not_dated_in_the_future() {
     });
     let run = run().stderr("dated after DataPass' own clock");
     assert_eq!(run.output().success().watermark, Some(begin + TimeDelta::minutes(1)));
+}
+
+#[test]
+fn requests_have_the_expected_headers_and_concurrency() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    for id in 1..=100 {
+        upstream.add(validated(id, id));
+    }
+    for concurrency in ["1", "2", "4"] {
+        upstream.take_requests();
+        let run = Run::cycle(&upstream, &database).args([
+            "--page-size",
+            "50",
+            "--concurrency",
+            concurrency,
+        ]);
+        run.any_stderr().output().success();
+        let requests = upstream.take_requests();
+        let most = requests.iter().map(|request| request.in_flight).max();
+        assert!(most <= concurrency.parse().ok(), "{concurrency}: {most:?}");
+        for request in &requests {
+            let agent = request.header("user-agent").unwrap_or_default();
+            assert_eq!(agent, concat!("datapass-pull/", env!("CARGO_PKG_VERSION")));
+            assert_eq!(request.header("accept"), Some("application/json"));
+            let is_token = request.endpoint == Endpoint::Token;
+            assert_eq!(request.header("authorization").is_none(), is_token);
+            assert_eq!(request.field("client_secret").is_some(), is_token);
+        }
+    }
+}
+
+#[test]
+fn a_redirect_is_permanent_and_not_followed() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    let target = DataPass::start();
+    for on in [On::tokens(..), On::pages(..)] {
+        upstream.clear_rules();
+        upstream.fault(on, Fault::Redirect(target.api_base_url()));
+        let run = Run::cycle(&upstream, &database);
+        run.output().permanent("redirect");
+    }
+    assert!(target.requests().is_empty());
+}
+
+#[test]
+fn a_server_that_ignores_the_offset_is_detected() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    let rows: Vec<Value> = (1..=10).rev().map(|id| validated(id, id).to_json()).collect();
+    let rows = Value::from(rows).to_string();
+    upstream.fault(On::pages(..), Fault::json(&rows));
+    let run = |size| {
+        let run = Run::cycle(&upstream, &database).args(["--enqueue", "none"]);
+        run.args(["--page-size", size])
+    };
+    let before = database.snapshot();
+    run("10").output().permanent("no_paging");
+    assert_eq!(database.snapshot(), before);
+    let short = run("100").stderr("WARN datapass-pull: The server does not page");
+    assert_eq!(short.output().success().created, 10);
+}
+
+#[test]
+fn a_slow_response_ends_at_the_deadline() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    upstream.add(validated(1, 1));
+    let before = database.snapshot();
+    let pause = Duration::from_millis(200);
+    upstream.fault(On::pages(..), Fault::SlowBody(1, pause));
+    let run = Run::cycle(&upstream, &database).args(["--timeout", "2s"]);
+    let outcome = run.spawn().wait_within(Duration::from_secs(5));
+    let slow = outcome.transient("deadline");
+    assert!(slow.duration_ms >= 1_900, "{slow:?}");
+    assert_eq!(database.snapshot(), before);
+}
+
+#[test]
+fn a_failed_request_for_definitions_is_a_warning() {
+    let (upstream, database) = (DataPass::start(), Database::migrated());
+    upstream.fault(On::definitions(..), Fault::Status(404, &[]));
+    let run = Run::cycle(&upstream, &database)
+        .stderr("Cannot find out whether the account sees the definition");
+    assert_eq!(run.output().success().seen, 0);
 }

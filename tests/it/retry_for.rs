@@ -27,7 +27,7 @@ impl Scene {
             .args(["--retry-for", retry_for])
     }
 
-    /// Takes the signals of the pings so far.
+    /// Takes the last path segments of the pings so far.
     fn signals(&self) -> Vec<String> {
         let posts = self.healthchecks.posts();
         let signals = posts.iter().map(|(target, _)| {
@@ -38,10 +38,10 @@ impl Scene {
     }
 }
 
-const WAITS: &str = "The cycle failed (server_error): GET /api/v1/demandes";
+const FAILURE: &str = "The cycle failed (server_error): GET /api/v1/demandes";
 const WAIT: &str = "; running it again in 60 s";
 
-/// The clock jumps over the wait once it has begun.
+/// The clock is moved past the end of the wait after its start.
 #[test]
 fn a_transient_cycle_is_run_again() {
     let scene = Scene::new();
@@ -53,7 +53,7 @@ fn a_transient_cycle_is_run_again() {
         .env("LD_PRELOAD", clock_library(folder.path()))
         .env("CLOCK_AHEAD", &ahead)
         .env("DATAPASS_METRICS_FILE", &metrics)
-        .stderr(WAITS)
+        .stderr(FAILURE)
         .spawn();
     running.wait_for_stderr(WAIT);
     fs::write(&ahead, "").unwrap();
@@ -67,7 +67,7 @@ fn a_transient_cycle_is_run_again() {
     let ids = [0, 1].map(|run: usize| runs[run]["run_id"].as_str().unwrap());
     assert_ne!(ids[0], ids[1]);
     assert!(outcome.stdout.contains(&format!("run_id={}", ids[1])));
-    // One start and one end, both of the first cycle.
+    // One start and one end, both with the id of the first cycle.
     let posts = scene.healthchecks.posts();
     let targets: Vec<&str> = posts.iter().map(|(target, _)| &**target).collect();
     let expected = ["start", "0"].map(|signal| format!("/uuid/{signal}?rid={}", ids[0]));
@@ -79,7 +79,7 @@ fn a_transient_cycle_is_run_again() {
 }
 
 #[test]
-fn no_wait_begins_that_would_end_too_late() {
+fn there_is_no_retry_if_its_wait_would_exceed_the_limit() {
     let scene = Scene::new();
     scene.cycle("59s").output().transient("server_error");
     assert_eq!(scene.database.runs().len(), 1);
@@ -87,7 +87,7 @@ fn no_wait_begins_that_would_end_too_late() {
 }
 
 #[test]
-fn what_does_not_pass_by_itself_is_not_retried() {
+fn an_unauthorized_or_permanent_failure_is_not_retried() {
     for (status, code, reason) in [(401, 2, "unauthorized"), (403, 1, "token_refused")] {
         let scene = Scene::new();
         scene.upstream.fault(On::tokens(..), Fault::Status(status, &[]));
@@ -102,7 +102,7 @@ fn what_does_not_pass_by_itself_is_not_retried() {
 fn a_signal_ends_the_wait() {
     for signal in ["TERM", "INT", "HUP"] {
         let scene = Scene::new();
-        let running = scene.cycle("1h").stderr(WAITS).spawn();
+        let running = scene.cycle("1h").stderr(FAILURE).spawn();
         running.wait_for_stderr(WAIT);
         running.signal(signal);
         let summary = running.wait_after_signal().transient("interrupted");

@@ -1,13 +1,14 @@
 //! The entries that `schedule` prints, checked with the real tools: `kubernetes-validate`,
 //! `systemd-analyze`, `sh`.
 //!
-//! A tool that is absent fails its test with the way to install it; nothing is skipped.
+//! If a tool is missing, its test fails with the command to install it; nothing is skipped.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by a panic")]
 
 mod calendar;
-mod carried_out;
+
 mod crontab;
+mod end_to_end;
 mod kubernetes;
 mod systemd;
 
@@ -36,7 +37,7 @@ fn entry(config: &ScheduleConfig, binary: &Path) -> String {
     schedule::entry(config, binary).unwrap_or_else(|failure| panic!("{}", failure.error_chain()))
 }
 
-/// Runs a command to its end; `install` names the way to get a program that is absent.
+/// Runs a command to its end; `install` tells how to install it if it is missing.
 fn run(command: &mut Command, install: &str) -> Output {
     command.output().unwrap_or_else(|error| panic!("{command:?}: {error}: {install}"))
 }
@@ -47,8 +48,8 @@ fn text(bytes: &[u8]) -> String {
 
 /// Installs a program.
 ///
-/// Another process writes it: while this one has it open for writing, a child that a test beside
-/// this one starts would inherit that, and running the program would fail as busy.
+/// Another process writes it: a child that a concurrent test starts would inherit a file that this
+/// process has open for writing, and executing the program would fail with "text file busy".
 fn program(path: &Path, script: &str) {
     fs::create_dir_all(path.parent().expect("a directory")).expect("made");
     let write = "printf '%s' \"$SCRIPT\" > \"$1\" && chmod 755 \"$1\"";
@@ -59,7 +60,7 @@ fn program(path: &Path, script: &str) {
     assert!(output.status.success(), "{}", text(&output.stderr));
 }
 
-/// A program that ends with a given status and notes its arguments.
+/// A program that records its arguments and ends with a given status.
 struct Fake {
     folder: TempDir,
     binary: PathBuf,
@@ -81,7 +82,7 @@ impl Fake {
         Self { folder, binary }
     }
 
-    /// Runs a command line in the environment that cron gives.
+    /// Runs a command line in the environment that cron sets.
     fn sh(&self, command: &str) -> Output {
         run(
             Command::new("/bin/sh")

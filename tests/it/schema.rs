@@ -1,4 +1,4 @@
-//! Which tables and privileges a cycle needs: `check` and a cycle agree.
+//! The tables and privileges that a cycle needs: `check` and a cycle agree about them.
 
 use datapass_pull::commands::migrate;
 use datapass_pull::error::Reason;
@@ -39,7 +39,7 @@ fn missing_privileges_are_reported_as_grants() {
 }
 
 #[test]
-fn the_documented_least_grants_are_enough() {
+fn the_documented_grants_are_sufficient() {
     let grants = blocks("Least grants").remove(0);
     let (upstream, database) = (DataPass::start(), Database::migrated());
     database.exec(GOOD_JOBS_4);
@@ -62,7 +62,7 @@ fn the_documented_least_grants_are_enough() {
     assert_eq!(run(&[]).success().accepted, 1);
     run(&["watermark", "reset", "--yes"]).assert_success();
     run(&["status"]).assert_success();
-    // To prune takes a right that is not among them, and nothing fails without it.
+    // Pruning needs another privilege, but nothing fails without it.
     assert_eq!(database.count("datapass_pull_runs"), 4);
     database.exec(&format!("grant delete on datapass_pull_runs to {role}"));
     upstream.fault(On::tokens(..), Fault::Status(403, &[]));
@@ -73,27 +73,29 @@ fn the_documented_least_grants_are_enough() {
     assert_eq!(database.count("datapass_pull_runs"), 5);
 }
 
-/// What `check` and a cycle make of a table.
+/// The expected results of `check` and a cycle, with a part of the message of `check`.
 #[derive(Debug, Clone, Copy)]
 enum Verdict {
+    /// Both succeed.
     Fits,
-    /// The catalog does not show whether a cycle fails: this one does not.
+    /// `check` warns, since the catalog does not show whether a cycle fails; the cycle succeeds.
     Warns(&'static str),
-    /// The same, but it fails.
-    May(&'static str),
+    /// `check` warns, and the cycle fails.
+    MayFail(&'static str),
+    /// Both fail.
     Fails(&'static str),
 }
 
-use Verdict::{Fails, Fits, May, Warns};
+use Verdict::{Fails, Fits, MayFail, Warns};
 
-/// Makes a view of the table of requests and its like.
+/// Replaces the table of requests with a view.
 const VIEW: &str = "alter table proactivite_requests rename to hidden;
     create view proactivite_requests as select * from hidden";
 
-/// A change to the tables, `pull` being the role of a cycle, and the verdict on it.
-type Odd = (&'static str, Verdict);
+/// A change of the tables, where `pull` is the role of a cycle, and the expected results.
+type Case = (&'static str, Verdict);
 
-const LENGTHS_AND_TYPES: &[Odd] = &[
+const LENGTHS_AND_TYPES: &[Case] = &[
     ("alter table proactivite_requests alter siret type varchar(14)", Fits),
     ("alter table proactivite_requests alter siret type char(14)", Fits),
     ("alter table proactivite_requests alter datapass_authorization_id type varchar(255)", Fits),
@@ -174,7 +176,7 @@ const LENGTHS_AND_TYPES: &[Odd] = &[
     ),
 ];
 
-const COLUMNS_TRIGGERS_AND_CONSTRAINTS: &[Odd] = &[
+const COLUMNS_TRIGGERS_AND_CONSTRAINTS: &[Case] = &[
     (
         "alter table proactivite_requests drop siret",
         Fails("Column proactivite_requests.siret is missing: run `datapass-pull migrate`"),
@@ -294,35 +296,35 @@ const COLUMNS_TRIGGERS_AND_CONSTRAINTS: &[Odd] = &[
     ),
 ];
 
-const JOBS_AND_WHAT_NO_CATALOG_SHOWS: &[Odd] = &[
+const JOBS_AND_WARNINGS: &[Case] = &[
     (
         "create trigger guard before insert on proactivite_requests
              for each row execute function skip()",
-        May("Trigger guard on proactivite_requests runs before each row"),
+        MayFail("Trigger guard on proactivite_requests runs before each row"),
     ),
     (
         "create trigger guard before update on datapass_pull_watermarks
              for each row execute function skip()",
-        May("Trigger guard on datapass_pull_watermarks runs before each row"),
+        MayFail("Trigger guard on datapass_pull_watermarks runs before each row"),
     ),
     (
         "create trigger guard before insert on datapass_pull_handled
              for each row execute function skip()",
-        May("Trigger guard on datapass_pull_handled runs before each row"),
+        MayFail("Trigger guard on datapass_pull_handled runs before each row"),
     ),
     (
         "alter table proactivite_requests add check (length(siret) = 9)",
-        May("Constraint proactivite_requests_siret_check"),
+        MayFail("Constraint proactivite_requests_siret_check"),
     ),
     (
         "alter table proactivite_requests rename to hidden;
          create view proactivite_requests as select * from hidden where status <> 'pending';
          insert into hidden (datapass_authorization_id) values (repeat('x', 200))",
-        May("proactivite_requests is a view"),
+        MayFail("proactivite_requests is a view"),
     ),
     (
         "create trigger guard before insert on good_jobs for each row execute function skip()",
-        May("Trigger guard on good_jobs runs before each row"),
+        MayFail("Trigger guard on good_jobs runs before each row"),
     ),
     ("create trigger guard before update on good_jobs for each row execute function skip()", Fits),
     (
@@ -339,7 +341,7 @@ const JOBS_AND_WHAT_NO_CATALOG_SHOWS: &[Odd] = &[
     ),
 ];
 
-const ACCESS_AND_VIEWS: &[Odd] = &[
+const ACCESS_AND_VIEWS: &[Case] = &[
     (
         "alter table proactivite_requests enable row level security;
       alter role pull bypassrls",
@@ -417,7 +419,7 @@ const ACCESS_AND_VIEWS: &[Odd] = &[
     ("alter role pull set row_security = off", Fits),
 ];
 
-/// A table that is partitioned by the one column that may be unique.
+/// Partitions the table by its only unique column.
 const PARTITIONED: &str = "alter table proactivite_requests rename to plain;
     create table proactivite_requests (like plain including defaults,
         primary key (datapass_authorization_id)) partition by hash (datapass_authorization_id);
@@ -440,12 +442,12 @@ fn check_and_a_cycle_agree_about_access_and_views() {
 }
 
 #[test]
-fn check_and_a_cycle_agree_about_jobs_and_check_warns_of_what_no_catalog_shows() {
-    assert_agreement(JOBS_AND_WHAT_NO_CATALOG_SHOWS);
+fn check_and_a_cycle_agree_about_jobs_and_check_warns_if_it_cannot_decide() {
+    assert_agreement(JOBS_AND_WARNINGS);
 }
 
-/// Runs `check` and a cycle on each odd table.
-fn assert_agreement(odd_tables: &[Odd]) {
+/// Runs `check` and a cycle after each change of the tables.
+fn assert_agreement(cases: &[Case]) {
     let upstream = DataPass::start();
     let mut commune = validated(1, 1);
     commune.public_id = Some("x".repeat(200));
@@ -457,7 +459,7 @@ fn assert_agreement(odd_tables: &[Odd]) {
     upstream.add(commune);
     upstream.add(communes);
     let mut wrong = Vec::new();
-    for (change, verdict) in odd_tables {
+    for (change, verdict) in cases {
         let database = Database::migrated();
         let role = database.role(None);
         let change = if *change == "PARTITIONED" { PARTITIONED } else { change };
@@ -487,7 +489,7 @@ fn assert_agreement(odd_tables: &[Odd]) {
         let (codes, is_shown) = match verdict {
             Fits => ((0, 0), !shows("warn", "")),
             Warns(words) => ((0, 0), shows("warn", words)),
-            May(words) => ((0, 1), shows("warn", words)),
+            MayFail(words) => ((0, 1), shows("warn", words)),
             Fails(words) => ((1, 1), shows("FAIL", words)),
         };
         let failures = check.stdout.lines().filter(|line| line.starts_with("FAIL"));

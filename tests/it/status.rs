@@ -1,4 +1,4 @@
-//! `status`: what it shows as text and as JSON, and what an operator's decisions do to the counts.
+//! `status`: its content as text and as JSON, and the effect of an operator's decisions on its counts.
 
 use serde_json::{Value, json};
 
@@ -20,7 +20,7 @@ fn status_text(database: &Database) -> String {
     text
 }
 
-/// Replaces what depends on the clock: ages, the times of this year's runs, ids and durations.
+/// Replaces what depends on the clock: ages, today's times, ids and durations.
 fn without_times(text: &str, ids: &[String]) -> String {
     let now = chrono::Utc::now().format("%F").to_string();
     let line = |line: &str| {
@@ -44,7 +44,7 @@ fn without_times(text: &str, ids: &[String]) -> String {
 }
 
 #[test]
-fn fresh_tables_hold_nothing() {
+fn new_tables_are_empty() {
     let database = Database::migrated();
     let schema = "public.proactivite_requests";
     assert_eq!(
@@ -69,7 +69,7 @@ fn fresh_tables_hold_nothing() {
 }
 
 #[test]
-fn everything_is_shown_in_the_order_recorded() {
+fn all_fields_are_shown_and_runs_are_in_the_order_recorded() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     let cycle = || Run::cycle(&upstream, &database).args(["--enqueue", "none"]);
     let by_hand = |args: &[&str]| {
@@ -92,7 +92,7 @@ fn everything_is_shown_in_the_order_recorded() {
     cycle().any_stderr().output().success();
     upstream.fault(On::everything(), Fault::Status(403, &[]));
     cycle().output().permanent("token_refused");
-    // A clock that was wrong changes no order.
+    // The order does not depend on the clock.
     database.exec("update datapass_pull_runs set started_at = '2020-01-01T00:00Z' where id = 6");
 
     let runs = database.runs();
@@ -174,12 +174,12 @@ started (UTC)     run       outcome         created late rejected deleted     ms
 }
 
 #[test]
-fn the_first_open_rejections_are_named() {
+fn the_first_ten_open_rejections_are_shown() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     for id in 1..=12 {
         upstream.add(validated(id, id).siret("1"));
     }
-    // What a shell would take apart is not put into a command.
+    // An id that a shell would split is not put into a command.
     upstream.add(validated(100, 0).public_id(Some("O'Neill; id")).siret("1"));
     upstream.with(|upstream| upstream.edit(100, |shown| shown["id"] = "none".into()));
     let run = Run::cycle(&upstream, &database).any_stderr();
@@ -208,7 +208,7 @@ open rejections
 }
 
 #[test]
-fn a_hundred_thousand_deleted_rows_are_counted_at_once() {
+fn fifty_thousand_deleted_rows_are_counted_within_two_seconds() {
     let database = Database::migrated();
     database.exec(
         "insert into datapass_pull_handled (datapass_authorization_id)
@@ -223,7 +223,7 @@ fn a_hundred_thousand_deleted_rows_are_counted_at_once() {
 }
 
 #[test]
-fn a_refused_queue_is_shown_and_the_rest_too() {
+fn an_unusable_job_table_is_shown_with_all_other_fields() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     upstream.add(Demande::cnous(1).siret("1"));
     let run = Run::cycle(&upstream, &database).args(["--enqueue", "none"]);
@@ -246,7 +246,7 @@ fn missing_tables_are_reported() {
 }
 
 #[test]
-fn an_acceptance_outlives_an_absence_until_the_entry_is_validated_again() {
+fn an_acceptance_survives_an_absence_until_the_entry_is_validated_again() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     let old = at("2026-05-01T10:00:00Z");
     upstream.add(Demande::cnous(1).validated(old).siret("1"));
@@ -267,11 +267,11 @@ fn an_acceptance_outlives_an_absence_until_the_entry_is_validated_again() {
     assert_eq!((back.accepted, back.rejected, back.matched), (1, 0, 2));
     let later = at("2026-05-19T10:00:00Z");
     upstream.with(|upstream| upstream.validate(1, later));
-    assert_eq!(run().rejected, 1, "validated again, it is open anew");
+    assert_eq!(run().rejected, 1, "open again after another validation");
 }
 
 #[test]
-fn rows_of_tables_with_other_types_are_read() {
+fn tables_with_other_column_types_are_read() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     let counters = ["created", "deleted", "duration_ms", "late", "rejected", "seen", "skipped"];
     for column in counters {

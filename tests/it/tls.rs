@@ -1,5 +1,5 @@
-//! Certificates from a throw-away authority, and real servers that show them: PostgreSQL under every
-//! `sslmode`, and both HTTP hosts.
+//! Certificates of a temporary certificate authority on real servers: PostgreSQL with each `sslmode`,
+//! and both HTTP hosts.
 
 mod http;
 mod postgres;
@@ -12,7 +12,7 @@ use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd,
 };
 
-/// An authority and a folder for its certificate.
+/// A certificate authority, with a folder for its certificate.
 pub struct Authority {
     dir: tempfile::TempDir,
     issuer: Issuer<'static, KeyPair>,
@@ -43,7 +43,7 @@ impl Authority {
     }
 }
 
-/// Describes a certificate for a name that holds from the first day of a year to that of another.
+/// Describes a certificate for a name, valid from the first day of one year to that of another.
 pub fn named(name: &str, first_year: i32, last_year: i32) -> CertificateParams {
     let mut params = CertificateParams::new([name.to_owned()]).unwrap();
     params.not_before = date_time_ymd(first_year, 1, 1);

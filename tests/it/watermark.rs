@@ -1,4 +1,4 @@
-//! `watermark set` and `reset`: the confirmation, what is refused, and a cycle under way meanwhile.
+//! `watermark set` and `reset`: confirmation, refusals, and a concurrent cycle.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -26,10 +26,10 @@ fn database() -> Database {
     database
 }
 
-/// A move by hand as it was recorded: kind, and the watermark before and after.
+/// A recorded manual change: kind, and the watermark before and after.
 type Recorded = (String, Option<DateTime<Utc>>, Option<DateTime<Utc>>);
 
-fn by_hand(database: &Database) -> Vec<Recorded> {
+fn manual_changes(database: &Database) -> Vec<Recorded> {
     let runs = database.runs().into_iter();
     let runs = runs.filter(|run| run["kind"] != "cycle");
     runs.map(|run| {
@@ -41,7 +41,7 @@ fn by_hand(database: &Database) -> Vec<Recorded> {
 }
 
 #[test]
-fn an_operator_is_asked_and_only_a_yes_moves_it() {
+fn an_operator_confirms_and_only_yes_changes_the_watermark() {
     let database = database();
     let before = (database.watermark_row(), database.runs());
     for args in [&["set", "2026-05-18T11:00:00Z"][..], &["reset"]] {
@@ -94,7 +94,7 @@ fn an_operator_is_asked_and_only_a_yes_moves_it() {
     assert_eq!(database.watermark_row().unwrap().definition_id, None);
     let may = at("2026-05-01T00:00:00Z");
     assert_eq!(
-        by_hand(&database),
+        manual_changes(&database),
         [
             ("watermark set".to_owned(), None, Some(hour(0))),
             ("watermark set".to_owned(), Some(hour(0)), Some(hour(1))),
@@ -110,7 +110,7 @@ fn no_session_is_open_during_the_confirmation() {
     let mut terminal = command(&database, &["reset"]).on_terminal();
     terminal.wait_for("[y/N] ");
     database.await_no_session("application_name like 'datapass-pull%'");
-    // Another operator moves it, so the yes would answer another question.
+    // Another operator changes it, so that the confirmation is out of date.
     let set = ["set", "2026-05-18T11:00:00Z", "--yes"];
     command(&database, &set).output().assert_success();
     terminal.press("y\n");
@@ -121,7 +121,7 @@ fn no_session_is_open_during_the_confirmation() {
 }
 
 #[test]
-fn without_a_terminal_or_for_another_definition_it_is_refused() {
+fn a_change_without_a_terminal_or_for_another_definition_is_refused() {
     let database = database();
     let before = (database.watermark_row(), database.runs());
     let tomorrow = (Utc::now() + TimeDelta::days(1)).to_rfc3339();
@@ -166,12 +166,12 @@ fn the_definition_is_compared_under_the_lock() {
 }
 
 #[test]
-fn a_cycle_under_way_follows_a_move_by_hand() {
+fn a_running_cycle_uses_a_manual_change() {
     for (args, left, creates) in [
-        // Back: what lies between and was never handled is created.
+        // Back: unhandled entries validated after the new time are created.
         (&["set", "2026-05-18T05:00:00Z"][..], Some(hour(3)), 2),
         (&["reset"], Some(hour(3)), 3),
-        // Forward, beyond what the cycle saw: never back.
+        // Forward, after all listed entries: the cycle does not move it back.
         (&["set", "2026-05-18T20:00:00Z"], Some(hour(10)), 0),
         (&["set", "2026-05-18T11:00:00Z"], Some(hour(3)), 1),
     ] {
@@ -194,9 +194,10 @@ fn a_cycle_under_way_follows_a_move_by_hand() {
     }
 }
 
-/// PostgreSQL's `infinity` is read as no time: it neither fails a cycle nor hides an entry from it.
+/// PostgreSQL's `infinity` in a column is treated as null: it neither fails a cycle nor hides an
+/// entry.
 #[test]
-fn infinity_written_by_hand_is_read_as_no_time() {
+fn infinity_in_a_column_is_treated_as_null() {
     for infinity in ["infinity", "-infinity", "270000-01-01"] {
         let (upstream, database) = (DataPass::start(), Database::migrated());
         upstream.add(validated(1, 10));
@@ -215,10 +216,10 @@ fn infinity_written_by_hand_is_read_as_no_time() {
         let list = Run::new(["rejected", "list"]).database(&database);
         list.output().assert_success();
         upstream.add(validated(3, 5));
-        let healed = run();
-        assert_eq!((healed.since, healed.watermark_before), (None, None), "{infinity}");
-        assert_eq!((healed.created, healed.existing, healed.rejected), (1, 1, 1));
-        assert_eq!(healed.watermark, Some(minute(20)), "held by the rejection");
+        let summary = run();
+        assert_eq!((summary.since, summary.watermark_before), (None, None), "{infinity}");
+        assert_eq!((summary.created, summary.existing, summary.rejected), (1, 1, 1));
+        assert_eq!(summary.watermark, Some(minute(20)), "held by the rejection");
     }
 }
 
@@ -237,7 +238,7 @@ fn check_warns_of_a_watermark_in_the_future() {
 }
 
 #[test]
-fn a_move_that_is_not_stored_is_an_error_and_leaves_nothing() {
+fn a_change_that_is_not_stored_is_an_error_and_writes_nothing() {
     let database = database();
     let before = (database.watermark_row(), database.runs());
     for swallow in [

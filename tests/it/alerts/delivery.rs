@@ -1,4 +1,5 @@
-//! How events are sent: in time, to the server_certificate host, and without an effect on how a cycle ends.
+//! Sending of events: within a time limit, to the verified host, without effect on the result of a
+//! cycle.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -9,11 +10,11 @@ use super::Scene;
 use crate::harness::ingest::{Ingest, server_certificate};
 use crate::harness::*;
 
-/// What a flush may cost, with the rest of a run.
+/// The time limit for a flush and the rest of a run
 const FLUSH_TIME: Duration = Duration::from_secs(4);
 
 #[test]
-fn an_ingest_that_is_away_silent_or_refusing_changes_no_end() {
+fn an_unreachable_silent_or_refusing_ingest_does_not_change_the_result() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = format!("http://public@{}/42", silent.local_addr().unwrap());
     let refusals = [500, 429].map(Ingest::refusing);
@@ -22,7 +23,7 @@ fn an_ingest_that_is_away_silent_or_refusing_changes_no_end() {
     let refusing = refusals.iter().map(Ingest::dsn);
     let attempt = |dsn: String| {
         let scene = Scene::new();
-        // More reports than there is time for, one after the other.
+        // More reports than can be sent in time one after the other
         for id in 1..=9 {
             scene.upstream.add(Demande::cnous(id).siret("1"));
         }
@@ -39,9 +40,9 @@ fn an_ingest_that_is_away_silent_or_refusing_changes_no_end() {
     assert!(refusals.iter().all(|ingest| ingest.requests().len() >= 2));
 }
 
-/// No variable weakens the check of the certificate: not the SDK's own, and not a proxy.
+/// No variable weakens the verification of the certificate: neither the SDK's own nor a proxy.
 #[test]
-fn a_report_goes_to_the_certified_host_alone() {
+fn a_report_is_sent_only_to_a_host_with_a_trusted_certificate() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("roots.pem");
     for (dsn_host, proxied) in [("localhost", false), ("sentry.invalid", true)] {
@@ -76,12 +77,12 @@ fn a_report_goes_to_the_certified_host_alone() {
     }
 }
 
-/// Everything that follows a signal shares two seconds: grace, run row and report.
+/// Everything after a signal shares two seconds: grace period, run row and report.
 #[test]
-fn a_signal_is_answered_in_time_with_a_silent_ingest_and_a_stuck_database() {
+fn a_cycle_ends_in_time_after_a_signal_with_a_silent_ingest_and_a_locked_table() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     upstream.add(Demande::cnous(1).siret("1"));
-    // Any failure is reported after a success that is days old.
+    // Any failure is reported if the last success is days ago.
     database.exec(
         "insert into datapass_pull_runs (outcome, kind, started_at)
          values ('success', 'cycle', now() - interval '9 days')",
@@ -105,7 +106,7 @@ fn a_signal_is_answered_in_time_with_a_silent_ingest_and_a_stuck_database() {
     gate.open();
     upstream.clear_rules();
 
-    // One that comes while a report is on its way changes nothing but the wait.
+    // A signal while a report is being sent only ends the wait.
     let (silent, running) = run();
     let _report = silent.accept().unwrap();
     running.signal("TERM");

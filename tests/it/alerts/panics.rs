@@ -1,4 +1,4 @@
-//! Panics, caused from outside by a machine whose clock cannot be read.
+//! Panics, caused by a clock that cannot be read.
 
 use std::fs;
 

@@ -7,7 +7,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use super::{entry, hunt, hunt_in_both};
+use super::{assert_no_leak, assert_no_leak_in_both, entry};
 use crate::harness::datapass::Response;
 use crate::harness::*;
 
@@ -70,7 +70,7 @@ fn responses_of_datapass_leak_nothing() {
             upstream.add(entry(1));
         }
         upstream.fault(on, fault);
-        hunt_in_both(&name, &upstream, &database, code, |run| run);
+        assert_no_leak_in_both(&name, &upstream, &database, code, |run| run);
     }
 }
 
@@ -113,28 +113,28 @@ fn the_credentials_of_a_proxy_do_not_leak() {
                 .env("HTTP_PROXY", &proxy)
                 .env("http_proxy", &proxy)
                 .env("HTTPS_PROXY", &proxy);
-            hunt(&format!("{scheme} by {proxy}"), &database, code, &run, "json");
+            assert_no_leak(&format!("{scheme} by {proxy}"), &database, code, &run, "json");
         }
     }
 }
 
-/// Puts a canary in the place of every value, but for those that a path is kept for.
-fn spoil(value: &mut Value, path: &str, kept: &[&str]) {
+/// Replaces every value with a canary, except those at the `kept` paths.
+fn insert_canaries(value: &mut Value, path: &str, kept: &[&str]) {
     match value {
         Value::Object(map) => {
             map.insert("canari".to_owned(), json!("canari"));
             for (name, value) in map {
-                spoil(value, &format!("{path}.{name}"), kept);
+                insert_canaries(value, &format!("{path}.{name}"), kept);
             }
         }
-        Value::Array(list) => list.iter_mut().for_each(|it| spoil(it, path, kept)),
+        Value::Array(list) => list.iter_mut().for_each(|it| insert_canaries(it, path, kept)),
         _ if kept.contains(&path) => {}
         _ => *value = json!("canari\u{0}\n canari"),
     }
 }
 
 #[test]
-fn an_entry_whose_every_field_is_a_canary() {
+fn an_entry_with_a_canary_in_every_field_does_not_leak() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     let named = [".public_id", ".created_at"];
     let kept: BTreeMap<i64, Vec<&str>> = [
@@ -148,17 +148,18 @@ fn an_entry_whose_every_field_is_a_canary() {
     for (id, kept) in kept {
         upstream.add(entry(id));
         let kept = [&kept[..], &named].concat();
-        upstream.with(|upstream| upstream.edit(id, |shown| spoil(shown, "", &kept)));
+        upstream.with(|upstream| upstream.edit(id, |shown| insert_canaries(shown, "", &kept)));
     }
     upstream.add(entry(6).public_id(None));
-    upstream.with(|upstream| upstream.edit(6, |shown| spoil(shown, "", &[".definition_id"])));
+    upstream
+        .with(|upstream| upstream.edit(6, |shown| insert_canaries(shown, "", &[".definition_id"])));
     let created = at("2026-05-01T10:00:00Z");
     upstream.with(|upstream| upstream.add_raw(7, created, json!(["canari"])));
-    hunt_in_both("spoilt entries", &upstream, &database, 0, |run| run);
-    // The first is of another definition.
+    assert_no_leak_in_both("spoilt entries", &upstream, &database, 0, |run| run);
+    // The first entry is of another definition.
     assert_eq!(database.rejections().len(), 6);
     for args in [&["status"][..], &["rejected", "list"]] {
         let run = Run::new(args.to_vec()).database(&database);
-        hunt(&format!("{args:?}"), &database, 0, &run, "json");
+        assert_no_leak(&format!("{args:?}"), &database, 0, &run, "json");
     }
 }

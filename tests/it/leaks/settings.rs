@@ -1,15 +1,15 @@
-//! Leaks from settings: addresses, files, the command line, the process itself.
+//! Leaks from settings: URLs, files, the command line, the process itself.
 
 use std::fs;
 use std::path::Path;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::{PASSWORD, assert_clean, entry, hunt, hunt_in_both};
+use super::{PASSWORD, assert_clean, assert_no_leak, assert_no_leak_in_both, entry};
 use crate::harness::*;
 
-/// Writes an address in each of its forms.
-fn forms(role: &str, password: &str, host: &str, port: u16, name: &str) -> [String; 2] {
+/// Writes a database URL in both formats.
+fn url_formats(role: &str, password: &str, host: &str, port: u16, name: &str) -> [String; 2] {
     let encoded = utf8_percent_encode(password, NON_ALPHANUMERIC);
     [
         format!("postgres://{role}:{encoded}@{host}:{port}/{name}"),
@@ -18,7 +18,7 @@ fn forms(role: &str, password: &str, host: &str, port: u16, name: &str) -> [Stri
 }
 
 #[test]
-fn the_database_password() {
+fn the_database_password_does_not_leak() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     upstream.add(entry(1));
     let role = database.role(Some(PASSWORD));
@@ -32,18 +32,24 @@ fn the_database_password() {
                 let run = run.env("DATABASE_URL", url);
                 run.env("PGPASSWORD", PASSWORD).env("PGPASSFILE", "/canari")
             };
-            hunt_in_both(&format!("{what}, form {nth}"), &upstream, &database, code, set);
+            assert_no_leak_in_both(
+                &format!("{what}, format {nth}"),
+                &upstream,
+                &database,
+                code,
+                set,
+            );
         }
     };
-    try_all("right", 0, &forms(&role, PASSWORD, &host, port, name));
-    try_all("wrong", 1, &forms(&role, &wrong, &host, port, name));
-    try_all("no such database", 1, &forms(&role, PASSWORD, &host, port, "nowhere"));
-    try_all("no such host", 2, &forms(&role, PASSWORD, "nowhere.invalid", port, name)[..1]);
-    try_all("nobody listens", 2, &forms(&role, PASSWORD, "127.0.0.1", 1, name));
+    try_all("right", 0, &url_formats(&role, PASSWORD, &host, port, name));
+    try_all("wrong", 1, &url_formats(&role, &wrong, &host, port, name));
+    try_all("no such database", 1, &url_formats(&role, PASSWORD, &host, port, "nowhere"));
+    try_all("no such host", 2, &url_formats(&role, PASSWORD, "nowhere.invalid", port, name)[..1]);
+    try_all("connection refused", 2, &url_formats(&role, PASSWORD, "127.0.0.1", 1, name));
     database.exec(&format!("alter role {role} nosuperuser connection limit 0"));
-    try_all("too many connections", 2, &forms(&role, PASSWORD, &host, port, name)[..1]);
+    try_all("too many connections", 2, &url_formats(&role, PASSWORD, &host, port, name)[..1]);
     database.exec(&format!("alter role {role} nologin"));
-    try_all("no login", 1, &forms(&role, PASSWORD, &host, port, name)[..1]);
+    try_all("no login", 1, &url_formats(&role, PASSWORD, &host, port, name)[..1]);
 
     let malformed = [
         format!("postgres://{role}:{PASSWORD}@{host}:{port}/{name}"),
@@ -59,7 +65,7 @@ fn the_database_password() {
 }
 
 #[test]
-fn settings_and_the_files_that_hold_them() {
+fn settings_and_their_files_do_not_leak() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, content: &[u8]| {
@@ -76,15 +82,16 @@ fn settings_and_the_files_that_hold_them() {
         ("the secret itself", "canari-secret".to_owned()),
     ];
     let run = Run::cycle(&upstream, &database);
-    let hunt = |name: &str, code: i32, run: &Run| hunt(name, &database, code, run, "text");
+    let assert_no_leak =
+        |name: &str, code: i32, run: &Run| assert_no_leak(name, &database, code, run, "text");
     for variable in ["DATAPASS_CLIENT_SECRET", "DATABASE_URL"] {
         for (what, path) in &files {
             let run = run.clone().env_remove(variable);
             let run = run.env(format!("{variable}_FILE"), path);
-            hunt(&format!("{variable}_FILE, {what}"), 1, &run);
+            assert_no_leak(&format!("{variable}_FILE, {what}"), 1, &run);
         }
         let both = run.clone().env(format!("{variable}_FILE"), "/canari");
-        hunt(&format!("both of {variable}"), 1, &both);
+        assert_no_leak(&format!("both of {variable}"), 1, &both);
     }
     for (nth, line) in [
         "DATABASE_URL=\"postgres://u:canari@h/db",
@@ -102,7 +109,7 @@ fn settings_and_the_files_that_hold_them() {
     {
         let path = write("env", format!("A=1\n{line}\nB=2\n").as_bytes());
         let run = run.clone().args(["--env-file", &path]);
-        hunt(&format!("line {nth} of an env file"), 1, &run);
+        assert_no_leak(&format!("line {nth} of an env file"), 1, &run);
     }
     for (name, value) in [
         ("DATAPASS_AUTH_URL", "https://u:canari@nowhere.invalid/token"),
@@ -116,21 +123,21 @@ fn settings_and_the_files_that_hold_them() {
         ("DATAPASS_CLIENT_SECRT", "canari"),
     ] {
         let code = if name.ends_with("SECRT") { 0 } else { 1 };
-        hunt(&format!("{name}={value}"), code, &run.clone().env(name, value));
+        assert_no_leak(&format!("{name}={value}"), code, &run.clone().env(name, value));
     }
     let in_query = [(0, upstream.auth_url()), (2, "http://127.0.0.1:1/token".to_owned())];
     for (code, url) in in_query {
         let url = format!("{url}?client_secret=canari");
-        hunt("a secret in the query", code, &run.clone().env("DATAPASS_AUTH_URL", url));
+        assert_no_leak("a secret in the query", code, &run.clone().env("DATAPASS_AUTH_URL", url));
     }
 }
 
 #[test]
-fn the_command_line() {
+fn the_command_line_does_not_leak() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
-    let hunt = |args: &[&str], code: i32| {
+    let assert_no_leak = |args: &[&str], code: i32| {
         let run = Run::new(args.to_vec()).upstream(&upstream).database(&database);
-        hunt(&format!("{args:?}"), &database, code, &run, "text");
+        assert_no_leak(&format!("{args:?}"), &database, code, &run, "text");
     };
     for args in [
         &["pull", "DATABASE_URL=postgres://u:canari@h/db"][..],
@@ -141,7 +148,7 @@ fn the_command_line() {
         &["--since", "canari"],
         &["schedule", "password=canari"],
     ] {
-        hunt(args, 1);
+        assert_no_leak(args, 1);
     }
     for args in [
         &["schedule", "crontab"][..],
@@ -152,19 +159,19 @@ fn the_command_line() {
         &["migrate"],
         &["--help"],
     ] {
-        hunt(args, 0);
+        assert_no_leak(args, 0);
     }
 }
 
 #[test]
-fn what_other_users_see_of_the_process() {
+fn the_process_data_that_other_users_can_read_does_not_leak() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     upstream.add(entry(1));
     let gate = upstream.gate(On::page(1));
     let role = database.role(Some(PASSWORD));
     database.exec(&format!("alter role {role} superuser"));
     let (host, port) = database.host_and_port();
-    let [url, ..] = forms(&role, PASSWORD, &host, port, database.name());
+    let [url, ..] = url_formats(&role, PASSWORD, &host, port, database.name());
     let running = Run::cycle(&upstream, &database).env("DATABASE_URL", url).any_stderr().spawn();
     gate.reached();
     let process = Path::new("/proc").join(running.pid().to_string());
@@ -172,8 +179,8 @@ fn what_other_users_see_of_the_process() {
         let seen = String::from_utf8_lossy(&fs::read(process.join(name)).unwrap()).into_owned();
         assert_clean("a cycle under way", name, &seen);
     }
-    let told = "select application_name || query || coalesce(usename, '') from pg_stat_activity";
-    for row in database.client().query(told, &[]).unwrap() {
+    let query = "select application_name || query || coalesce(usename, '') from pg_stat_activity";
+    for row in database.client().query(query, &[]).unwrap() {
         assert_clean("a cycle under way", "pg_stat_activity", row.get(0));
     }
     gate.open();

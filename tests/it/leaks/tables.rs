@@ -1,13 +1,13 @@
-//! Leaks from what PostgreSQL says of a row.
+//! Leaks from error messages of PostgreSQL, which may quote a row.
 
-use super::{entry, hunt};
+use super::{assert_no_leak, entry};
 use crate::harness::*;
 
 #[test]
-fn what_postgresql_says_of_a_row() {
+fn errors_and_warnings_of_postgresql_do_not_leak_a_row() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     database.exec(GOOD_JOBS_4);
-    // Ids are no secret and are kept; here they stand for whatever a row may hold.
+    // Ids are not secret and are stored; here an id represents any value of a row.
     upstream.add(entry(1).public_id(Some("canari-1")));
     upstream.add(entry(2).public_id(Some("2")).siret("1"));
     let raise = |table: &str, when: &str, code: &str| {
@@ -20,7 +20,7 @@ fn what_postgresql_says_of_a_row() {
              create trigger say {when} on {table} for each row execute function say()"
         )
     };
-    let unsay = "drop function say cascade";
+    let drop_trigger = "drop function say cascade";
     let requests = "proactivite_requests";
     let altered = |what: &str| format!("alter table {requests} {what}");
     let mut cases: Vec<(i32, String, String)> = vec![
@@ -55,7 +55,7 @@ fn what_postgresql_says_of_a_row() {
              create trigger say before insert on proactivite_requests
                  for each row execute function say()"
                 .to_owned(),
-            unsay.to_owned(),
+            drop_trigger.to_owned(),
         ),
     ];
     for (code, errcodes) in [
@@ -64,7 +64,7 @@ fn what_postgresql_says_of_a_row() {
     ] {
         for errcode in errcodes {
             let make = raise(requests, "before insert", errcode);
-            cases.push((code, make, unsay.to_owned()));
+            cases.push((code, make, drop_trigger.to_owned()));
         }
     }
     for (table, when) in [
@@ -74,15 +74,16 @@ fn what_postgresql_says_of_a_row() {
         ("datapass_pull_watermarks", "before update"),
         (requests, "after insert"),
     ] {
-        cases.push((1, raise(table, when, "P0001"), unsay.to_owned()));
+        cases.push((1, raise(table, when, "P0001"), drop_trigger.to_owned()));
     }
-    for ((code, make, undo), form) in cases.into_iter().zip(["text", "json"].into_iter().cycle()) {
+    for ((code, make, undo), format) in cases.into_iter().zip(["text", "json"].into_iter().cycle())
+    {
         database.exec(&make);
         let run = Run::cycle(&upstream, &database);
-        hunt(&make, &database, code, &run, form);
+        assert_no_leak(&make, &database, code, &run, format);
         database.exec(&undo);
     }
-    // What a server merely remarks is not ours to repeat.
+    // Warnings and notices of the server are not logged.
     database.exec(
         "create function say() returns trigger language plpgsql as $$ begin
              raise warning 'canari %', new; raise notice 'canari'; raise log 'canari';
@@ -92,10 +93,10 @@ fn what_postgresql_says_of_a_row() {
              for each row execute function say()",
     );
     let run = Run::cycle(&upstream, &database).arg("--dry-run");
-    hunt("a dry run", &database, 0, &run, "text");
+    assert_no_leak("a dry run", &database, 0, &run, "text");
     upstream.with(|upstream| upstream.remove(1));
     let run = Run::cycle(&upstream, &database);
-    hunt("warnings", &database, 0, &run, "text");
+    assert_no_leak("warnings", &database, 0, &run, "text");
 
     let rails = Database::empty();
     rails.exec(

@@ -1,4 +1,4 @@
-//! The timer's `OnCalendar`: `systemd-analyze calendar` against another reading of the same cron.
+//! The timer's `OnCalendar`: `systemd-analyze calendar` compared with another cron library.
 
 use std::path::Path;
 use std::process::Command;
@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use super::systemd::{SYSTEMD, setting, units};
 use super::{config, entry, run, text};
 
-/// Returns the first elapses after `base`, as systemd sees them.
+/// Returns the first times after `base` at which systemd starts the timer.
 fn elapses(calendar: &str, base: DateTime<Utc>, count: usize) -> Vec<DateTime<Utc>> {
     let output = run(
         Command::new("systemd-analyze")
@@ -37,13 +37,13 @@ fn elapses(calendar: &str, base: DateTime<Utc>, count: usize) -> Vec<DateTime<Ut
         .collect()
 }
 
-/// Compares the timer of an expression with what another cron library makes of it.
+/// Compares the timer of a cron expression with the times of another cron library.
 fn assert_same_times(cron: &str) {
     let mut config = config(Scheduler::Systemd);
     config.cron = cron.parse().expect(cron);
     let printed = entry(&config, Path::new("/bin/sh"));
     let calendar = setting(&units(&printed)[1].1, "OnCalendar").to_owned();
-    // The eve of a leap day, and a Monday.
+    // The day before a leap day, and a Monday
     let base = DateTime::from_str("2028-02-28T23:58:30Z").expect("a time");
     let oracle = croner::Cron::from_str(cron).expect(cron);
     let wanted: Vec<DateTime<Utc>> = oracle.iter_after(base).take(12).collect();
@@ -75,10 +75,10 @@ fn the_timer_fires_when_cron_would() {
     }
 }
 
-/// Writes one field, in every form that cron has.
+/// Generates a field in each format of cron.
 fn field(min: u8, max: u8) -> impl Strategy<Value = String> {
     let bounds = move || (min..=max, min..=max).prop_map(|(a, b)| (a.min(b), a.max(b)));
-    // A bare `*` in a list is cron too, but the library that we compare with refuses it.
+    // A single `*` in a list is valid too, but the other library refuses it.
     let element = prop_oneof![
         2 => (1..=max).prop_map(|step| format!("*/{step}")),
         4 => (min..=max).prop_map(|value| value.to_string()),
@@ -91,7 +91,7 @@ fn field(min: u8, max: u8) -> impl Strategy<Value = String> {
 
 fn expression() -> impl Strategy<Value = String> {
     let days = prop_oneof![
-        // No longer than the shortest month but one, so that something always runs.
+        // Up to 29, so that the expression matches in each year with a leap day.
         field(1, 29).prop_map(|day| (day, "*".to_owned())),
         field(0, 7).prop_map(|weekday| ("*".to_owned(), weekday)),
     ];

@@ -1,4 +1,4 @@
-//! The crontab line, read as cron reads it and run by `sh` with a fake program.
+//! The crontab line, parsed as cron does and run by `sh` with a fake program.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,9 +8,9 @@ use datapass_pull::config::Scheduler;
 use super::{Fake, config, entry, text};
 use crate::harness::Run;
 
-/// Returns the times and the command of the one line that is an entry.
+/// Returns the times and the command of the only entry.
 pub(super) fn crontab_line(printed: &str) -> (String, String) {
-    assert!(printed.ends_with('\n'), "cron ignores a last line without its end");
+    assert!(printed.ends_with('\n'), "cron ignores a last line without a line feed");
     let lines: Vec<&str> = printed.lines().filter(|line| !line.starts_with('#')).collect();
     let ["CRON_TZ=UTC", line] = lines.as_slice() else {
         panic!("not one variable and one line: {lines:?}");
@@ -44,7 +44,7 @@ pub(super) fn as_vixie_cron(command: &str) -> String {
 const LOGGED: &str = "a warning\n";
 
 #[test]
-fn cron_gets_the_log_and_the_status_of_the_program() {
+fn cron_receives_the_log_and_the_status_of_the_program() {
     for code in [0, 1, 2, 101] {
         let fake = Fake::new("bin", code);
         let printed = entry(&config(Scheduler::Crontab), &fake.binary);
@@ -60,7 +60,7 @@ fn cron_gets_the_log_and_the_status_of_the_program() {
 }
 
 #[test]
-fn the_crontab_line_carries_options_that_differ_from_the_default() {
+fn the_crontab_line_contains_options_that_differ_from_the_default() {
     let fake = Fake::new("bin", 0);
     let mut config = config(Scheduler::Crontab);
     config.retry_for = Some(Duration::from_secs(5_400));
@@ -71,7 +71,7 @@ fn the_crontab_line_carries_options_that_differ_from_the_default() {
 }
 
 #[test]
-fn retries_that_are_set_are_those_of_the_line() {
+fn the_crontab_line_uses_the_configured_retry_for() {
     let schedule = || Run::new(["schedule", "crontab"]).env("DATAPASS_RETRY_FOR", "2h");
     for (run, option) in [
         (schedule(), " --retry-for 2h >"),
@@ -85,7 +85,7 @@ fn retries_that_are_set_are_those_of_the_line() {
 }
 
 #[test]
-fn the_crontab_line_finds_its_files_whatever_their_names() {
+fn the_crontab_line_quotes_every_file_name() {
     for name in [
         "data pass",
         "it's",
@@ -104,7 +104,7 @@ fn the_crontab_line_finds_its_files_whatever_their_names() {
         let env_file = fake.binary.with_file_name("a  b%.env");
         config.env_file = Some(env_file.clone());
         let (_, command) = crontab_line(&entry(&config, &fake.binary));
-        // The second is a daemon for which the percent sign is nothing special.
+        // The second command is for a daemon to which the percent sign is not special.
         for command in [as_vixie_cron(&command), command] {
             let output = fake.sh(&command);
             assert_eq!(output.status.code(), Some(0), "{command}: {output:?}");
@@ -125,7 +125,7 @@ fn a_missing_program_is_mailed() {
 }
 
 #[test]
-fn the_crontab_names_the_daemons_that_ignore_the_time_zone() {
+fn a_comment_names_the_daemons_that_ignore_the_time_zone() {
     let printed = entry(&config(Scheduler::Crontab), Path::new("/bin/sh"));
     let comment: String = printed.lines().filter(|line| line.starts_with('#')).collect();
     for word in ["CRON_TZ", "Debian", "systemd-cron", "BusyBox", "ignore it"] {

@@ -1,4 +1,4 @@
-//! The manifests: `kubernetes-validate` for the fields, own checks for what relates them.
+//! The manifests: `kubernetes-validate` checks their fields, own checks the relations between fields.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,13 +17,13 @@ const VALIDATOR: &str = "kubernetes-validate==1.37.0";
 
 const POLICIES: &str = "checkov==3.3.30";
 
-/// From the oldest version that the entry is for to the newest.
+/// From the oldest supported version to the newest
 const KUBERNETES_VERSIONS: [&str; 5] = ["1.29", "1.31", "1.33", "1.35", "1.37"];
 
 const IMAGE: &str = "registry.example:5000/etalab/datapass-pull:1.0@sha256:\
                      0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
-/// A name that is a number in YAML unless it is quoted.
+/// A name that is a number in YAML unless it is quoted
 const NAME: &str = "1e5";
 
 /// The options that print a Job: to migrate, and to replay.
@@ -41,7 +41,7 @@ fn manifests() -> [String; 3] {
     jobs.map(|job| entry(&config(kubernetes(job)), Path::new("/unused")))
 }
 
-/// Writes one file of all manifests.
+/// Writes all manifests into one file.
 fn yaml_file(manifests: &[String]) -> NamedTempFile {
     let file = tempfile::Builder::new().suffix(".yaml").tempfile().expect("a file");
     fs::write(file.path(), manifests.join("---\n")).expect("written");
@@ -57,8 +57,8 @@ fn validate(manifests: &[String], version: &str) -> (bool, String) {
             .arg(file.path()),
         "made by this test",
     );
-    let said = text(&output.stdout) + &text(&output.stderr);
-    (output.status.success(), said)
+    let reported = text(&output.stdout) + &text(&output.stderr);
+    (output.status.success(), reported)
 }
 
 /// Reads every document of a manifest.
@@ -109,10 +109,10 @@ pub(super) fn job(document: &Value) -> &Value {
 fn the_manifests_are_valid() {
     let manifests = manifests();
     for version in KUBERNETES_VERSIONS {
-        let (valid, said) = validate(&manifests, version);
-        assert!(valid, "{version}: {said}");
-        let passed = said.matches("passed for resource").count();
-        assert_eq!(passed, 3, "{version}: {said}");
+        let (valid, output) = validate(&manifests, version);
+        assert!(valid, "{version}: {output}");
+        let passed = output.matches("passed for resource").count();
+        assert_eq!(passed, 3, "{version}: {output}");
     }
     // The validator is effective: a field that does not exist is refused.
     for manifest in manifests {
@@ -124,9 +124,9 @@ fn the_manifests_are_valid() {
 }
 
 #[test]
-fn the_manifests_keep_every_policy_but_three() {
-    // A limit on the CPU would only slow a cycle down; the namespace and its network policy are the
-    // operator's.
+fn the_manifests_follow_every_policy_except_three() {
+    // A limit on the CPU would only slow a cycle down; namespace and network policy are up to the
+    // operator.
     let accepted = ["CKV2_K8S_6", "CKV_K8S_11", "CKV_K8S_21"];
     assert_eq!(broken_policies(&manifests()), accepted.map(str::to_owned).into());
     let wrong = manifests()[0].replace("readOnlyRootFilesystem: true", "");
@@ -166,7 +166,7 @@ fn each_manifest_has_its_own_command_names_and_secret() {
         assert_eq!(container["args"], arguments);
         assert_eq!(container["envFrom"], json!([{"configMapRef": {"name": NAME}}]));
         assert_eq!(pod["volumes"][0]["secret"]["secretName"], secret);
-        // What must be created first is named.
+        // The comments name the objects to create first.
         let comments: Vec<&str> =
             manifest.lines().take_while(|line| line.starts_with('#')).collect();
         let comments = comments.join("\n");
@@ -216,7 +216,7 @@ fn an_image_without_a_version_is_printed_with_a_warning() {
 }
 
 #[test]
-fn the_cron_job_starts_once_and_at_the_right_time() {
+fn the_cron_job_is_not_concurrent_and_starts_on_time() {
     let mut config = config(kubernetes(None));
     config.cron = "*/20 8-18 * JAN-MAR 5-7".parse().unwrap();
     let document = document(&entry(&config, Path::new("/unused")));
@@ -224,13 +224,13 @@ fn the_cron_job_starts_once_and_at_the_right_time() {
     assert_eq!(cron_job["schedule"], "*/20 8-18 * 1-3 0,5,6");
     assert_eq!(cron_job["timeZone"], "Etc/UTC");
     assert_eq!(cron_job["concurrencyPolicy"], "Forbid");
-    // Below ten seconds it may never start; with over 100 starts missed in it, never again.
+    // With less than ten seconds it may never start; after 100 missed starts it never starts again.
     let window = cron_job["startingDeadlineSeconds"].as_u64().expect("seconds");
     assert!((10..6000).contains(&window), "{window}");
 }
 
 #[test]
-fn the_rules_of_every_job_fit_together() {
+fn retries_deadlines_and_security_of_each_job_are_consistent() {
     for manifest in manifests() {
         let document = document(&manifest);
         let job = job(&document);
@@ -248,8 +248,8 @@ fn the_rules_of_every_job_fit_together() {
         let condition = &rules[0]["onPodConditions"][0];
         assert_eq!(condition["type"], "DisruptionTarget");
         assert_eq!(condition["status"], "True");
-        // What no rule matches counts towards the limit: 2, and 126 to 128, which a registry that
-        // does not answer can cause.
+        // Other statuses count towards the limit: 2, and 126 to 128, which an unreachable registry
+        // can cause.
         let expected = json!({
             "containerName": container["name"],
             "operator": "In",
@@ -273,7 +273,7 @@ fn the_rules_of_every_job_fit_together() {
     }
 }
 
-/// Checks the restricted Pod Security Standard, and the read-only root beside it.
+/// Checks the restricted Pod Security Standard and the read-only root file system.
 fn check_restricted(pod: &Value, container: &Value) {
     assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
     assert!(pod["securityContext"]["runAsUser"].as_u64().is_some_and(|user| user > 0));
@@ -295,7 +295,7 @@ fn check_restricted(pod: &Value, container: &Value) {
     }
 }
 
-/// Checks that the secrets come as files from the mounted volume, readable by the group alone.
+/// Checks that the secrets are files of the mounted volume, readable only by owner and group.
 fn check_secrets(pod: &Value, container: &Value) {
     let mount = &container["volumeMounts"][0];
     assert_eq!(mount["readOnly"], true);

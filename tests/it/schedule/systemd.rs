@@ -12,7 +12,7 @@ use super::{Fake, TIMEOUT, config, entry, program, run, text};
 
 pub(super) const SYSTEMD: &str = "install systemd-analyze: apt-get install systemd";
 
-/// Splits the printed text at the lines that are nothing but a path, as a reader would.
+/// Splits the output into files, each of which starts with a line that contains its path.
 pub(super) fn units(printed: &str) -> Vec<(&str, String)> {
     let mut units: Vec<(&str, String)> = Vec::new();
     for line in printed.lines() {
@@ -28,7 +28,7 @@ pub(super) fn units(printed: &str) -> Vec<(&str, String)> {
     units
 }
 
-/// Returns what `systemd-analyze verify` reports of both files: nothing, when they are right.
+/// Returns the problems that `systemd-analyze verify` reports about both files.
 fn verify(units: &[(&str, String)]) -> String {
     let folder = TempDir::new().expect("a directory");
     let files: Vec<PathBuf> = units
@@ -46,29 +46,29 @@ fn verify(units: &[(&str, String)]) -> String {
             .args(files),
         SYSTEMD,
     );
-    let said = text(&output.stdout) + &text(&output.stderr);
-    assert!(output.status.success() || !said.is_empty());
-    said
+    let problems = text(&output.stdout) + &text(&output.stderr);
+    assert!(output.status.success() || !problems.is_empty());
+    problems
 }
 
 /// Returns the only value of a setting.
 pub(super) fn setting<'a>(unit: &'a str, name: &str) -> &'a str {
     let mut values = unit.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('='));
     let value = values.next().unwrap_or_else(|| panic!("{name} is missing:\n{unit}"));
-    assert_eq!(values.next(), None, "{name} is there twice");
+    assert_eq!(values.next(), None, "{name} occurs twice");
     value
 }
 
-/// Reads a span as systemd does.
+/// Parses a time span as systemd does.
 fn seconds(span: &str) -> u64 {
     let output = run(Command::new("systemd-analyze").args(["timespan", span]), SYSTEMD);
-    let said = text(&output.stdout);
-    let micros = said.lines().find_map(|line| line.trim().strip_prefix("μs:"));
+    let output = text(&output.stdout);
+    let micros = output.lines().find_map(|line| line.trim().strip_prefix("μs:"));
     micros.expect("microseconds").trim().parse::<u64>().expect("a number") / 1_000_000
 }
 
 #[test]
-fn both_units_are_accepted_wherever_the_program_is() {
+fn both_units_are_valid_with_every_path_of_the_program() {
     let folder = TempDir::new().expect("a directory");
     for name in ["datapass-pull", "data pass", "100%n", "$HOME ${x}", "a;b&c#d", "{{cron}}", "é"] {
         let binary = folder.path().join(name).join("datapass-pull");
@@ -87,15 +87,15 @@ fn both_units_are_accepted_wherever_the_program_is() {
         );
         assert_eq!(verify(&units), "", "{name}");
 
-        // It does read the program's path: without the program it fails.
+        // systemd parses the path: without the program the verification fails.
         fs::remove_file(&binary).expect("removed");
-        let said = verify(&units);
-        assert!(said.contains(binary.to_str().unwrap()), "{name}: {said:?}");
+        let output = verify(&units);
+        assert!(output.contains(binary.to_str().unwrap()), "{name}: {output:?}");
     }
 }
 
 #[test]
-fn a_wrong_unit_is_noticed() {
+fn an_invalid_unit_is_detected() {
     let printed = entry(&config(Scheduler::Systemd), Path::new("/bin/sh"));
     assert_eq!(verify(&units(&printed)), "");
     for (right, wrong) in [
@@ -126,7 +126,7 @@ fn the_service_is_hardened() {
 }
 
 #[test]
-fn two_is_retried_five_times_and_one_never() {
+fn status_2_is_retried_five_times_and_status_1_never() {
     let printed = entry(&config(Scheduler::Systemd), Path::new("/bin/sh"));
     let units = units(&printed);
     let [(_, service), (_, timer)] = units.as_slice() else {
@@ -135,12 +135,12 @@ fn two_is_retried_five_times_and_one_never() {
     assert_eq!(setting(service, "Type"), "oneshot");
     assert_eq!(setting(service, "Restart"), "on-failure");
     assert_eq!(setting(service, "RestartPreventExitStatus"), "1");
-    assert!(!service.contains("SuccessExitStatus"), "a failure must be seen");
+    assert!(!service.contains("SuccessExitStatus"), "a failure must fail the unit");
 
     let start = seconds(setting(service, "TimeoutStartSec"));
     assert!(start > TIMEOUT.as_secs(), "{start}");
     assert_eq!(setting(service, "StartLimitBurst"), "6");
-    // Six starts of full length count together, yet the next day's start is free.
+    // Six starts of full length are within the interval, and the next day's start is not.
     let one_try = start + seconds(setting(service, "RestartSec"));
     let interval = seconds(setting(service, "StartLimitIntervalSec"));
     assert!(interval > 5 * one_try, "{interval}");
@@ -154,7 +154,7 @@ fn two_is_retried_five_times_and_one_never() {
 }
 
 #[test]
-fn retries_of_the_process_itself_are_not_stopped() {
+fn the_start_timeout_includes_retry_for() {
     let mut config = config(Scheduler::Systemd);
     config.retry_for = Some(Duration::from_secs(7_200));
     let printed = entry(&config, Path::new("/bin/sh"));

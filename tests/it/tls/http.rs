@@ -1,4 +1,4 @@
-//! Both HTTP hosts behind TLS: what is trusted, and how each refusal is reported.
+//! Both HTTP hosts with TLS: trusted certificates, and how each refusal is reported.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -15,14 +15,14 @@ use crate::harness::*;
 /// The host name of the fake server.
 const NAME: &str = "localhost";
 
-/// Starts a fake server with such a certificate of an authority.
+/// Starts a fake DataPass with a certificate of an authority.
 pub fn upstream(authority: &Authority, params: &CertificateParams, host: &str) -> DataPass {
     let (certificate, key) = authority.sign(params);
-    showing(&certificate, &key, host)
+    start_with(&certificate, &key, host)
 }
 
-/// Starts a fake server with this certificate.
-fn showing(certificate: &Certificate, key: &KeyPair, host: &str) -> DataPass {
+/// Starts a fake DataPass with this certificate.
+fn start_with(certificate: &Certificate, key: &KeyPair, host: &str) -> DataPass {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -37,7 +37,7 @@ fn showing(certificate: &Certificate, key: &KeyPair, host: &str) -> DataPass {
 }
 
 #[test]
-fn a_private_root_is_trusted_beside_those_of_the_system() {
+fn a_private_root_is_trusted_in_addition_to_the_roots_of_the_system() {
     let (ours, other) = (Authority::new(), Authority::new());
     let database = Database::migrated();
     for host in [NAME, "127.0.0.1"] {
@@ -45,7 +45,7 @@ fn a_private_root_is_trusted_beside_those_of_the_system() {
         upstream.add(Demande::cnous(1));
         let run = || Run::cycle(&upstream, &database).args(["--enqueue", "none"]);
         run().output().permanent("certificate");
-        // Empty is the same as unset: the system's roots are looked for where they are.
+        // An empty variable is the same as an unset one: the system's roots are used.
         let unset = run().env("SSL_CERT_FILE", "").env("SSL_CERT_DIR", "");
         unset.output().permanent("certificate");
         run().env("DATAPASS_CA_FILE", other.file()).output().permanent("certificate");
@@ -64,7 +64,7 @@ fn a_private_root_is_trusted_beside_those_of_the_system() {
 fn a_self_signed_certificate_may_be_its_own_root() {
     let (ours, database) = (Authority::new(), Database::migrated());
     let key = KeyPair::generate().unwrap();
-    // `openssl req -x509` marks it as an authority.
+    // `openssl req -x509` marks such a certificate as an authority.
     let is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     for (name, is_ca, last_year, refusal) in [
         (NAME, IsCa::NoCa, 2100, None),
@@ -77,7 +77,7 @@ fn a_self_signed_certificate_may_be_its_own_root() {
         let certificate = params.self_signed(&key).unwrap();
         let file = ours.dir.path().join("own.pem");
         std::fs::write(&file, certificate.pem()).unwrap();
-        let upstream = showing(&certificate, &key, NAME);
+        let upstream = start_with(&certificate, &key, NAME);
         let run = || Run::cycle(&upstream, &database);
         run().output().permanent("certificate");
         let outcome = run().env("DATAPASS_CA_FILE", &file).output();
@@ -92,7 +92,7 @@ fn a_self_signed_certificate_may_be_its_own_root() {
 }
 
 #[test]
-fn a_refused_certificate_is_permanent_and_explained_for_either_host() {
+fn a_refused_certificate_of_either_host_is_permanent_and_explained() {
     let (ours, other) = (Authority::new(), Authority::new());
     let (plain, database) = (DataPass::start(), Database::migrated());
     for (authority, params, parts) in [
@@ -115,20 +115,20 @@ fn a_refused_certificate_is_permanent_and_explained_for_either_host() {
                 assert!(outcome.stderr.contains(part), "{part}: {}", outcome.stderr);
             }
         }
-        assert!(refused.requests().is_empty(), "a secret went out");
+        assert!(refused.requests().is_empty(), "a secret was sent");
     }
 }
 
 #[test]
-fn a_handshake_that_fails_otherwise_is_transient() {
+fn any_other_failed_handshake_is_transient() {
     let ours = Authority::new();
     let (plain, database) = (DataPass::start(), Database::migrated());
-    for (answer, reason) in [
+    for (response, reason) in [
         (&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], "tls"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", "tls"),
-        // An alert: handshake_failure.
+        // A handshake_failure alert
         (b"\x15\x03\x03\x00\x02\x02\x28", "tls"),
-        // The head of a record, and no more.
+        // Only the head of a record
         (b"\x16\x03\x03\x00\x7a\x02", "connection"),
         (b"", "connection"),
     ] {
@@ -138,7 +138,7 @@ fn a_handshake_that_fails_otherwise_is_transient() {
             for _ in 0..2 {
                 let (mut stream, _) = listener.accept().unwrap();
                 let _ = stream.read(&mut [0; 4096]);
-                let _ = stream.write_all(answer);
+                let _ = stream.write_all(response);
             }
         });
         for variable in ["DATAPASS_AUTH_URL", "DATAPASS_API_BASE_URL"] {
@@ -153,7 +153,7 @@ fn a_handshake_that_fails_otherwise_is_transient() {
 }
 
 #[test]
-fn a_bad_file_of_roots_is_named_with_the_other_settings() {
+fn an_invalid_file_of_roots_is_reported_with_the_other_settings() {
     let ours = Authority::new();
     let (upstream, database) = (DataPass::start(), Database::migrated());
     let file = |name: &str, text: &str| {
@@ -180,7 +180,7 @@ fn a_bad_file_of_roots_is_named_with_the_other_settings() {
             assert!(outcome.stderr.contains(name), "{}", outcome.stderr);
         }
     }
-    // Nor are there any roots of the system, which shows before anything is contacted too.
+    // Missing roots of the system are reported before anything is contacted too.
     let outcome = Run::cycle(&upstream, &database)
         .env("DATAPASS_API_BASE_URL", format!("https://{NAME}:1/"))
         .env("SSL_CERT_FILE", "/nowhere.pem")

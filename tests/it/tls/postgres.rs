@@ -1,4 +1,4 @@
-//! `sslmode` against real servers.
+//! Each `sslmode` with real PostgreSQL servers.
 
 use std::path::Path;
 use std::time::Duration;
@@ -29,7 +29,7 @@ fn with_certificate(dir: &Path, certificate: &Certificate, key: &KeyPair) -> Clu
     Cluster::with().file(pem_file).file(key_file).setting("ssl", "on")
 }
 
-/// Connects under a host name, whatever it resolves to.
+/// Connects to the loopback address under a host name.
 fn attempt(port: u16, name: &str, settings: &str) -> Result<Client, Failure> {
     let text = format!("postgres://postgres@{name}:{port}/postgres?hostaddr=127.0.0.1&{settings}");
     connect::connect(&url::parse(&text).unwrap(), Duration::from_secs(20))
@@ -75,7 +75,7 @@ fn with_roots(mode: &str, file: &Path) -> String {
 }
 
 #[test]
-fn each_sslmode_checks_what_libpq_says() {
+fn each_sslmode_verifies_what_libpq_verifies() {
     let (ours, other) = (Authority::new(), Authority::new());
     let cluster = server(&ours, 2001, 2100).start();
     let port = cluster.port();
@@ -104,15 +104,15 @@ fn each_sslmode_checks_what_libpq_says() {
         let problem = url::parse(&format!("postgres://{NAME}?{text}")).unwrap_err();
         assert!(problem.to_string().contains("sslrootcert"), "{problem}");
     }
-    // The address alone is no name of the certificate.
+    // The certificate does not contain the IP address.
     let settings = with_roots("verify-full", &ours.file());
     let failure = refused(port, "127.0.0.1", &settings);
     assert_eq!(failure.reason, Reason::Certificate, "{}", failure.error_chain());
 }
 
 #[test]
-fn each_certificate_is_taken_where_libpq_takes_it() {
-    const TAKEN: &str = "";
+fn each_certificate_is_accepted_where_libpq_accepts_it() {
+    const ACCEPTED: &str = "";
     let (ours, other) = (Authority::new(), Authority::new());
     let key = KeyPair::generate().unwrap();
     let is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -121,9 +121,9 @@ fn each_certificate_is_taken_where_libpq_takes_it() {
     let cases = [
         ("expired", false, IsCa::NoCa, (2001, 2002), "expired"),
         ("future", false, IsCa::NoCa, (2090, 2100), "not valid yet"),
-        ("own", true, IsCa::NoCa, (2001, 2100), TAKEN),
+        ("own", true, IsCa::NoCa, (2001, 2100), ACCEPTED),
         ("own_expired", true, IsCa::NoCa, (2001, 2002), "expired"),
-        ("own_ca", true, is_ca, (2001, 2100), TAKEN),
+        ("own_ca", true, is_ca, (2001, 2100), ACCEPTED),
         ("own_ca_expired", true, is_ca, (2001, 2002), "expired"),
     ];
     let file = |name: &str| ours.dir.path().join(format!("{name}.crt"));
@@ -149,7 +149,7 @@ fn each_certificate_is_taken_where_libpq_takes_it() {
         let roots = if self_signed { file(name) } else { ours.file() };
         for mode in ["verify-ca", "verify-full"] {
             let own = with_roots(mode, &roots);
-            if expected == TAKEN {
+            if expected == ACCEPTED {
                 assert!(encrypted(port, NAME, &own), "{name} {mode}");
                 if mode == "verify-ca" {
                     assert!(encrypted(port, "wrong.test", &own), "{name}");
@@ -169,10 +169,10 @@ fn each_certificate_is_taken_where_libpq_takes_it() {
     }
 }
 
-/// OpenSSL accepts these, the TLS library does not: where nothing is verified they do, and never is
-/// the connection in clear because of them.
+/// OpenSSL accepts these certificates, the TLS library does not. Without verification they are
+/// accepted; the connection never falls back to plain text because of them.
 #[test]
-fn a_certificate_of_another_kind_is_named() {
+fn an_unsupported_certificate_is_reported_with_its_kind() {
     let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/fixtures/certificates");
     let file = |name: &str| Path::new(fixtures).join(format!("{name}.pem"));
     let cases = [
@@ -184,7 +184,7 @@ fn a_certificate_of_another_kind_is_named() {
     let ours = Authority::new();
     let mut cluster = server(&ours, 2001, 2100);
     for (name, _) in cases {
-        // Certificate and key are one file.
+        // Certificate and key are in one file.
         cluster = cluster.file(file(name));
     }
     let cluster = cluster.start();
@@ -207,7 +207,7 @@ fn a_certificate_of_another_kind_is_named() {
 }
 
 #[test]
-fn a_server_without_tls_is_refused_when_it_is_demanded() {
+fn a_server_without_tls_is_refused_if_tls_is_required() {
     let ours = Authority::new();
     let cluster = Cluster::disposable();
     for settings in ["", "sslmode=prefer", "sslmode=disable"] {
@@ -227,7 +227,7 @@ fn a_server_without_tls_is_refused_when_it_is_demanded() {
         .env("DATABASE_URL", url)
         .output()
         .permanent("database_tls");
-    // A socket has no TLS and needs none.
+    // A Unix socket needs no TLS.
     let text = format!(
         "postgres://postgres@{}:{}/postgres?sslmode=verify-full",
         cluster.dir().display().to_string().replace('/', "%2F"),
@@ -237,7 +237,7 @@ fn a_server_without_tls_is_refused_when_it_is_demanded() {
 }
 
 #[test]
-fn prefer_falls_back_when_tls_leads_nowhere() {
+fn prefer_falls_back_to_plain_text_when_tls_fails() {
     let ours = Authority::new();
     let cluster = server(&ours, 2001, 2100)
         .hba("hostssl all plain all reject")
@@ -250,7 +250,7 @@ fn prefer_falls_back_when_tls_leads_nowhere() {
     let failure = refused(cluster.port(), NAME, "user=plain&sslmode=require");
     assert_eq!(failure.reason, Reason::DatabaseLogin, "{}", failure.error_chain());
 
-    // A server whose newest version we do not speak.
+    // A server with TLS versions that we do not support
     set(&cluster, &[("ssl_max_protocol_version", "TLSv1.1")]);
     assert!(!encrypted(cluster.port(), NAME, "sslmode=prefer"));
     let failure = refused(cluster.port(), NAME, "sslmode=require");
@@ -259,7 +259,7 @@ fn prefer_falls_back_when_tls_leads_nowhere() {
 }
 
 #[test]
-fn a_password_is_bound_to_the_channel() {
+fn channel_binding_is_used_and_can_be_required() {
     let ours = Authority::new();
     let cluster = server(&ours, 2001, 2100).start();
     let db = cluster.empty();
@@ -282,7 +282,7 @@ fn a_password_is_bound_to_the_channel() {
 }
 
 #[test]
-fn a_cycle_names_what_the_certificate_lacks() {
+fn a_cycle_reports_why_a_certificate_is_refused() {
     let (ours, other) = (Authority::new(), Authority::new());
     let cluster = server(&ours, 2001, 2100).start();
     let (upstream, database) = (DataPass::start(), cluster.migrated());
@@ -308,7 +308,7 @@ fn a_cycle_names_what_the_certificate_lacks() {
     let outcome = run(NAME, cluster.port(), &with_roots("verify-full", &other.file()));
     outcome.permanent("certificate");
     assert!(outcome.stderr.contains("sslrootcert"), "{}", outcome.stderr);
-    // A file that is no certificate is named with the other settings, before anything is contacted.
+    // A file that is not a certificate is a configuration error, before anything is contacted.
     let key = ours.dir.path().join("server.key");
     let outcome = run(NAME, 1, &with_roots("verify-full", &key));
     outcome.permanent("configuration");
@@ -317,7 +317,7 @@ fn a_cycle_names_what_the_certificate_lacks() {
 }
 
 #[test]
-fn the_system_roots_serve_when_no_file_is_named() {
+fn the_system_roots_are_used_without_sslrootcert() {
     let ours = Authority::new();
     let cluster = server(&ours, 2001, 2100).start();
     let url = |name: &str, query: &str| {
@@ -330,7 +330,7 @@ fn the_system_roots_serve_when_no_file_is_named() {
         migrate(url(NAME, query), &ours.file()).output().assert_success();
     }
     migrate(url("wrong.test", "sslrootcert=system"), &ours.file()).output().assert_code(1);
-    // In a bare container there are none; that is a message, and no panic.
+    // A minimal container has no roots; that is an error, not a panic.
     let none = migrate(url(NAME, "sslmode=verify-full"), Path::new("/nowhere.pem"))
         .env("SSL_CERT_DIR", "/nowhere")
         .output();

@@ -1,15 +1,12 @@
-//! Details that a cycle promises: what a row holds, what is rejected and why, what the clock, the
-//! filter and the requests are like.
-
-use std::time::Duration;
+//! Entries and rows: what a row holds, why an entry is rejected, which entries have the same row.
 
 use serde_json::{Value, json};
 
-use crate::harness::datapass::{Clock, Endpoint};
+use crate::harness::datapass::Clock;
 use crate::harness::*;
 
 #[test]
-fn a_row_of_a_table_that_rails_made_holds_what_was_listed_in_utc() {
+fn a_row_in_an_upgraded_rails_table_holds_the_listed_values_with_utc_times() {
     let (upstream, database) = (DataPass::start(), Database::empty());
     database.exec(
         "create table proactivite_requests (
@@ -79,7 +76,7 @@ fn a_row_of_a_table_that_rails_made_holds_what_was_listed_in_utc() {
 }
 
 #[test]
-fn every_fault_of_an_entry_is_named_without_its_value() {
+fn every_reason_to_reject_an_entry_names_its_field_without_the_value() {
     let long = "x".repeat(201);
     let cases: Vec<(&str, Demande)> = vec![
         ("public_id", validated(1, 1).public_id(None)),
@@ -136,7 +133,7 @@ fn every_fault_of_an_entry_is_named_without_its_value() {
 }
 
 #[test]
-fn the_watermark_stays_behind_the_clock_of_datapass() {
+fn the_watermark_is_never_later_than_the_clock_of_datapass_and_never_decreases() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     upstream.with(|upstream| upstream.clock = Clock::Fixed(minute(30)));
     upstream.add(validated(1, 10));
@@ -154,7 +151,7 @@ fn the_watermark_stays_behind_the_clock_of_datapass() {
 }
 
 #[test]
-fn a_revalidated_row_is_left_as_it_is() {
+fn a_row_is_unchanged_when_its_entry_is_validated_again() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     upstream.add(validated(1, 10));
     let run = || Run::cycle(&upstream, &database).any_stderr();
@@ -162,7 +159,7 @@ fn a_revalidated_row_is_left_as_it_is() {
     let before = database.snapshot()["proactivite_requests"].clone();
     upstream.with(|upstream| {
         upstream.validate(1, minute(500));
-        // What is in the table is existing, before it is validated.
+        // An entry with a row is existing, even if it is invalid now.
         upstream.edit(1, |shown| shown["organisation"]["siret"] = json!("1"));
     });
     let summary = run().output().success();
@@ -172,7 +169,7 @@ fn a_revalidated_row_is_left_as_it_is() {
 }
 
 #[test]
-fn one_public_id_under_two_demandes_makes_one_row() {
+fn two_demandes_with_the_same_public_id_create_one_row() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     upstream.add(validated(1, 20).public_id(Some("ABC123")));
     upstream.add(validated(2, 10).public_id(Some("ABC123")));
@@ -180,165 +177,4 @@ fn one_public_id_under_two_demandes_makes_one_row() {
     let summary = run.output().success();
     assert_eq!((summary.created, summary.existing), (1, 1));
     assert_eq!(database.requests()[0].datapass_demande_id, Some(2));
-}
-
-#[test]
-fn requests_carry_what_they_need_and_no_more() {
-    let (upstream, database) = (DataPass::start(), Database::migrated());
-    for id in 1..=100 {
-        upstream.add(validated(id, id));
-    }
-    for concurrency in ["1", "2", "4"] {
-        upstream.take_requests();
-        let run = Run::cycle(&upstream, &database).args([
-            "--page-size",
-            "50",
-            "--concurrency",
-            concurrency,
-        ]);
-        run.any_stderr().output().success();
-        let requests = upstream.take_requests();
-        let most = requests.iter().map(|request| request.in_flight).max();
-        assert!(most <= concurrency.parse().ok(), "{concurrency}: {most:?}");
-        for request in &requests {
-            let agent = request.header("user-agent").unwrap_or_default();
-            assert_eq!(agent, concat!("datapass-pull/", env!("CARGO_PKG_VERSION")));
-            assert_eq!(request.header("accept"), Some("application/json"));
-            let is_token = request.endpoint == Endpoint::Token;
-            assert_eq!(request.header("authorization").is_none(), is_token);
-            assert_eq!(request.field("client_secret").is_some(), is_token);
-        }
-    }
-}
-
-#[test]
-fn a_redirect_is_refused_and_not_followed() {
-    let (upstream, database) = (DataPass::start(), Database::migrated());
-    let target = DataPass::start();
-    for on in [On::tokens(..), On::pages(..)] {
-        upstream.clear_rules();
-        upstream.fault(on, Fault::Redirect(target.api_base_url()));
-        let run = Run::cycle(&upstream, &database);
-        run.output().permanent("redirect");
-    }
-    assert!(target.requests().is_empty());
-}
-
-#[test]
-fn all_missing_settings_are_named_together_and_an_empty_one_is_unset() {
-    let run = Run::new::<&str>([]).env("DATAPASS_CLIENT_ID", "").any_stderr();
-    let outcome = run.output();
-    outcome.permanent("configuration");
-    for name in [
-        "DATAPASS_AUTH_URL",
-        "DATAPASS_API_BASE_URL",
-        "DATAPASS_CLIENT_ID",
-        "DATAPASS_CLIENT_SECRET",
-        "DATABASE_URL",
-    ] {
-        assert!(outcome.stderr.contains(name), "{name}: {}", outcome.stderr);
-    }
-}
-
-#[test]
-fn a_closed_output_changes_nothing() {
-    let (upstream, database) = (DataPass::start(), Database::migrated());
-    upstream.add(validated(1, 1));
-    // The reader of the pipe is gone before the program starts.
-    let shell = "exec 4> >(exec 0<&-); wait $!; exec \"$@\" >&4 2>&4";
-    let run = Run::cycle(&upstream, &database).through(["bash", "-c", shell, "bash"]);
-    assert_eq!(run.output().code(), 0);
-    assert_eq!(database.count("proactivite_requests"), 1);
-}
-
-#[test]
-fn a_server_that_ignores_the_offset_is_found_out() {
-    let (upstream, database) = (DataPass::start(), Database::migrated());
-    let rows: Vec<Value> = (1..=10).rev().map(|id| validated(id, id).to_json()).collect();
-    let rows = Value::from(rows).to_string();
-    upstream.fault(On::pages(..), Fault::json(&rows));
-    let run = |size| {
-        let run = Run::cycle(&upstream, &database).args(["--enqueue", "none"]);
-        run.args(["--page-size", size])
-    };
-    let before = database.snapshot();
-    run("10").output().permanent("no_paging");
-    assert_eq!(database.snapshot(), before);
-    let short = run("100").stderr("WARN datapass-pull: The server does not page");
-    assert_eq!(short.output().success().created, 10);
-}
-
-#[test]
-fn a_drip_ends_at_the_deadline() {
-    let (upstream, database) = (DataPass::start(), Database::migrated());
-    upstream.add(validated(1, 1));
-    let before = database.snapshot();
-    let pause = Duration::from_millis(200);
-    upstream.fault(On::pages(..), Fault::SlowBody(1, pause));
-    let run = Run::cycle(&upstream, &database).args(["--timeout", "2s"]);
-    let outcome = run.spawn().wait_within(Duration::from_secs(5));
-    let slow = outcome.transient("deadline");
-    assert!(slow.duration_ms >= 1_900, "{slow:?}");
-    assert_eq!(database.snapshot(), before);
-}
-
-#[test]
-fn a_column_that_the_cycle_does_not_fill_undoes_it() {
-    let (upstream, database) = (DataPass::start(), Database::migrated());
-    upstream.add(validated(1, 1));
-    database.exec("alter table proactivite_requests add column owner text not null");
-    let before = database.snapshot();
-    let outcome = Run::cycle(&upstream, &database).any_stderr().output();
-    outcome.permanent("database_refused");
-    assert_eq!(database.snapshot(), before);
-    let runs = database.runs();
-    assert_eq!(runs.len(), 1);
-    assert_eq!(runs[0]["outcome"], "permanent");
-    assert_eq!(runs[0]["reason"], "database_refused");
-    assert_eq!((&runs[0]["seen"], &runs[0]["pages"]), (&json!(1), &json!(1)));
-}
-
-#[test]
-fn old_runs_are_pruned() {
-    let (upstream, database) = (DataPass::start(), Database::migrated());
-    upstream.add(validated(1, 1));
-    database.exec(
-        "insert into datapass_pull_runs (outcome, started_at)
-         values ('success', now() - interval '401 days'),
-                ('success', now() - interval '399 days')",
-    );
-    Run::cycle(&upstream, &database).any_stderr().output().success();
-    assert_eq!(database.count("datapass_pull_runs"), 2);
-}
-
-#[test]
-fn definitions_that_cannot_be_read_are_a_warning() {
-    let (upstream, database) = (DataPass::start(), Database::migrated());
-    upstream.fault(On::definitions(..), Fault::Status(404, &[]));
-    let run = Run::cycle(&upstream, &database)
-        .stderr("Cannot find out whether the account sees the definition");
-    assert_eq!(run.output().success().seen, 0);
-}
-
-/// A run that stands still between two statements, as on a machine that sleeps, must not keep the
-/// others from the watermark for as long as a whole cycle may take.
-#[test]
-fn a_transaction_is_idle_for_a_minute_at_most() {
-    let (upstream, database) = (DataPass::start(), Database::migrated());
-    database.exec(
-        "create table noted (setting text);
-         create function note() returns trigger language plpgsql as $$ begin
-             insert into noted values (current_setting('idle_in_transaction_session_timeout'));
-             return new;
-         end $$;
-         create trigger note before insert on datapass_pull_runs
-             for each row execute function note()",
-    );
-    for (timeout, seconds) in [("6h", 60.0..=60.0), ("50s", 1.0..=50.0)] {
-        let run = Run::cycle(&upstream, &database).args(["--timeout", timeout]);
-        run.output().success();
-        let taken = "delete from noted returning extract(epoch from setting::interval)::float8";
-        let noted: f64 = database.client().query_one(taken, &[]).unwrap().get(0);
-        assert!(seconds.contains(&noted), "{timeout}: {noted} s");
-    }
 }

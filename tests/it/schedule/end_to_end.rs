@@ -1,4 +1,4 @@
-//! Each entry, printed by the binary and run as its scheduler would: whole cycles.
+//! Each entry, printed by the binary and run as its scheduler would, with complete cycles.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -13,7 +13,7 @@ use super::systemd::{setting, units};
 use super::{Fake, run, text};
 use crate::harness::{DataPass, Database, Demande, Fault, On, Run};
 
-/// The binary in a folder with an odd name, the settings beside it, and a folder for the secrets.
+/// The binary in a folder with special characters, an env file, and a folder for the secrets.
 struct Installed {
     folder: TempDir,
     binary: PathBuf,
@@ -23,7 +23,7 @@ struct Installed {
 
 impl Installed {
     fn new(upstream: &DataPass, database: &Database) -> Self {
-        // On one file system with the binary, so that a link will do.
+        // On the file system of the binary, for a hard link
         let folder = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
         let binary = folder.path().join("data pass 5%/datapass-pull");
         fs::create_dir(binary.parent().unwrap()).expect("made");
@@ -79,7 +79,7 @@ fn write_private(path: &Path, content: &str) {
 }
 
 #[test]
-fn the_crontab_line_pulls() {
+fn the_crontab_line_runs_a_cycle() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     upstream.add(Demande::cnous(1));
     let installed = Installed::new(&upstream, &database);
@@ -90,21 +90,21 @@ fn the_crontab_line_pulls() {
     write_private(&installed.env_file, &settings);
     let (_, command) = crontab_line(&installed.schedule(&["crontab"]));
     let command = as_vixie_cron(&command);
-    let tick = || {
+    let run_command = || {
         let output = Fake::new("unused", 0).sh(&command);
         assert_eq!(text(&output.stdout), "");
         (output.status.code(), text(&output.stderr))
     };
-    assert_eq!(tick(), (Some(0), String::new()));
+    assert_eq!(run_command(), (Some(0), String::new()));
     assert_eq!(database.requests().len(), 1);
     upstream.fault(On::tokens(..), Fault::Status(403, &[]));
-    let (code, mail) = tick();
+    let (code, mail) = run_command();
     assert_eq!(code, Some(1), "{mail}");
     assert!(mail.contains("reason=token_refused"), "{mail}");
 }
 
 #[test]
-fn the_service_pulls() {
+fn the_service_runs_a_cycle_with_its_system_call_filter() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
     upstream.add(Demande::cnous(1));
     let installed = Installed::new(&upstream, &database);
@@ -144,7 +144,7 @@ fn the_service_pulls() {
 }
 
 #[test]
-fn every_container_runs() {
+fn each_kubernetes_container_runs() {
     let (upstream, database) = (DataPass::start(), Database::empty());
     upstream.add(Demande::cnous(1));
     let installed = Installed::new(&upstream, &database);
@@ -157,7 +157,7 @@ fn every_container_runs() {
         let container = &job(&document)["template"]["spec"]["containers"][0];
         let arguments = container["args"].as_array().expect("a list");
         let mut run = Run::new(arguments.iter().map(|word| word.as_str().expect("a word")));
-        // The config map, then the container's own.
+        // The variables of the config map, then those of the container
         for line in fs::read_to_string(&installed.env_file).unwrap().lines() {
             let (name, value) = line.split_once('=').unwrap();
             run = run.env(name, value.trim_matches('\''));
