@@ -1,6 +1,7 @@
--- Ends a statement that wanted.sql begins: what of the tables named in $1 makes a cycle fail, or may
--- make it fail. A finding of `refused` is the cause where the server refuses a statement at all, one
--- of `unfit` where it does so for another reason than privileges.
+-- Ends a statement that wanted.sql begins: what of the tables named in $1 makes a cycle fail (then
+-- with its phase), or may make it fail. A finding of `refused` is the cause where the server refuses a
+-- statement at all, as of the tables in $2; one of `unfit` where it does so for another reason than
+-- privileges, as of those in $3.
 , tables as (
     select * from found where relkind in ('r', 'p', 'v')
 ),
@@ -184,7 +185,10 @@ findings as (
                                         where polrelid = t.oid and polpermissive and lets_all_pass
                                           and polcmd in (command, '*'))))
 )
-select table_name, phase, is_problem, message
+select table_name, case when is_problem then phase end, message
 from findings
 where table_name = any ($1)
+  and case phase when 'refused' then table_name = any ($2)
+                 when 'unfit' then table_name = any ($3)
+                 else true end
 order by array_position($1, table_name), not is_problem, message

@@ -81,22 +81,21 @@ pub fn migrate(client: &mut Client, yes: bool) -> Result<Vec<String>, Failure> {
 }
 
 fn upgrade(transaction: &mut Transaction<'_>, yes: bool) -> Result<Vec<String>, Failure> {
-    if !enter(transaction).map_err(failed)? {
+    let Found { has_schema, missing, has_left_ids, steps } =
+        examine(transaction).map_err(failed)?;
+    if !has_schema {
         return Err(refused(
             "The search path leads to no schema: create it, or name one in DATABASE_URL, as in \
              options=-csearch_path=NAME",
         ));
     }
-    let missing = missing_tables(transaction).map_err(failed)?;
-    let is_missing = |name: &str| missing.iter().any(|it| it == name);
-    if !is_missing(REQUESTS) && has_left_ids(transaction).map_err(failed)? {
+    if has_left_ids {
         return Err(refused(
             "Table proactivite_requests has rows whose id is in external_request_id alone, beside \
              a column datapass_authorization_id: copy it there, or drop the empty column, then \
              migrate again",
         ));
     }
-    let steps = steps(transaction).map_err(failed)?;
     if !yes && steps.iter().any(|step| step.is_guarded) {
         let statements: Vec<&str> = steps.iter().map(|step| step.sql.as_str()).collect();
         let message = format!(
@@ -115,6 +114,7 @@ fn upgrade(transaction: &mut Transaction<'_>, yes: bool) -> Result<Vec<String>, 
     transaction.batch_execute(SCHEMA).map_err(failed)?;
     changes.extend(missing.iter().map(|name| format!("CREATE TABLE {name}")));
     // Only now: later, an operator may have deleted an entry so that its row is created again.
+    let is_missing = |name| missing.iter().any(|it| it == name);
     if is_missing(HANDLED) && !is_missing(REQUESTS) {
         transaction.batch_execute(FILL_HANDLED).map_err(failed)?;
         changes.push(FILL_HANDLED.to_owned());
@@ -122,20 +122,19 @@ fn upgrade(transaction: &mut Transaction<'_>, yes: bool) -> Result<Vec<String>, 
     Ok(changes)
 }
 
-/// Returns our tables that do not exist, in the order in which they are created.
-fn missing_tables(transaction: &mut Transaction<'_>) -> Result<Vec<String>, Error> {
-    let names = TABLES.map(|table| table.name);
-    let names = (&names.as_slice() as _, Type::TEXT_ARRAY);
-    let row = transaction.query_typed_one(MISSING_TABLES, &[names])?;
-    row.try_get(0)
-}
-
-fn has_left_ids(transaction: &mut Transaction<'_>) -> Result<bool, Error> {
-    transaction.query_typed_one(LEFT_IDS, &[])?.try_get(0)
+/// What exists already.
+struct Found {
+    /// Whether the search path leads to a schema.
+    has_schema: bool,
+    /// Our tables that do not exist, in the order in which they are created.
+    missing: Vec<String>,
+    /// Whether a row has its id in the column of the older name alone.
+    has_left_ids: bool,
+    /// What the existing tables need, in its order.
+    steps: Vec<Step>,
 }
 
 /// A statement that changes a table.
-#[derive(Debug)]
 struct Step {
     sql: String,
     /// Whether it renames or retypes a column, which needs `--yes`.
@@ -144,27 +143,23 @@ struct Step {
     advice: Option<String>,
 }
 
-/// Returns the steps that the existing tables need, in their order.
+/// Takes the lock, makes the first schema of the search path the only one, and examines it.
 ///
-/// They follow from the catalog alone, so that a table that was changed half-way, by a Rails
+/// The steps follow from the catalog alone, so that a table that was changed half-way, by a Rails
 /// migration or by hand, gets what it lacks and nothing twice. A table of our schema needs none.
-fn steps(transaction: &mut Transaction<'_>) -> Result<Vec<Step>, Error> {
-    let step = |row: &Row| {
-        Ok(Step {
-            sql: row.try_get("sql")?,
-            is_guarded: row.try_get("is_guarded")?,
-            advice: row.try_get("advice")?,
-        })
-    };
-    let rows = transaction.query_typed(STEPS, &[])?;
-    rows.iter().map(step).collect()
-}
-
-/// Takes the lock and makes the first schema of the search path the only one; false without any.
-fn enter(transaction: &mut Transaction<'_>) -> Result<bool, Error> {
+fn examine(transaction: &mut Transaction<'_>) -> Result<Found, Error> {
     transaction.batch_execute(BEGIN)?;
-    let row = transaction.query_typed_one(ONE_SCHEMA, &[])?;
-    Ok(row.try_get::<_, Option<String>>(0)?.is_some())
+    let has_schema = transaction.query_typed_one(ONE_SCHEMA, &[])?.try_get(0)?;
+    let names = TABLES.map(|(name, _)| name);
+    let names = (&names.as_slice() as _, Type::TEXT_ARRAY);
+    let missing: Vec<String> = transaction.query_typed_one(MISSING_TABLES, &[names])?.try_get(0)?;
+    let has_left_ids = !missing.iter().any(|name| name == REQUESTS)
+        && transaction.query_typed_one(LEFT_IDS, &[])?.try_get(0)?;
+    let step = |row: &Row| {
+        Ok(Step { sql: row.try_get(0)?, is_guarded: row.try_get(1)?, advice: row.try_get(2)? })
+    };
+    let steps = transaction.query_typed(STEPS, &[])?.iter().map(step).collect::<Result<_, _>>()?;
+    Ok(Found { has_schema, missing, has_left_ids, steps })
 }
 
 fn step_failed(step: &Step, error: Error) -> Failure {
@@ -178,7 +173,7 @@ fn step_failed(step: &Step, error: Error) -> Failure {
 }
 
 fn failed(error: Error) -> Failure {
-    let mut failure = sqlstate::failure(Stage::Prepare, "migrate the tables", &error);
+    let mut failure = sqlstate::failure(Stage::Prepare, "migrate the tables", None, &error);
     if error.code().is_some_and(|code| code.code() == "42501") {
         failure
             .message

@@ -92,7 +92,7 @@ fn attempt(
     let client = within(url, server, end, move || open(config, tls.map(MakeRustlsConnect::new)))?;
     client.map_err(|error| {
         let what = format!("connect to PostgreSQL at {server}");
-        sqlstate::failure(Stage::Prepare, &what, &error)
+        sqlstate::failure(Stage::Prepare, &what, None, &error)
     })
 }
 

@@ -51,33 +51,20 @@ pub enum Finding {
     Warning(String),
 }
 
-/// What the catalog says of a table.
-struct Explanation {
-    table: String,
-    /// When it applies.
-    phase: String,
-    is_problem: bool,
-    message: String,
-}
-
 /// Returns where the tables are, and what of them would make a cycle fail.
 pub fn examine(transaction: &mut Transaction<'_>) -> Result<(String, Vec<Finding>), Failure> {
-    let names = TABLES.map(|table| table.name);
-    let (place, mut findings) = server(transaction).map_err(|error| unreadable(&error))?;
-    let explanations = explanations(transaction, &names).map_err(|error| unreadable(&error))?;
-    for name in names {
-        let refusals = refusals(transaction, name)?;
-        let about = explanations.iter().filter(|it| it.table == name);
-        findings.extend(explain(about, &refusals));
+    let (place, mut findings) = server(transaction).map_err(unreadable)?;
+    let mut refusals = Vec::new();
+    for (table, sql) in STATEMENTS {
+        refusals.extend(refusal(transaction, sql)?.map(|error| (table, error)));
     }
+    findings.extend(explain(transaction, &TABLES.map(|(name, _)| name), refusals)?);
     Ok((place, findings))
 }
 
 /// Returns what could keep jobs out of GoodJob's table, whose columns are checked elsewhere.
 pub fn examine_jobs(transaction: &mut Transaction<'_>) -> Result<Vec<Finding>, Failure> {
-    let explanations =
-        explanations(transaction, &[GOOD_JOBS]).map_err(|error| unreadable(&error))?;
-    Ok(explain(explanations.iter(), &[]))
+    explain(transaction, &[GOOD_JOBS], Vec::new())
 }
 
 fn server(transaction: &mut Transaction<'_>) -> Result<(String, Vec<Finding>), Error> {
@@ -103,73 +90,69 @@ fn server_findings(version: i32, encoding: &str) -> Vec<Finding> {
     findings
 }
 
-fn explanations(
-    transaction: &mut Transaction<'_>,
-    names: &[&str],
-) -> Result<Vec<Explanation>, Error> {
-    let rows = transaction.query_typed(FINDINGS, &[(&names, Type::TEXT_ARRAY)])?;
-    let explanations = rows.iter().map(|row| {
-        Ok(Explanation {
-            table: row.try_get("table_name")?,
-            phase: row.try_get("phase")?,
-            is_problem: row.try_get("is_problem")?,
-            message: row.try_get("message")?,
-        })
-    });
-    explanations.collect()
-}
-
-/// Plans the statements of a cycle that are about a table; returns what the server refuses.
-fn refusals(transaction: &mut Transaction<'_>, table: &str) -> Result<Vec<Error>, Failure> {
-    let mut refusals = Vec::new();
-    for (_, sql) in STATEMENTS.iter().filter(|(name, _)| *name == table) {
-        // The server infers the types of the parameters, and plans for any value.
-        let parameters = (1..).take_while(|number| sql.contains(&format!("${number}")));
-        let nulls: Vec<_> = parameters.map(|_| (&None::<&str> as _, Type::UNKNOWN)).collect();
-        // What the server refuses would end the transaction.
-        let planned = transaction
-            .transaction()
-            .and_then(|mut savepoint| savepoint.query_typed(&format!("explain {sql}"), &nulls));
-        if let Err(error) = planned {
-            let failure = unplannable(&error);
-            if failure.kind() == Kind::Transient || error.code().is_none() {
-                return Err(failure);
-            }
-            refusals.push(error);
-        }
+/// Plans a statement of a cycle; returns the error of a server that refuses it.
+fn refusal(transaction: &mut Transaction<'_>, sql: &str) -> Result<Option<Error>, Failure> {
+    // The server infers the types of the parameters, and plans for any value.
+    let parameters = (1..).take_while(|number| sql.contains(&format!("${number}")));
+    let nulls: Vec<_> = parameters.map(|_| (&None::<&str> as _, Type::UNKNOWN)).collect();
+    // What the server refuses would end the transaction.
+    let planned = transaction
+        .transaction()
+        .and_then(|mut savepoint| savepoint.query_typed(&format!("explain {sql}"), &nulls));
+    let Err(error) = planned else {
+        return Ok(None);
+    };
+    let failure = unplannable(&error);
+    match failure.kind() == Kind::Transient || error.code().is_none() {
+        true => Err(failure),
+        false => Ok(Some(error)),
     }
-    Ok(refusals)
 }
 
-/// Returns the findings about one table: what applies always, and what explains a refusal, or the
-/// refusal itself.
-fn explain<'a>(
-    explanations: impl Iterator<Item = &'a Explanation>,
-    refusals: &[Error],
-) -> Vec<Finding> {
+/// Returns the findings about some tables: what applies always, and what explains that the server
+/// refuses their statements, or the first refusal itself.
+fn explain(
+    transaction: &mut Transaction<'_>,
+    tables: &[&str],
+    mut refusals: Vec<(&str, Error)>,
+) -> Result<Vec<Finding>, Failure> {
+    let found = catalog_findings(transaction, tables, &refusals).map_err(unreadable)?;
+    let mut findings = Vec::new();
+    for (table, problem, message) in found {
+        findings.push(match problem.as_deref() {
+            None => Finding::Warning(message),
+            Some(phase) => {
+                refusals.retain(|(name, _)| *name != table);
+                let is_missing = phase == "missing";
+                let reason =
+                    if is_missing { Reason::TablesMissing } else { Reason::DatabaseRefused };
+                Finding::Problem(Failure::new(Stage::Prepare, reason, message))
+            }
+        });
+    }
+    refusals.dedup_by_key(|(table, _)| *table);
+    findings.extend(refusals.iter().map(|(_, error)| Finding::Problem(unplannable(error))));
+    Ok(findings)
+}
+
+/// Reads the catalog's findings: the table, the phase if it is a problem, the message.
+fn catalog_findings(
+    transaction: &mut Transaction<'_>,
+    tables: &[&str],
+    refusals: &[(&str, Error)],
+) -> Result<Vec<(String, Option<String>, String)>, Error> {
     // Privileges are checked last: without any, all the rest is well.
     let is_denied = |error: &Error| error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE);
-    let applies = |phase: &str| match phase {
-        "refused" => !refusals.is_empty(),
-        "unfit" => !refusals.iter().all(is_denied),
-        _ => true,
-    };
-    let explanations = explanations.filter(|it| applies(&it.phase));
-    let mut findings: Vec<Finding> = explanations
-        .map(|it| match (it.is_problem, it.phase.as_str()) {
-            (false, _) => Finding::Warning(it.message.clone()),
-            (true, "missing") => {
-                let reason = Reason::TablesMissing;
-                Finding::Problem(Failure::new(Stage::Prepare, reason, it.message.clone()))
-            }
-            (true, _) => Finding::Problem(refused(it.message.clone())),
-        })
-        .collect();
-    let is_problem = |finding: &Finding| matches!(finding, Finding::Problem(_));
-    if !findings.iter().any(is_problem) {
-        findings.extend(refusals.first().map(unplannable).map(Finding::Problem));
-    }
-    findings
+    let refused: Vec<&str> = refusals.iter().map(|(table, _)| *table).collect();
+    let unfit = refusals.iter().filter(|(_, error)| !is_denied(error));
+    let unfit: Vec<&str> = unfit.map(|(table, _)| *table).collect();
+    let parameters = [
+        (&tables as _, Type::TEXT_ARRAY),
+        (&refused as _, Type::TEXT_ARRAY),
+        (&unfit as _, Type::TEXT_ARRAY),
+    ];
+    let rows = transaction.query_typed(FINDINGS, &parameters)?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))).collect()
 }
 
 fn refused(message: String) -> Failure {
@@ -177,11 +160,11 @@ fn refused(message: String) -> Failure {
 }
 
 fn unplannable(error: &Error) -> Failure {
-    sqlstate::failure(Stage::Prepare, "plan a statement of a cycle", error)
+    sqlstate::failure(Stage::Prepare, "plan a statement of a cycle", None, error)
 }
 
-fn unreadable(error: &Error) -> Failure {
-    sqlstate::failure(Stage::Prepare, "read the catalog", error)
+fn unreadable(error: Error) -> Failure {
+    sqlstate::failure(Stage::Prepare, "read the catalog", None, &error)
 }
 
 #[cfg(test)]

@@ -40,37 +40,24 @@ const POOLER_LOGINS: &[&str] = &[
 ];
 
 /// What is wrong with a pooler of statements.
-const STATEMENT_POOLING: &str = "the pooler in between pools statements, and a cycle needs \
+pub(crate) const STATEMENT_POOLING: &str = "the pooler in between pools statements, and a cycle needs \
     transactions: set its pool_mode to transaction or session";
+
+/// How the driver's errors of a handshake begin.
+const HANDSHAKE: &str = "error performing TLS handshake";
 
 /// The system's errors for too many open files, of the process and of the machine, and for memory.
 const RESOURCE_ERRORS: [i32; 3] = [24, 23, 12];
 
 /// Returns the failure that an error of PostgreSQL means.
 ///
-/// `what` is what was to be done, as in `read the watermark`.
-pub fn failure(stage: Stage, what: &str, error: &Error) -> Failure {
-    failure_of_statement(stage, what, None, error)
-}
-
-/// Returns the failure that an error of a statement means, which writes to `table`.
-pub fn failure_of_statement(
-    stage: Stage,
-    what: &str,
-    table: Option<&str>,
-    error: &Error,
-) -> Failure {
+/// `what` is what was to be done, as in `read the watermark`; `table` the one that was written to.
+pub fn failure(stage: Stage, what: &str, table: Option<&str>, error: &Error) -> Failure {
     let (reason, why) = match error.as_db_error() {
         Some(error) => classify_db_error(table, error),
         None => classify_client_error(error),
     };
     Failure::new(stage, reason, format!("Cannot {what}: {why}"))
-}
-
-/// Returns the failure of a connection on which no transaction can be opened.
-pub(crate) fn statement_pooling(stage: Stage) -> Failure {
-    let message = format!("Cannot open a transaction: {STATEMENT_POOLING}");
-    Failure::new(stage, Reason::DatabaseRefused, message)
 }
 
 /// Returns whether a transaction conflicted with another and may be run again from its start.
@@ -80,7 +67,7 @@ pub fn is_conflict(error: &Error) -> bool {
 
 /// Returns whether a TLS handshake failed, or was required of a server that offers none.
 pub(crate) fn is_handshake(error: &Error) -> bool {
-    client_error(error) == ClientError::Tls
+    error.to_string() == HANDSHAKE
 }
 
 /// Returns the reason that a SQLSTATE stands for.
@@ -138,11 +125,9 @@ fn classify_db_error(written: Option<&str>, error: &DbError) -> (Reason, String)
         "42P01" | "42703" if names(GOOD_JOBS) => reason = Reason::DatabaseRefused,
         "42P01" | "42703" => why.push_str("; run `datapass-pull migrate`"),
         "42501" => {
-            if let Some(table) = TABLES.iter().find(|table| names(table.name)) {
+            if let Some((table, privileges)) = TABLES.iter().find(|(table, _)| names(table)) {
                 why.push_str(&format!(
-                    "; a cycle needs {} on {} and USAGE on its sequence",
-                    table.privileges.join(", "),
-                    table.name
+                    "; a cycle needs {privileges} on {table} and USAGE on its sequence"
                 ));
             } else if names(GOOD_JOBS) {
                 why.push_str("; a cycle needs INSERT on good_jobs");
@@ -164,10 +149,9 @@ fn classify_db_error(written: Option<&str>, error: &DbError) -> (Reason, String)
 
 /// Returns what to do about a primary key that a sequence gave twice, as after a restore.
 fn sequence_advice(error: &DbError) -> Option<String> {
-    let table = TABLES.iter().map(|table| table.name);
-    let table = table.into_iter().find(|name| error.table() == Some(name))?;
-    let is_primary_key = error.constraint() == Some(&*format!("{table}_pkey"));
-    is_primary_key.then(|| {
+    let table = error.constraint()?.strip_suffix("_pkey")?;
+    let is_ours = TABLES.iter().any(|(name, _)| *name == table) && error.table() == Some(table);
+    is_ours.then(|| {
         format!(
             "; the sequence of its id is behind the table, as after a restore: run select \
              setval(pg_get_serial_sequence('{table}', 'id'), (select max(id) from {table}))"
@@ -187,17 +171,15 @@ fn classify_pooler_error(message: &str) -> Option<(Reason, String)> {
         let why = format!("PgBouncer refuses user, password or database ({words})");
         return Some((Reason::DatabaseLogin, why));
     }
-    // The parameter's value may follow, and is not shown.
-    let (_, name) = message
-        .split_once("unsupported startup parameter")
-        .or_else(|| {
-            let (_, rest) = message.split_once("unsupported options startup parameter")?;
-            Some((rest, ": options"))
-        })
-        .unwrap_or_default();
-    if let Some((_, name)) = name.split_once(": ") {
-        let is_part = |char: &char| char.is_ascii_alphanumeric() || "_.".contains(*char);
-        let name: String = name.chars().take_while(is_part).collect();
+    let parameter =
+        ["unsupported startup parameter: ", "unsupported startup parameter in options: "]
+            .iter()
+            .find_map(|words| message.strip_prefix(words))
+            .or(message.starts_with("unsupported options startup parameter").then_some("options"));
+    if let Some(parameter) = parameter {
+        // Its value may follow, and is not shown.
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
+        let name = parameter.split(|c| !is_name(c)).next().unwrap_or_default();
         let why = format!(
             "PgBouncer refuses the startup parameter {name}: remove it from DATABASE_URL, or add it \
              to ignore_startup_parameters"
@@ -215,36 +197,10 @@ fn classify_pooler_error(message: &str) -> Option<(Reason, String)> {
     None
 }
 
-/// The kinds of [`Error`] without a SQLSTATE, which the crate keeps to itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ClientError {
-    Connection,
-    Tls,
-    Login,
-    Settings,
-    Data,
-}
-
-/// Distinguishes the kinds by their fixed words; the tests compare these with the crate.
-fn client_error(error: &Error) -> ClientError {
-    match error.to_string().split(':').next().unwrap_or_default() {
-        "error performing TLS handshake" => ClientError::Tls,
-        "authentication error" => ClientError::Login,
-        "invalid configuration" if causes(error) == "password missing" => ClientError::Login,
-        "invalid configuration" | "invalid connection string" => ClientError::Settings,
-        "error communicating with the server"
-        | "error connecting to server"
-        | "connection closed"
-        | "timeout waiting for server"
-        | "error parsing response from server"
-        | "unexpected message from server" => ClientError::Connection,
-        // A value or a column of another type than the statement expects.
-        _ => ClientError::Data,
-    }
-}
-
+/// Distinguishes the kinds of errors without a SQLSTATE by their fixed words, since the driver keeps
+/// the kind to itself; the tests compare these with the driver.
 fn classify_client_error(error: &Error) -> (Reason, String) {
-    let causes = causes(error);
+    let (kind, causes) = (error.to_string(), causes(error));
     if let Some(refusal) = tls::certificate_refusal(error) {
         let why = tls::describe_refusal(refusal, "sslrootcert");
         let why = format!("the server's certificate is rejected ({why})");
@@ -254,22 +210,30 @@ fn classify_client_error(error: &Error) -> (Reason, String) {
         let code = cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
         code.is_some_and(|code| RESOURCE_ERRORS.contains(&code))
     });
-    match client_error(error) {
+    match (kind.as_str(), causes.as_str()) {
         _ if lacks_resources => (Reason::Resources, causes),
-        ClientError::Tls if causes == "server does not support TLS" => {
+        (HANDSHAKE, "server does not support TLS") => {
             (Reason::DatabaseTls, "the server offers no TLS, which sslmode requires".to_owned())
         }
-        ClientError::Tls => (Reason::Tls, format!("the TLS handshake failed: {causes}")),
-        ClientError::Login => (Reason::DatabaseLogin, format!("the login failed: {causes}")),
-        ClientError::Settings => {
+        (HANDSHAKE, _) => (Reason::Tls, format!("the TLS handshake failed: {causes}")),
+        ("authentication error", _) | ("invalid configuration", "password missing") => {
+            (Reason::DatabaseLogin, format!("the login failed: {causes}"))
+        }
+        ("invalid configuration" | "invalid connection string", _) => {
             (Reason::Configuration, "the settings of DATABASE_URL cannot be used".to_owned())
         }
-        ClientError::Connection if causes.is_empty() => {
-            (Reason::DatabaseUnavailable, error.to_string())
-        }
-        ClientError::Connection => (Reason::DatabaseUnavailable, causes),
-        // The cause may quote a value; the kind names the column's or parameter's number.
-        ClientError::Data => (Reason::DatabaseRefused, error.to_string()),
+        (
+            "error communicating with the server"
+            | "error connecting to server"
+            | "connection closed"
+            | "timeout waiting for server"
+            | "error parsing response from server"
+            | "unexpected message from server",
+            why,
+        ) => (Reason::DatabaseUnavailable, if why.is_empty() { kind } else { causes }),
+        // A value or a column of another type than the statement expects. The cause may quote a
+        // value; the kind names the number of the column or parameter.
+        _ => (Reason::DatabaseRefused, kind),
     }
 }
 

@@ -226,12 +226,14 @@ impl Store {
     ) -> Result<T> {
         let mut reruns = 0;
         loop {
-            let mut at = stage;
-            let failure = match self.run_once(&mut at, access, &mut body) {
+            let outcome = self.run_once(stage, access, &mut body);
+            // The body may have entered another one.
+            let at = self.deadline.stage();
+            let failure = match outcome {
                 Ok(value) => return Ok(value),
                 Err(TxError::Failed(failure)) => return Err(failure),
                 Err(TxError::Sql { what, table, error }) => {
-                    let mut failure = sqlstate::failure_of_statement(at, what, table, &error);
+                    let mut failure = sqlstate::failure(at, what, table, &error);
                     if failure.reason == Reason::DatabaseUnavailable {
                         let place = format!(" (PostgreSQL at {})", self.url.places());
                         failure.message.push_str(&place);
@@ -256,12 +258,12 @@ impl Store {
 
     fn run_once<T>(
         &self,
-        stage: &mut Stage,
+        stage: Stage,
         access: Access,
         body: &mut impl FnMut(&mut Tx<'_>) -> Result<T, TxError>,
     ) -> Result<T, TxError> {
-        let mut client = self.connect(*stage)?;
-        let left_ms = self.deadline.check(*stage)?.as_millis().max(1);
+        let mut client = self.connect(stage)?;
+        let left_ms = self.deadline.check(stage)?.as_millis().max(1);
         let builder = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted);
         let builder = match access {
             // `read write` would override default_transaction_read_only.
@@ -271,11 +273,11 @@ impl Store {
         let inner = match builder.start() {
             Ok(inner) => inner,
             Err(error) => {
-                self.require_transactions(*stage, &error)?;
+                self.require_transactions(stage, &error)?;
                 return Err(TxError::of("open a transaction", "")(error));
             }
         };
-        let mut tx = Tx { inner, deadline: &self.deadline, stage: *stage, access };
+        let mut tx = Tx { inner, deadline: &self.deadline, stage, access };
         // PostgreSQL keeps these in a 32-bit number of milliseconds.
         let limit = left_ms.min(i32::MAX as u128).to_string();
         let lock_limit = left_ms.min(LOCK_TIMEOUT_MS).to_string();
@@ -284,12 +286,14 @@ impl Store {
             TRANSACTION_LIMITS,
             &[(&limit, Type::TEXT), (&lock_limit, Type::TEXT)],
         )?;
-        if access != Access::ReadOnly {
-            self.require_writable(*stage, &server)?;
+        let refusal: Option<String> =
+            server.first().map_or(Ok(None), |row| row.column("refusal"))?;
+        // Transient, since a failover or an operator ends it.
+        if let Some(why) = refusal.filter(|_| access != Access::ReadOnly) {
+            let message = format!("PostgreSQL at {} accepts no changes: {why}", self.url.places());
+            return Err(Failure::new(stage, Reason::DatabaseUnavailable, message).into());
         }
-        let outcome = body(&mut tx);
-        *stage = tx.stage;
-        let value = outcome?;
+        let value = body(&mut tx)?;
         // The last moment at which stopping leaves everything as it was.
         self.deadline.check(tx.stage)?;
         tx.inner.commit().map_err(TxError::of("commit", ""))?;
@@ -306,7 +310,8 @@ impl Store {
         let statement = client.batch_execute("select 1");
         match client.batch_execute("begin") {
             Err(error) if statement.is_ok() && error.code().is_none() => {
-                Err(sqlstate::statement_pooling(stage))
+                let message = format!("Cannot open a transaction: {}", sqlstate::STATEMENT_POOLING);
+                Err(Failure::new(stage, Reason::DatabaseRefused, message))
             }
             _ => Ok(()),
         }
@@ -320,23 +325,5 @@ impl Store {
             let left = self.deadline.check(stage)?;
             connect::connect(&self.url, left).map_err(|failure| failure.at(stage))
         })
-    }
-
-    /// Fails on a server that accepts no change: as transient, since a failover or an operator ends
-    /// that.
-    fn require_writable(&self, stage: Stage, server: &[Row]) -> Result<(), TxError> {
-        let Some(server) = server.first() else {
-            return Ok(());
-        };
-        let why = if server.column("is_standby")? {
-            "it is a standby: a failover may be under way, or DATABASE_URL names a replica"
-        } else if server.column("is_read_only")? {
-            "default_transaction_read_only is on for this server, database or role"
-        } else {
-            return Ok(());
-        };
-        let place = self.url.places();
-        let message = format!("PostgreSQL at {place} accepts no changes: {why}");
-        Err(Failure::new(stage, Reason::DatabaseUnavailable, message).into())
     }
 }

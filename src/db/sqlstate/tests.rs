@@ -45,7 +45,7 @@ fn message(kind: u8, body: &[u8]) -> Vec<u8> {
 }
 
 fn classified(error: &Error) -> (Reason, String) {
-    let failure = failure(Stage::Create, "test", error);
+    let failure = super::failure(Stage::Create, "test", None, error);
     assert_eq!(failure.stage, Stage::Create);
     assert!(failure.message.starts_with("Cannot test: "));
     (failure.reason, failure.error_chain())
@@ -229,14 +229,14 @@ fn a_refused_value_is_located_without_being_shown() {
         (b'M', "value too long for type character varying(9)"),
         (b'D', "CANARY"),
     ]);
-    let failure = failure_of_statement(Stage::Create, "create rows", table, &error);
+    let failure = super::failure(Stage::Create, "create rows", table, &error);
     assert_eq!(
         failure.message,
         "Cannot create rows: PostgreSQL answered SQLSTATE 22001, value too long for type character \
          varying(9), table proactivite_requests; `datapass-pull check` compares its columns"
     );
     let error = server_error(&[(b'C', "22003"), (b'M', "value \"CANARY\" is out of range")]);
-    let failure = failure_of_statement(Stage::Create, "create rows", table, &error);
+    let failure = super::failure(Stage::Create, "create rows", table, &error);
     assert_eq!(
         failure.message,
         "Cannot create rows: PostgreSQL answered SQLSTATE 22003, table proactivite_requests; \
