@@ -166,19 +166,17 @@ fn conclude(ended: Ended, args: &PullArgs, format: Format, notifier: &Notifier<'
     outcome.run.summary.duration_ms = outcome.run.started.elapsed().as_millis() as u64;
     let line = outcome.run.summary.line(format);
     notifier.end(&outcome, failure.as_ref(), &line);
-    let Some(failure) = failure else {
-        if !args.quiet
-            && let Err(error) = print(&format!("{line}\n"))
-        {
-            // What the cycle did is done.
-            warn!("Cannot write the summary line: {error}");
-        }
-        return Exit::Success;
-    };
-    log::failure(&failure);
-    // The exit code reports what standard output cannot.
-    let _ = print(&format!("{line}\n"));
-    failure.kind().into()
+    if let Some(failure) = &failure {
+        log::failure(failure);
+    }
+    if (failure.is_some() || !args.quiet)
+        && let Err(error) = print(&format!("{line}\n"))
+        && failure.is_none()
+    {
+        // What the cycle did is done.
+        warn!("Cannot write the summary line: {error}");
+    }
+    failure.map_or(Exit::Success, |failure| failure.kind().into())
 }
 
 #[cfg(test)]

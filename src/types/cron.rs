@@ -22,24 +22,15 @@ pub struct Cron {
     fields: [Field; 5],
 }
 
-/// One field: its values in ascending order, and how it was written.
+/// One field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Field {
-    /// Sunday is 0, never 7.
+    /// Ascending; Sunday is 0, never 7.
     pub(crate) values: Vec<u8>,
-    pub(crate) shape: Shape,
+    /// The field in numbers.
     text: String,
-}
-
-/// How a field was written, which for the two day fields decides how they combine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Shape {
-    /// `*` and nothing else.
-    Any,
-    /// A `*` with something else, such as `*/2`.
-    Stepped,
-    /// Values and ranges.
-    Listed,
+    /// Whether it was written with a `*`, which for the two day fields decides how they combine.
+    has_star: bool,
 }
 
 /// The values that a field may have.
@@ -119,27 +110,28 @@ impl Cron {
 
     /// Refuses day fields that never match, or that schedulers combine differently.
     fn check_days(&self) -> Result<(), String> {
-        use Shape::{Any, Listed, Stepped};
         let [_, _, days, months, weekdays] = &self.fields;
-        let first_day = days.values.first().copied().unwrap_or_default();
-        let exists = |month: &u8| {
-            NaiveDate::from_ymd_opt(LEAP_YEAR, (*month).into(), first_day.into()).is_some()
-        };
-        match (days.shape, weekdays.shape) {
-            // With a field that begins with `*`, Vixie cron requires both days, Kubernetes either.
-            (Stepped, Stepped | Listed) | (Listed, Stepped) => Err(format!(
+        // With a field that begins with `*`, Vixie cron requires both days, Kubernetes either.
+        if !days.is_any() && !weekdays.is_any() && (days.has_star || weekdays.has_star) {
+            return Err(format!(
                 "sets the day of month `{}` and the day of week `{}`, one of them with a `*`: \
                  some schedulers then require both to match, others either; write that field \
                  without `*`, or the other one as `*`",
                 days.text, weekdays.text
-            )),
-            (_, Any) if !months.values.iter().any(exists) => Err(format!(
+            ));
+        }
+        let first_day = days.values.first().copied().unwrap_or_default();
+        let exists = |month: &u8| {
+            NaiveDate::from_ymd_opt(LEAP_YEAR, (*month).into(), first_day.into()).is_some()
+        };
+        if weekdays.is_any() && !months.values.iter().any(exists) {
+            return Err(format!(
                 "sets the day of month `{}`, which does not exist in the month `{}`: nothing \
                  would ever run",
                 days.text, months.text
-            )),
-            _ => Ok(()),
+            ));
         }
+        Ok(())
     }
 
     /// Returns the shortest time that can pass between two starts, at least a minute.
@@ -159,6 +151,11 @@ impl Cron {
 }
 
 impl Field {
+    /// Returns whether it is `*` and nothing else.
+    pub(crate) fn is_any(&self) -> bool {
+        matches!(&*self.text, "*" | "*/1")
+    }
+
     fn parse(kind: &Kind, text: &str) -> Result<Self, String> {
         let mut values = Vec::new();
         for element in text.split(',') {
@@ -175,19 +172,14 @@ impl Field {
         }
         values.sort_unstable();
         values.dedup();
-        let shape = match text {
-            "*" | "*/1" => Shape::Any,
-            _ if text.contains('*') => Shape::Stepped,
-            _ => Shape::Listed,
-        };
         // Kubernetes does not accept 7 for Sunday, and some daemons no names in lists and ranges.
         let is_portable = text.bytes().all(|byte| !byte.is_ascii_alphabetic())
             && (kind.max != SUNDAY_TOO || !text.contains('7'));
-        let text = match is_portable {
+        let portable = match is_portable {
             true => text.to_owned(),
             false => compact(&values, "-", u8::to_string),
         };
-        Ok(Self { values, shape, text })
+        Ok(Self { values, text: portable, has_star: text.contains('*') })
     }
 }
 

@@ -5,30 +5,14 @@ use crate::cli::variables::Variable;
 use crate::config::ScheduleConfig;
 use crate::types::cron::Cron;
 
-/// Vixie cron truncates a longer command silently (`MAX_COMMAND` of its `cron.h`, less the end).
-const MAX_COMMAND_BYTES: usize = 998;
-
 /// How long a transient cycle is retried at most, when `--retry-for` is absent.
 const MAX_RETRY_MINUTES: u64 = 60;
 
 /// Returns comments, `CRON_TZ` and one line.
-pub(super) fn entry(
-    config: &ScheduleConfig,
-    binary: &str,
-    env_file: &str,
-) -> Result<String, String> {
-    let command = command(config, binary, env_file);
-    if command.len() > MAX_COMMAND_BYTES {
-        return Err(format!(
-            "The paths of the program and of --env-file make a command of {} bytes, and cron \
-             accepts {MAX_COMMAND_BYTES}: move the files",
-            command.len()
-        ));
-    }
-    Ok(fill(
-        include_str!("crontab.txt"),
-        &[("cron", &config.cron.to_string()), ("env_file", env_file), ("command", &command)],
-    ))
+pub(super) fn entry(config: &ScheduleConfig, binary: &str, env_file: &str) -> String {
+    let (cron, command) = (config.cron.to_string(), command(config, binary, env_file));
+    let values = [("cron", &*cron), ("env_file", env_file), ("command", &command)];
+    fill(include_str!("crontab.txt"), &values)
 }
 
 fn command(config: &ScheduleConfig, binary: &str, env_file: &str) -> String {
@@ -85,15 +69,6 @@ mod tests {
                 format!("/bin/x --env-file /e{option} >/dev/null")
             );
         }
-    }
-
-    #[test]
-    fn a_command_that_cron_would_truncate_is_refused() {
-        let config = config(Scheduler::Crontab);
-        let longest = "x".repeat(MAX_COMMAND_BYTES - command(&config, "", "/e").len());
-        entry(&config, &longest, "/e").expect("it fits");
-        let problem = entry(&config, &(longest + "x"), "/e").expect_err("too long");
-        assert!(problem.contains("999 bytes"), "{problem}");
     }
 
     #[test]

@@ -38,13 +38,9 @@ pub fn run(settings: Settings, scheduler: cli::Scheduler) -> Result<String> {
 /// [`Reason::Configuration`] for times that the scheduler cannot express, and for a path that cannot
 /// be written into the entry.
 pub fn entry(config: &ScheduleConfig, binary: &Path) -> Result<String> {
-    let entry = match &config.scheduler {
-        Scheduler::Kubernetes { image, name, job } => {
-            return Ok(kubernetes::entry(config, image, name, job.as_ref()));
-        }
-        Scheduler::Crontab => crontab::entry,
-        Scheduler::Systemd => systemd::entry,
-    };
+    if let Scheduler::Kubernetes { image, name, job } = &config.scheduler {
+        return Ok(kubernetes::entry(config, image, name, job.as_ref()));
+    }
     let binary = plain_path("The program's path", binary)?;
     let env_file = config.env_file.as_deref().unwrap_or(Path::new(DEFAULT_ENV_FILE));
     // The scheduler has a working directory of its own.
@@ -53,7 +49,10 @@ pub fn entry(config: &ScheduleConfig, binary: &Path) -> Result<String> {
         refused(message).with_source(error)
     })?;
     let env_file = plain_path("--env-file", &env_file)?;
-    entry(config, binary, env_file).map_err(refused)
+    match config.scheduler {
+        Scheduler::Systemd => systemd::entry(config, binary, env_file).map_err(refused),
+        _ => Ok(crontab::entry(config, binary, env_file)),
+    }
 }
 
 /// Returns how long the process may run: the last retry may begin just before their time is over.

@@ -2,9 +2,11 @@
 //!
 //! Settings are those of systemd 247 (Debian 11) and later.
 
+use chrono::Weekday;
+
 use super::{RETRIES, fill, run_seconds, span};
 use crate::config::ScheduleConfig;
-use crate::types::cron::{Cron, Field, Shape, compact};
+use crate::types::cron::{Cron, Field, compact};
 
 /// What a start may take beyond the cycle's own deadline: the start itself, a last report.
 const START_SECONDS: u64 = 60;
@@ -17,9 +19,6 @@ const MAX_RESTART_SECONDS: u64 = 300;
 
 /// How late the timer may fire at most, so that machines do not start all at once.
 const MAX_RANDOM_DELAY_SECONDS: u64 = 60;
-
-/// The weekdays of systemd, in its order.
-const WEEKDAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
 
 /// Returns both files, each under a comment with its path.
 pub(super) fn entry(
@@ -96,7 +95,7 @@ impl Pace {
 /// An expression with both day fields has no equivalent and is an error.
 fn on_calendar(cron: &Cron) -> Result<String, String> {
     let [minutes, hours, days, months, weekdays] = cron.fields();
-    if days.shape == Shape::Listed && weekdays.shape == Shape::Listed {
+    if !days.is_any() && !weekdays.is_any() {
         return Err(format!(
             "DATAPASS_PULL_CRON: `{cron}` sets the day of month and the day of week; cron then runs on \
              either day and systemd only where both match, so that no timer is equivalent: set \
@@ -110,7 +109,7 @@ fn on_calendar(cron: &Cron) -> Result<String, String> {
     // systemd's week begins on Monday.
     let mut weekdays: Vec<u8> = weekdays.values.iter().map(|day| (day + 6) % 7).collect();
     weekdays.sort_unstable();
-    let name = |day: &u8| WEEKDAYS.get(usize::from(*day)).copied().unwrap_or_default().to_owned();
+    let name = |day: &u8| Weekday::try_from(*day).map(|day| day.to_string()).unwrap_or_default();
     let weekdays = match weekdays.len() {
         7 => String::new(),
         _ => compact(&weekdays, "..", name) + " ",
