@@ -1,6 +1,6 @@
 -- The row that GoodJob's own enqueue writes for perform_later, for each of the records $1; GoodJob
 -- runs the job whose id is its Active Job id. The job is of class $2 in queue $3 with priority $5, and
--- its one argument is the record's GlobalID, which begins with $4, or without $4 the bare id.
+-- its one argument is the record's GlobalID in the application $4, or without $4 the bare id.
 -- Random ids are sorted before they are assigned: jobs of one priority and time then stand in the
 -- order of their records, in the indexes that go on with the id too, and indexes grow at their end.
 -- What all jobs have in common is made once. `locale` and `timezone` null let the application use its
@@ -15,7 +15,8 @@ select job.id, job.id as active_job_id, $2::text as job_class, $3::text as queue
        || jsonb_build_object(
          'job_id', job.id, 'arguments', jsonb_build_array(
            case when $4::text is null then to_jsonb(job.record)
-                else jsonb_build_object('_aj_globalid', $4::text || job.record) end))
+                else jsonb_build_object('_aj_globalid',
+                  'gid://' || $4::text || '/ProactiviteRequest/' || job.record) end))
          as serialized_params,
        now() as scheduled_at, now() as created_at, now() as updated_at,
        true as is_discrete, 0 as executions_count

@@ -1,10 +1,11 @@
--- $2 are the references whose acceptance holds; any other loses one that was given for another
--- validation. A cycle that was overtaken lists an older validation than the one recorded since,
+-- No row is changed twice. $2 are the references whose acceptance holds; any other loses one that was
+-- given for another validation. A cycle that was overtaken lists an older validation than the one recorded since,
 -- and lowers nothing.
 insert into datapass_pull_rejections as known
        (ref, demande_id, datapass_authorization_id, reasons, last_validated_at,
         first_seen_at, last_seen_at, times_seen)
-select ref, demande_id, datapass_authorization_id, reasons, last_validated_at, now(), now(), 1
+select distinct on (ref)
+       ref, demande_id, datapass_authorization_id, reasons, last_validated_at, now(), now(), 1
   from jsonb_to_recordset($1) as listed
        (ref text, demande_id bigint, datapass_authorization_id text, reasons text[],
         last_validated_at timestamptz)

@@ -1,5 +1,7 @@
 //! `rejected`: lists the entries that failed validation, accepts one, or reopens it.
 
+use serde_json::json;
+
 use super::transact;
 use crate::cli;
 use crate::config::{Format, Settings};
@@ -8,7 +10,7 @@ use crate::error::{Failure, Reason, Result, Stage};
 use crate::output::columns;
 use crate::output::escape::escape;
 use crate::output::stdout::document;
-use crate::state::rejections::{self, Rejection};
+use crate::state::rejections::{self, Rejection, State};
 use crate::state::watermark;
 use crate::types::DemandeId;
 use crate::types::time::shown;
@@ -45,7 +47,7 @@ pub fn run(settings: Settings, action: cli::Rejected) -> Result<String> {
     let (entry, sentence) =
         transact(&database, Access::ReadWrite, move |tx| decide(tx, &id, &decision))?;
     Ok(match format {
-        Format::Json => document(&entry.document()),
+        Format::Json => document(&json!(entry)),
         Format::Text => sentence,
     })
 }
@@ -61,7 +63,7 @@ fn not_blank(text: &str) -> Result<String, String> {
 /// never broken, so that it can be copied.
 fn list(rejections: &[Rejection], format: Format) -> String {
     match format {
-        Format::Json => document(&rejections.iter().map(Rejection::document).collect()),
+        Format::Json => document(&json!(rejections)),
         Format::Text if rejections.is_empty() => "No entry is rejected\n".to_owned(),
         Format::Text => rejections.iter().map(text).collect(),
     }
@@ -136,9 +138,9 @@ fn resolve(
     found: Vec<Rejection>,
 ) -> Result<Rejection> {
     let is_over = |it: &Rejection| match decision {
-        Decision::Accept(_) => it.is_closed,
+        Decision::Accept(_) => it.state == State::Closed,
         // An acceptance outlives the closure.
-        Decision::Reopen => it.is_closed && it.accepted_at.is_none(),
+        Decision::Reopen => it.state == State::Closed && it.accepted_at.is_none(),
     };
     let (numbered, mut named): (Vec<Rejection>, Vec<Rejection>) =
         found.into_iter().partition(|it| Some(&*it.reference) == number);
@@ -182,7 +184,10 @@ mod tests {
                 times_seen: 1,
                 accepted_at: word.ends_with('+').then(chrono::Utc::now),
                 accepted_reason: None,
-                is_closed: word.ends_with(['-', '+']),
+                state: match word.ends_with(['-', '+']) {
+                    true => State::Closed,
+                    false => State::Open,
+                },
             };
             words.split_whitespace().map(word).collect()
         };

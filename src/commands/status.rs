@@ -84,14 +84,12 @@ impl State {
     }
 
     fn open(&self) -> impl Iterator<Item = &Rejection> {
-        self.rejections.iter().filter(|it| it.is_open())
+        self.rejections.iter().filter(|it| it.state == rejections::State::Open)
     }
 
     fn json(&self) -> Value {
         let watermark = self.watermark.time;
         let held = self.held();
-        let documents: Vec<Value> = self.rejections.iter().map(Rejection::document).collect();
-        let runs: Vec<Value> = self.runs.iter().map(RecentRun::document).collect();
         let open = self.open().count();
         json!({
             "definition_id": self.watermark.definition_id,
@@ -104,11 +102,11 @@ impl State {
             "deleted": self.deleted,
             "rejected": open,
             "accepted": self.rejections.len() - open,
-            "rejections": documents,
+            "rejections": self.rejections,
             "table": self.table,
             "enqueue": self.enqueue,
             "enqueue_detail": self.jobs,
-            "runs": runs,
+            "runs": self.runs,
         })
     }
 

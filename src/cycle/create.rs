@@ -2,8 +2,8 @@
 //!
 //! The unique constraint decides, and nothing is counted that is not stored.
 
-use chrono::{DateTime, Utc};
 use postgres::types::Type;
+use serde_json::{Value, json};
 
 use super::enqueue::{self, Queue};
 use crate::config::JobConfig;
@@ -20,13 +20,13 @@ const BATCH_ROWS: usize = 2_000;
 /// An entry that gets a row, and what the row is made of.
 pub type New<'a> = (&'a Listed, &'a Valid);
 
-/// Creates rows and jobs, and returns how many jobs; each entry has another public id.
+/// Creates rows and jobs; each entry has another public id.
 pub fn create(
     tx: &mut Tx<'_>,
     new: &[New<'_>],
     config: &JobConfig,
     queue: &Queue,
-) -> Result<u64, TxError> {
+) -> Result<(), TxError> {
     let mut ids = Vec::with_capacity(new.len());
     for batch in new.chunks(BATCH_ROWS) {
         ids.extend(insert(tx, batch)?);
@@ -40,44 +40,29 @@ pub fn create(
 /// that a rerun finds; when it does not, a trigger, a rule or a policy keeps the row out, or wrote it
 /// somewhere else.
 fn insert(tx: &mut Tx<'_>, batch: &[New<'_>]) -> Result<Vec<i64>, TxError> {
-    fn column<'a, T>(batch: &[New<'a>], value: impl Fn(&'a Valid) -> T) -> Vec<T> {
-        batch.iter().map(|(_, body)| value(body)).collect()
-    }
-    let authorization_ids = column(batch, |body| body.authorization_id.as_str());
-    let demande_ids = column(batch, |body| body.demande_id.get());
-    let sirets = column(batch, |body| body.siret.to_string());
-    let levels = column(batch, |body| body.level.as_str());
-    let entity_types = column(batch, |body| body.perimeter.entity().map(|it| it.kind().as_str()));
-    let entities = column(batch, |body| body.perimeter.entity().map(|it| it.code()));
-    let communes = column(batch, |body| array_literal(body.perimeter.communes()));
-    let dates = column(batch, |body| body.transmission_date);
-    let times: Vec<Option<DateTime<Utc>>> = batch.iter().map(|(entry, _)| entry.time()).collect();
-    let rows = tx.rows(
-        "create rows",
-        CREATE_ROWS,
-        &[
-            (&authorization_ids, Type::TEXT_ARRAY),
-            (&demande_ids, Type::INT8_ARRAY),
-            (&sirets, Type::TEXT_ARRAY),
-            (&levels, Type::TEXT_ARRAY),
-            (&entity_types, Type::TEXT_ARRAY),
-            (&entities, Type::TEXT_ARRAY),
-            (&communes, Type::TEXT_ARRAY),
-            (&dates, Type::DATE_ARRAY),
-            (&times, Type::TIMESTAMPTZ_ARRAY),
-        ],
-    )?;
-    if rows.len() != batch.len() {
+    let new: Vec<Value> = batch.iter().map(row).collect();
+    let created = tx.rows("create rows", CREATE_ROWS, &[(&Value::Array(new), Type::JSONB)])?;
+    if created.len() != batch.len() {
         return Err(TxError::Overtaken(not_written("proactivite_requests")));
     }
-    let ids = rows.iter().map(|row| row.column(0));
+    let ids = created.iter().map(|row| row.column(0));
     let mut ids = ids.collect::<Result<Vec<i64>, TxError>>()?;
     ids.sort_unstable();
     Ok(ids)
 }
 
-/// Writes commune codes as PostgreSQL prints an array; they are digits and letters only.
-fn array_literal(codes: &[CommuneCode]) -> String {
-    let codes: Vec<&str> = codes.iter().map(CommuneCode::as_str).collect();
-    format!("{{{}}}", codes.join(","))
+fn row((entry, body): &New<'_>) -> Value {
+    let entity = body.perimeter.entity();
+    let communes: Vec<&str> = body.perimeter.communes().iter().map(CommuneCode::as_str).collect();
+    json!({
+        "datapass_authorization_id": body.authorization_id.as_str(),
+        "datapass_demande_id": body.demande_id.get(),
+        "siret": body.siret.to_string(),
+        "scholarship_level": body.level.as_str(),
+        "entity_type": entity.map(|it| it.kind().as_str()),
+        "code_insee_entity": entity.map(|it| it.code()),
+        "code_insee_communes": communes,
+        "transmission_date": body.transmission_date,
+        "last_validated_at": entry.time(),
+    })
 }

@@ -17,23 +17,11 @@ const GOOD_JOBS_COLUMNS: &str = include_str!("../../sql/good_jobs_columns.sql");
 const JOBS: &str = include_str!("../../sql/jobs.sql");
 const NOTIFY_JOBS: &str = include_str!("../../sql/notify_jobs.sql");
 
-/// The model whose records the jobs are about.
-const MODEL: &str = "ProactiviteRequest";
-
 /// The columns that every job row fills.
-const FILLED: [&str; 9] = [
-    "id",
-    "active_job_id",
-    "job_class",
-    "queue_name",
-    "priority",
-    "serialized_params",
-    "scheduled_at",
-    "created_at",
-    "updated_at",
-];
+const FILLED: &str = "id, active_job_id, job_class, queue_name, priority, serialized_params, \
+                      scheduled_at, created_at, updated_at";
 /// The columns that GoodJob 3.99 fills in addition, and without which it keeps no executions.
-const DISCRETE: [&str; 2] = ["is_discrete", "executions_count"];
+const DISCRETE: &str = "is_discrete, executions_count";
 /// A column that came with GoodJob 4.15, which leaves those of [`DISCRETE`] null; before, they do no
 /// harm.
 const LOCK_TYPE: &str = "lock_type";
@@ -87,19 +75,18 @@ impl Queue {
 }
 
 /// Returns the columns that a job fills.
-fn filled(discrete: bool) -> Vec<&'static str> {
-    let discrete: &[&str] = if discrete { &DISCRETE } else { &[] };
-    [&FILLED, discrete].concat()
+fn filled(discrete: bool) -> String {
+    if discrete { format!("{FILLED}, {DISCRETE}") } else { FILLED.to_owned() }
 }
 
 /// Selects the rows that the table gets, its columns in the order of [`filled`].
 fn rows(discrete: bool) -> String {
-    format!("select {} from ({JOBS}) as job", filled(discrete).join(", "))
+    format!("select {} from ({JOBS}) as job", filled(discrete))
 }
 
 /// Inserts those rows.
 fn insert(table: &str, discrete: bool) -> String {
-    format!("insert into {table} ({}) {}", filled(discrete).join(", "), rows(discrete))
+    format!("insert into {table} ({}) {}", filled(discrete), rows(discrete))
 }
 
 /// A column of `good_jobs`.
@@ -118,19 +105,18 @@ pub fn choose(tx: &mut Tx<'_>, config: &JobConfig) -> Result<Queue, TxError> {
     }
     let found = tx.rows("look for good_jobs", FIND_GOOD_JOBS, &[])?;
     let Some(found) = found.first() else {
-        return match config.enqueue {
-            Enqueue::GoodJob => Err(refused(
-                "There is no table good_jobs in the search path, and --enqueue good_job requires it",
-            )
-            .into()),
-            _ => Ok(Queue::NoTable),
-        };
+        if config.enqueue == Enqueue::Auto {
+            return Ok(Queue::NoTable);
+        }
+        let message =
+            "There is no table good_jobs in the search path, and --enqueue good_job requires it";
+        return Err(refused(message).into());
     };
     let (oid, table, schema): (i64, String, String) =
         (found.column(0)?, found.column(1)?, found.column(2)?);
     let (has_usage, others): (bool, Option<String>) = (found.column(3)?, found.column(4)?);
     if let Some(others) = others {
-        return Err(refused(&format!(
+        return Err(refused(format!(
             "{table} stands beside {others}, which is not the table that rows go to: its jobs \
              would be taken for rows of that one; leave {schema} out of the search path, or set \
              --enqueue none"
@@ -138,7 +124,7 @@ pub fn choose(tx: &mut Tx<'_>, config: &JobConfig) -> Result<Queue, TxError> {
         .into());
     }
     if !has_usage {
-        return Err(refused(&format!(
+        return Err(refused(format!(
             "The role lacks USAGE on the schema of {table}; run GRANT USAGE ON SCHEMA {schema}, \
              leave it out of the search path, or set --enqueue none"
         ))
@@ -163,9 +149,10 @@ pub fn choose(tx: &mut Tx<'_>, config: &JobConfig) -> Result<Queue, TxError> {
 fn recognize(columns: &[Column]) -> Result<bool> {
     let find = |name: &str| columns.iter().find(|column| column.name == name);
     let has = |name: &str| find(name).is_some();
-    let discrete = DISCRETE.into_iter().all(has) && !has(LOCK_TYPE);
+    let discrete = DISCRETE.split(", ").all(has) && !has(LOCK_TYPE);
     let filled = filled(discrete);
-    let lacks: Vec<&str> = FILLED.into_iter().filter(|name| !has(name)).collect();
+    let filled: Vec<&str> = filled.split(", ").collect();
+    let lacks: Vec<&str> = FILLED.split(", ").filter(|name| !has(name)).collect();
     let requires = columns.iter().filter(|column| column.must_be_filled);
     let requires = requires.map(|column| column.name.as_str());
     let requires: Vec<&str> = requires.filter(|name| !filled.contains(name)).collect();
@@ -176,7 +163,7 @@ fn recognize(columns: &[Column]) -> Result<bool> {
         }
     }
     if !problems.is_empty() {
-        return Err(refused(&format!(
+        return Err(refused(format!(
             "The table good_jobs has an unknown shape; {}; GoodJob 3.99 and 4 are known; else set \
              --enqueue none",
             problems.join("; ")
@@ -188,8 +175,8 @@ fn recognize(columns: &[Column]) -> Result<bool> {
              GoodJob's own table, or set --enqueue none",
         ));
     }
-    let may_be_filled = |name: &&str| find(name).is_none_or(|column| column.may_be_filled);
-    if !filled.iter().all(may_be_filled) {
+    let is_denied = |name: &&str| find(name).is_some_and(|column| !column.may_be_filled);
+    if filled.iter().any(is_denied) {
         return Err(refused(
             "The role lacks INSERT on good_jobs; run GRANT INSERT ON good_jobs, or set --enqueue \
              none",
@@ -204,24 +191,23 @@ pub fn enqueue(
     config: &JobConfig,
     queue: &Queue,
     ids: &[i64],
-) -> Result<u64, TxError> {
-    if *queue == Queue::NoTable && !ids.is_empty() {
-        warn!(stage = Stage::Create.as_str();
-            "There is no table good_jobs: {} rows are created without a job, and wait as pending",
-            ids.len());
-    }
-    let Queue::GoodJob { table, discrete } = queue else {
-        return Ok(0);
-    };
+) -> Result<(), TxError> {
     if ids.is_empty() {
-        return Ok(0);
+        return Ok(());
     }
-    let argument = global_id(config);
-    let enqueued = tx.execute(
-        "enqueue the jobs",
-        &insert(table, *discrete),
-        &params(config, &ids, &argument),
-    )?;
+    let (table, discrete) = match queue {
+        Queue::GoodJob { table, discrete } => (table, *discrete),
+        Queue::Nowhere => return Ok(()),
+        Queue::NoTable => {
+            warn!(stage = Stage::Create.as_str();
+                "There is no table good_jobs: {} rows are created without a job, and wait as \
+                 pending", ids.len());
+            return Ok(());
+        }
+    };
+    let app = app_of_record(config);
+    let params = params(config, &ids, &app);
+    let enqueued = tx.execute("enqueue the jobs", &insert(table, discrete), &params)?;
     if enqueued != ids.len() as u64 {
         return Err(refused(
             "The table good_jobs did not store a job for each row, so nothing was written at all: \
@@ -230,23 +216,21 @@ pub fn enqueue(
         .into());
     }
     tx.rows("notify the workers", NOTIFY_JOBS, &[(&config.queue, Type::TEXT)])?;
-    Ok(enqueued)
+    Ok(())
 }
 
-/// Lets the server plan the insert; returns the row that the record of this id would get, as the
+/// Lets the server plan the insert; returns the row that the record with the id 1 would get, as the
 /// same statement makes it, for comparison; none where rows get no job.
 pub fn preview(
     tx: &mut Tx<'_>,
     config: &JobConfig,
     queue: &Queue,
-    id: i64,
 ) -> Result<Option<Value>, TxError> {
     let Queue::GoodJob { table, discrete } = queue else {
         return Ok(None);
     };
-    let (id, argument) = ([id], global_id(config));
-    let ids = id.as_slice();
-    let params = params(config, &ids, &argument);
+    let (ids, app) = (&[1][..], app_of_record(config));
+    let params = params(config, &ids, &app);
     let explain = format!("explain {}", insert(table, *discrete));
     tx.rows("plan to enqueue a job", &explain, &params)?;
     let select = format!("select to_json(job) from ({}) as job", rows(*discrete));
@@ -255,29 +239,25 @@ pub fn preview(
 }
 
 /// Returns the parameters of `jobs.sql`.
-fn params<'a>(
-    config: &'a JobConfig,
-    ids: &'a &[i64],
-    argument: &'a Option<String>,
-) -> [Param<'a>; 5] {
+fn params<'a>(config: &'a JobConfig, ids: &'a &[i64], app: &'a Option<&str>) -> [Param<'a>; 5] {
     [
         (ids, Type::INT8_ARRAY),
         (&config.class, Type::TEXT),
         (&config.queue, Type::TEXT),
-        (argument, Type::TEXT),
+        (app, Type::TEXT),
         (&config.priority, Type::INT4),
     ]
 }
 
-/// Returns how the argument begins, as Active Job serializes a record; none for a bare id.
-fn global_id(config: &JobConfig) -> Option<String> {
+/// Returns the application in the record's GlobalID; none when jobs get a bare id.
+fn app_of_record(config: &JobConfig) -> Option<&str> {
     match config.argument {
-        JobArgument::Record => Some(format!("gid://{}/{MODEL}/", config.app)),
+        JobArgument::Record => Some(&config.app),
         JobArgument::Id => None,
     }
 }
 
-fn refused(message: &str) -> Failure {
+fn refused(message: impl Into<String>) -> Failure {
     Failure::new(Stage::Create, Reason::EnqueueRefused, message)
 }
 
@@ -300,20 +280,22 @@ mod tests {
     #[test]
     fn shapes() {
         let must = ["id", "created_at", "updated_at"];
-        let with = |more: &[&'static str]| [&FILLED[..], more].concat();
+        let names = |text: &'static str| text.split(", ").collect::<Vec<_>>();
+        let discrete_names = names(DISCRETE);
+        let with = |more: &[&'static str]| [&names(FILLED)[..], more].concat();
         let shape_of = |names: &[&str], must: &[&str]| recognize(&columns(names, must));
-        let both = [&DISCRETE[..], &[LOCK_TYPE]].concat();
+        let both = [&discrete_names[..], &[LOCK_TYPE]].concat();
         for (more, discrete) in [
-            (&DISCRETE[..], true),
+            (&discrete_names[..], true),
             (&both, false),
             (&[], false),
             // With only one of the two, neither is filled, so it must not be required.
-            (&DISCRETE[..1], false),
+            (&discrete_names[..1], false),
         ] {
             assert_eq!(shape_of(&with(more), &must).unwrap(), discrete, "{more:?}");
         }
         for (names, must, problem) in [
-            (with(&DISCRETE[..1]), &DISCRETE[..1], "requires is_discrete"),
+            (with(&discrete_names[..1]), &discrete_names[..1], "requires is_discrete"),
             (vec!["id", "priority"], &must, "lacks active_job_id, job_class"),
         ] {
             let error = shape_of(&names, must).unwrap_err();

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use chrono::{DateTime, Utc};
 
 use crate::state::handled::{KnownEntries, KnownEntry};
-use crate::state::rejections::KnownRejections;
+use crate::state::rejections::{KnownRejection, KnownRejections};
 use crate::types::entry::{Element, Listed, Rejected, Valid, ValidatedAt};
 
 /// Returns the entries of a listing in the order of creation: oldest validation first, those without
@@ -164,6 +164,30 @@ impl<'a> Sorted<'a> {
         }
     }
 
+    /// Returns those of the rejections that are over: of an entry that passed, or that is not among the
+    /// `entries` any more. With `--since` it may lie outside; and when nothing at all was `seen`, an
+    /// account may see nothing for a while.
+    pub fn over<'k>(
+        &self,
+        entries: &[Listed],
+        seen: u64,
+        rejections: &'k KnownRejections,
+    ) -> Vec<(&'k str, KnownRejection)> {
+        let created = self.created.iter().map(|(entry, _)| *entry);
+        let passed = self.existing.iter().copied().chain(created);
+        let passed: HashSet<&str> = passed.map(|it| &*it.reference).collect();
+        let listed: HashSet<&str> = entries.iter().map(|it| &*it.reference).collect();
+        let shows_who_left = self.scope.since.is_none() && seen > 0;
+        rejections
+            .iter()
+            .map(|(reference, it)| (&**reference, *it))
+            .filter(|(_, it)| !it.is_closed)
+            .filter(|(reference, _)| {
+                passed.contains(reference) || shows_who_left && !listed.contains(reference)
+            })
+            .collect()
+    }
+
     /// Returns what holds the watermark: the oldest entry with a time that still waits.
     pub fn waiting(&self) -> Option<&'a Listed> {
         let rejected = self.rejected.iter().map(|(entry, _)| *entry);
@@ -222,14 +246,4 @@ pub fn newest(entries: &[Listed], clock: DateTime<Utc>) -> Option<DateTime<Utc>>
 pub fn future(entries: &[Listed], clock: DateTime<Utc>) -> usize {
     let times = entries.iter().filter_map(Listed::time);
     times.filter(|time| *time > clock).count()
-}
-
-/// Returns the references of the rejections that are not closed and not listed any more.
-pub fn left<'a>(entries: &[Listed], rejections: &'a KnownRejections) -> Vec<&'a str> {
-    let listed: HashSet<&str> = entries.iter().map(|it| &*it.reference).collect();
-    rejections
-        .iter()
-        .filter(|(reference, it)| !it.is_closed && !listed.contains(reference.as_str()))
-        .map(|(reference, _)| &**reference)
-        .collect()
 }

@@ -134,7 +134,10 @@ fn write(
     }
     create::create(tx, &sorted.created, &config.job, &before.queue)?;
     handled::record(tx, &sorted.handled)?;
-    reject::reject(tx, entries, &sorted, outcome.run.summary.seen, &before.rejections)?;
+    rejections::record(tx, &sorted.rejected, &sorted.accepted)?;
+    // One that was recorded since the cycle began, by another one that overtook it, stays as it is.
+    let over = sorted.over(entries, outcome.run.summary.seen, &before.rejections);
+    rejections::close(tx, &over)?;
     tx.enter(Stage::Advance);
     watermark::advance(tx, &locked, definition_id, moved)?;
     runs::record(tx, "cycle", &outcome.run, None)?;

@@ -8,12 +8,13 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use postgres::types::Type;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::db::transaction::{Columns, Param, Tx, TxError, not_written};
 use crate::types::DemandeId;
 use crate::types::entry::{Listed, Rejected};
-use crate::types::time::rfc3339;
+use crate::types::time;
 
 const LIST: &str = include_str!("../../sql/list_rejections.sql");
 const FIND: &str = include_str!("../../sql/find_rejections.sql");
@@ -61,113 +62,88 @@ pub fn known(tx: &mut Tx<'_>) -> Result<KnownRejections, TxError> {
     rejections.collect()
 }
 
-/// Records rejected entries; `accepted` are the references whose acceptance holds.
+/// Records rejected entries, and those whose acceptance holds.
 pub fn record(
     tx: &mut Tx<'_>,
     rejected: &[(&Listed, &Rejected)],
-    accepted: &[&str],
+    accepted: &[(&Listed, &Rejected)],
 ) -> Result<(), TxError> {
-    if rejected.is_empty() {
+    let rows = rejected.iter().chain(accepted).map(|(entry, rejected)| {
+        json!({
+            "ref": entry.reference,
+            "demande_id": entry.key.demande_id().map(DemandeId::get),
+            "datapass_authorization_id": entry.public_id(),
+            "reasons": rejected.reasons(),
+            "last_validated_at": entry.time(),
+        })
+    });
+    let rows: Vec<Value> = rows.collect();
+    if rows.is_empty() {
         return Ok(());
     }
-    // One statement cannot change a row twice.
-    let records: HashMap<&str, Value> = rejected
-        .iter()
-        .map(|(entry, rejected)| (&*entry.reference, row(entry, rejected)))
-        .collect();
-    let records = Value::Array(records.into_values().collect());
-    tx.execute(
-        "record the rejections",
-        RECORD,
-        &[(&records, Type::JSONB), (&accepted, Type::TEXT_ARRAY)],
-    )?;
+    let accepted: Vec<&str> = accepted.iter().map(|(entry, _)| &*entry.reference).collect();
+    let params: [Param<'_>; 2] =
+        [(&Value::Array(rows), Type::JSONB), (&accepted, Type::TEXT_ARRAY)];
+    tx.execute("record the rejections", RECORD, &params)?;
     Ok(())
-}
-
-fn row(entry: &Listed, rejected: &Rejected) -> Value {
-    json!({
-        "ref": entry.reference,
-        "demande_id": entry.key.demande_id().map(DemandeId::get),
-        "datapass_authorization_id": entry.public_id(),
-        "reasons": rejected.reasons(),
-        "last_validated_at": entry.time(),
-    })
 }
 
 /// Closes those of the rejections, by reference, that no cycle recorded since they were read.
-pub fn close(tx: &mut Tx<'_>, passed: &[(&str, KnownRejection)]) -> Result<(), TxError> {
-    if passed.is_empty() {
+pub fn close(tx: &mut Tx<'_>, over: &[(&str, KnownRejection)]) -> Result<(), TxError> {
+    if over.is_empty() {
         return Ok(());
     }
     let (references, times_seen): (Vec<&str>, Vec<i64>) =
-        passed.iter().map(|(reference, known)| (*reference, known.times_seen)).unzip();
-    tx.execute(
-        "close rejections",
-        CLOSE,
-        &[(&references, Type::TEXT_ARRAY), (&times_seen, Type::INT8_ARRAY)],
-    )?;
+        over.iter().map(|(reference, known)| (*reference, known.times_seen)).unzip();
+    let params: [Param<'_>; 2] = [(&references, Type::TEXT_ARRAY), (&times_seen, Type::INT8_ARRAY)];
+    tx.execute("close rejections", CLOSE, &params)?;
     Ok(())
 }
 
-/// A rejected entry, as an operator sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A rejected entry, as an operator sees it: its JSON has the names of the table's columns, and the
+/// state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Rejection {
     /// `D5`, a public id or a digest.
+    #[serde(rename = "ref")]
     pub reference: String,
+    /// Its public id.
+    #[serde(rename = "datapass_authorization_id")]
+    pub public_id: Option<String>,
     /// The demande's number.
     pub demande_id: Option<i64>,
-    /// Its public id.
-    pub public_id: Option<String>,
+    /// The validation that was rejected last.
+    #[serde(serialize_with = "time::serialize")]
+    pub last_validated_at: Option<DateTime<Utc>>,
+    /// What an operator has to do about it.
+    pub state: State,
     /// Field and rule of each fault.
     pub reasons: Vec<String>,
-    /// The validation that was rejected last.
-    pub last_validated_at: Option<DateTime<Utc>>,
-    /// When a cycle first rejected it.
-    pub first_seen_at: Option<DateTime<Utc>>,
-    /// When a cycle last did.
-    pub last_seen_at: Option<DateTime<Utc>>,
-    /// How many cycles did.
-    pub times_seen: i64,
     /// When an operator accepted it.
+    #[serde(serialize_with = "time::serialize")]
     pub accepted_at: Option<DateTime<Utc>>,
     /// Why.
     pub accepted_reason: Option<String>,
-    /// Whether it passed or left the listing.
-    pub is_closed: bool,
+    /// When a cycle first rejected it.
+    #[serde(serialize_with = "time::serialize")]
+    pub first_seen_at: Option<DateTime<Utc>>,
+    /// When a cycle last did.
+    #[serde(serialize_with = "time::serialize")]
+    pub last_seen_at: Option<DateTime<Utc>>,
+    /// How many cycles did.
+    pub times_seen: i64,
 }
 
-impl Rejection {
-    /// Returns whether it waits for a correction or a decision.
-    pub fn is_open(&self) -> bool {
-        !self.is_closed && self.accepted_at.is_none()
-    }
-
-    /// Returns the word of its state.
-    pub fn state(&self) -> &'static str {
-        match (self.is_closed, self.accepted_at) {
-            (true, _) => "closed",
-            (false, Some(_)) => "accepted",
-            (false, None) => "open",
-        }
-    }
-
-    /// Returns it as JSON: what the table holds, under the names of its columns, and the state.
-    pub fn document(&self) -> Value {
-        let time = |time: Option<DateTime<Utc>>| time.map(rfc3339);
-        json!({
-            "ref": self.reference,
-            "datapass_authorization_id": self.public_id,
-            "demande_id": self.demande_id,
-            "last_validated_at": time(self.last_validated_at),
-            "state": self.state(),
-            "reasons": self.reasons,
-            "accepted_at": time(self.accepted_at),
-            "accepted_reason": self.accepted_reason,
-            "first_seen_at": time(self.first_seen_at),
-            "last_seen_at": time(self.last_seen_at),
-            "times_seen": self.times_seen,
-        })
-    }
+/// The state of a rejected entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It waits for a correction or a decision.
+    Open,
+    /// An operator accepted it as it is.
+    Accepted,
+    /// It passed or left the listing, whether it was accepted or not.
+    Closed,
 }
 
 /// Lists the rejections that are open or accepted, oldest validation first.
@@ -209,6 +185,7 @@ fn stored(
 fn select(tx: &mut Tx<'_>, sql: &str, params: &[Param<'_>]) -> Result<Vec<Rejection>, TxError> {
     let rows = tx.rows("read the rejections", sql, params)?;
     let rejections = rows.iter().map(|row| {
+        let accepted_at = row.time(8)?;
         Ok(Rejection {
             reference: row.column(0)?,
             demande_id: row.column(1)?,
@@ -218,9 +195,13 @@ fn select(tx: &mut Tx<'_>, sql: &str, params: &[Param<'_>]) -> Result<Vec<Reject
             first_seen_at: row.time(5)?,
             last_seen_at: row.time(6)?,
             times_seen: row.column(7)?,
-            accepted_at: row.time(8)?,
+            accepted_at,
             accepted_reason: row.column(9)?,
-            is_closed: row.column(10)?,
+            state: match (row.column(10)?, accepted_at) {
+                (true, _) => State::Closed,
+                (false, Some(_)) => State::Accepted,
+                (false, None) => State::Open,
+            },
         })
     });
     rejections.collect()

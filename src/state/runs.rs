@@ -4,13 +4,13 @@ use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use postgres::types::Type;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use crate::db::transaction::{Columns, Param, Tx, TxError, not_written};
 use crate::error::Failure;
 use crate::process::run_id;
 use crate::state::summary::Summary;
-use crate::types::time::rfc3339;
+use crate::types::time;
 
 const RECORD_RUN: &str = include_str!("../../sql/record_run.sql");
 const PRUNE_RUNS: &str = include_str!("../../sql/prune_runs.sql");
@@ -112,14 +112,15 @@ pub fn record(
     Ok(())
 }
 
-/// One of the last runs, as an operator sees it.
-#[derive(Debug)]
+/// One of the last runs, as an operator sees it: its JSON has the names of the table's columns.
+#[derive(Debug, Serialize)]
 pub struct RecentRun {
     /// Its id; none for a run of a version that recorded none.
     pub run_id: Option<String>,
     /// `cycle`, or what an operator did.
     pub kind: String,
     /// When it began.
+    #[serde(serialize_with = "time::serialize")]
     pub started_at: Option<DateTime<Utc>>,
     /// `success`, `permanent` or `transient`.
     pub outcome: Option<String>,
@@ -139,26 +140,6 @@ pub struct RecentRun {
     pub deleted: i64,
     /// Wall time.
     pub duration_ms: i64,
-}
-
-impl RecentRun {
-    /// Returns it as JSON, under the names of the table's columns.
-    pub fn document(&self) -> Value {
-        json!({
-            "run_id": self.run_id,
-            "kind": self.kind,
-            "started_at": self.started_at.map(rfc3339),
-            "outcome": self.outcome,
-            "reason": self.reason,
-            "stage": self.stage,
-            "created": self.created,
-            "late": self.late,
-            "rejected": self.rejected,
-            "skipped": self.skipped,
-            "deleted": self.deleted,
-            "duration_ms": self.duration_ms,
-        })
-    }
 }
 
 /// Reads the last runs of any kind, the last one first.

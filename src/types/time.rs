@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 
 use chrono::{DateTime, Datelike, NaiveDate, SecondsFormat, Utc};
+use serde::{Serialize, Serializer};
 
 use super::Invalid;
 
@@ -39,6 +40,14 @@ pub fn parse_date(text: &str) -> Result<NaiveDate, Invalid> {
 /// Writes an instant as RFC 3339 in UTC, with milliseconds and `Z`.
 pub fn rfc3339(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+/// Serializes an optional instant as [`rfc3339`] writes it.
+pub fn serialize<S: Serializer>(
+    time: &Option<DateTime<Utc>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    time.map(rfc3339).serialize(serializer)
 }
 
 /// Prints an optional instant, `none` when there is none.

@@ -189,7 +189,7 @@ impl Check {
         let mut job = None;
         let examined = self.read(|tx| {
             let queue = enqueue::choose(tx, config)?;
-            job = enqueue::preview(tx, config, &queue, 1)?;
+            job = enqueue::preview(tx, config, &queue)?;
             let found = match &job {
                 Some(_) => schema::examine_jobs(tx.inner())?,
                 None => Vec::new(),

@@ -65,7 +65,7 @@ pub struct Listed {
     clock: DateTime<Utc>,
     /// The rejections when it began.
     at_start: KnownRejections,
-    is_empty: bool,
+    seen: u64,
 }
 
 fn id_of(key: &Key) -> Result<i64> {
@@ -165,7 +165,7 @@ impl Tables {
         };
         counts.listings_proved += 1;
         Ok(Some(Listed {
-            is_empty: elements.is_empty(),
+            seen: elements.len() as u64,
             entries: filter::entries(elements),
             since,
             clock,
@@ -219,16 +219,8 @@ impl Tables {
             };
             self.rejections.insert(id, row);
         }
-        let created = sorted.created.iter().map(|(entry, _)| *entry);
-        let passed = sorted.existing.iter().copied().chain(created);
-        let mut over: Vec<&str> = passed.map(|entry| &*entry.reference).collect();
-        if listed.since.is_none() && !listed.is_empty {
-            over.extend(filter::left(&listed.entries, &listed.at_start));
-        }
-        for reference in over {
-            let Some(at_start) = listed.at_start.get(reference) else {
-                continue;
-            };
+        let over = sorted.over(&listed.entries, listed.seen, &listed.at_start);
+        for (reference, at_start) in over {
             let id = reference.trim_start_matches('D').parse()?;
             if let Some(it) = self.rejections.get_mut(&id)
                 && it.times_seen == at_start.times_seen
