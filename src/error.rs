@@ -4,10 +4,11 @@
 //! transient. A message names what failed, where, and what to do; it never holds a secret, personal
 //! data or a piece of a response body, so that it may be printed and stored anywhere.
 
-use std::fmt;
+use strum::{Display, IntoStaticStr, VariantArray};
 
 /// Whether running again without a change can help.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Kind {
     /// An operator must act first.
     Permanent,
@@ -18,15 +19,13 @@ pub enum Kind {
 impl Kind {
     /// Returns the word of the summary's `outcome` field.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Permanent => "permanent",
-            Self::Transient => "transient",
-        }
+        self.into()
     }
 }
 
 /// The step of a run in which it failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum Stage {
     /// Arguments, settings, and the state read before the first request.
     Prepare,
@@ -43,112 +42,111 @@ pub enum Stage {
 impl Stage {
     /// Returns the word that logs and reports show.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Prepare => "prepare",
-            Self::Authenticate => "authenticate",
-            Self::List => "list",
-            Self::Create => "create",
-            Self::Advance => "advance",
-        }
+        self.into()
     }
 }
 
-macro_rules! reasons {
-    ($($(#[$doc:meta])* $name:ident = $word:literal, $kind:ident;)*) => {
-        /// Why a run failed: a stable word, and through [`Reason::kind`] the exit status.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum Reason {
-            $($(#[$doc])* $name,)*
-        }
-
-        impl Reason {
-            /// Every reason, in the order of the documentation.
-            pub const ALL: &'static [Reason] = &[$(Reason::$name,)*];
-
-            /// Returns the stable word.
-            pub fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$name => $word,)*
-                }
-            }
-
-            /// Returns whether an operator must act or the next run may succeed.
-            pub fn kind(self) -> Kind {
-                match self {
-                    $(Self::$name => Kind::$kind,)*
-                }
-            }
-        }
-    };
+/// Why a run failed: a stable word, and through [`Reason::kind`] the exit status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Display, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub enum Reason {
+    /// The command line is not understood.
+    Usage,
+    /// A setting is missing or bad.
+    Configuration,
+    /// This machine cannot start a thread, open a file or write output.
+    Resources,
+    /// No connection to an HTTP host: DNS, refused, reset, proxy.
+    Connection,
+    /// The TLS handshake failed for another cause than the certificate.
+    Tls,
+    /// A server's certificate was refused.
+    Certificate,
+    /// One request took longer than its own limit.
+    Timeout,
+    /// The whole cycle's `--timeout` is over.
+    Deadline,
+    /// 401 with a fresh token or at the token endpoint.
+    Unauthorized,
+    /// The token endpoint refused the client credentials (a 4xx other than 401, 408, 425, 429).
+    TokenRefused,
+    /// 429: too many requests.
+    RateLimited,
+    /// 408, 425 or 5xx.
+    ServerError,
+    /// Any other 4xx.
+    RequestRefused,
+    /// Any 3xx: redirects are not followed, the request may carry a secret.
+    Redirect,
+    /// A body that is not valid JSON, or is truncated.
+    BadBody,
+    /// JSON of another shape than expected.
+    WrongShape,
+    /// A body larger than the limit, once decoded.
+    TooLarge,
+    /// The listing moved too much, or a tie fills a page: completeness could not be proved.
+    UnprovedListing,
+    /// What the account sees changed while it was listed, or since the last listing.
+    ViewChanged,
+    /// The server returns the same full page at every offset.
+    NoPaging,
+    /// The account may not see the definition.
+    NoDefinition,
+    /// No connection to PostgreSQL, or it went away.
+    DatabaseUnavailable,
+    /// PostgreSQL is busy: a lock, a conflict, a limit, a full disk.
+    DatabaseBusy,
+    /// PostgreSQL refused a statement.
+    DatabaseRefused,
+    /// PostgreSQL refused the login or the database name.
+    DatabaseLogin,
+    /// PostgreSQL offers no TLS and the settings demand it.
+    DatabaseTls,
+    /// A table or column is missing: `datapass-pull migrate` makes it.
+    TablesMissing,
+    /// A table that others made needs a change that `migrate` makes only with `--yes`.
+    UpgradeRefused,
+    /// A table did not store what was written to it, without an error.
+    NotWritten,
+    /// The watermark belongs to another definition.
+    DefinitionChanged,
+    /// Jobs cannot be enqueued in `good_jobs`.
+    EnqueueRefused,
+    /// SIGTERM, SIGINT or SIGHUP.
+    Interrupted,
+    /// An internal error of this program.
+    Panic,
 }
 
-reasons! {
-    /// The command line is not understood.
-    Usage = "usage", Permanent;
-    /// A setting is missing or bad.
-    Configuration = "configuration", Permanent;
-    /// This machine cannot start a thread, open a file or write output.
-    Resources = "resources", Transient;
-    /// No connection to an HTTP host: DNS, refused, reset, proxy.
-    Connection = "connection", Transient;
-    /// The TLS handshake failed for another cause than the certificate.
-    Tls = "tls", Transient;
-    /// A server's certificate was refused.
-    Certificate = "certificate", Permanent;
-    /// One request took longer than its own limit.
-    Timeout = "timeout", Transient;
-    /// The whole cycle's `--timeout` is over.
-    Deadline = "deadline", Transient;
-    /// 401 with a fresh token or at the token endpoint.
-    Unauthorized = "unauthorized", Transient;
-    /// The token endpoint refused the client credentials (a 4xx other than 401, 408, 425, 429).
-    TokenRefused = "token_refused", Permanent;
-    /// 429: too many requests.
-    RateLimited = "rate_limited", Transient;
-    /// 408, 425 or 5xx.
-    ServerError = "server_error", Transient;
-    /// Any other 4xx.
-    RequestRefused = "request_refused", Permanent;
-    /// Any 3xx: redirects are not followed, the request may carry a secret.
-    Redirect = "redirect", Permanent;
-    /// A body that is not valid JSON, or is truncated.
-    BadBody = "bad_body", Transient;
-    /// JSON of another shape than expected.
-    WrongShape = "wrong_shape", Permanent;
-    /// A body larger than the limit, once decoded.
-    TooLarge = "too_large", Permanent;
-    /// The listing moved too much, or a tie fills a page: completeness could not be proved.
-    UnprovedListing = "unproved_listing", Transient;
-    /// What the account sees changed while it was listed, or since the last listing.
-    ViewChanged = "view_changed", Transient;
-    /// The server returns the same full page at every offset.
-    NoPaging = "no_paging", Permanent;
-    /// The account may not see the definition.
-    NoDefinition = "no_definition", Permanent;
-    /// No connection to PostgreSQL, or it went away.
-    DatabaseUnavailable = "database_unavailable", Transient;
-    /// PostgreSQL is busy: a lock, a conflict, a limit, a full disk.
-    DatabaseBusy = "database_busy", Transient;
-    /// PostgreSQL refused a statement.
-    DatabaseRefused = "database_refused", Permanent;
-    /// PostgreSQL refused the login or the database name.
-    DatabaseLogin = "database_login", Permanent;
-    /// PostgreSQL offers no TLS and the settings demand it.
-    DatabaseTls = "database_tls", Permanent;
-    /// A table or column is missing: `datapass-pull migrate` makes it.
-    TablesMissing = "tables_missing", Permanent;
-    /// A table that others made needs a change that `migrate` makes only with `--yes`.
-    UpgradeRefused = "upgrade_refused", Permanent;
-    /// A table did not store what was written to it, without an error.
-    NotWritten = "not_written", Permanent;
-    /// The watermark belongs to another definition.
-    DefinitionChanged = "definition_changed", Permanent;
-    /// Jobs cannot be enqueued in `good_jobs`.
-    EnqueueRefused = "enqueue_refused", Permanent;
-    /// SIGTERM, SIGINT or SIGHUP.
-    Interrupted = "interrupted", Transient;
-    /// An internal error of this program.
-    Panic = "panic", Permanent;
+impl Reason {
+    /// Every reason, in the order of the documentation.
+    pub const ALL: &'static [Self] = Self::VARIANTS;
+
+    /// Returns the stable word, as `Display` does.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+
+    /// Returns whether an operator must act or the next run may succeed.
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::Resources
+            | Self::Connection
+            | Self::Tls
+            | Self::Timeout
+            | Self::Deadline
+            | Self::Unauthorized
+            | Self::RateLimited
+            | Self::ServerError
+            | Self::BadBody
+            | Self::UnprovedListing
+            | Self::ViewChanged
+            | Self::DatabaseUnavailable
+            | Self::DatabaseBusy
+            | Self::Interrupted => Kind::Transient,
+            _ => Kind::Permanent,
+        }
+    }
 }
 
 /// A failed run.
@@ -219,9 +217,3 @@ impl Failure {
 
 /// The result of every step of a run.
 pub type Result<T, E = Failure> = std::result::Result<T, E>;
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}

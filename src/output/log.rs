@@ -4,11 +4,11 @@
 //! libraries log requests and rows below that. Messages may hold remote text, so that nothing in
 //! them can end a line, forge one, or control a terminal.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::sync::OnceLock;
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use env_logger::{Builder, Logger, Target};
+use env_filter::Filter;
 use log::kv::{self, Key, Value as KeyValue, VisitSource, VisitValue};
 use log::{Level, LevelFilter, Log, Metadata, Record, error, warn};
 use serde_json::{Map, Value, json};
@@ -38,22 +38,6 @@ enum Style {
 
 static STYLE: OnceLock<Style> = OnceLock::new();
 
-/// The logger, which keeps what other crates log below warnings out.
-struct Capped(Logger);
-
-/// Standard error, out of the way of the progress line. Each event is one write.
-struct StandardError;
-
-impl Write for StandardError {
-    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        progress::write_log(event).map(|()| event.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// Sets up the log of the process, to be called once.
 pub fn init(config: &LogConfig) {
     let style = match config.format {
@@ -62,15 +46,10 @@ pub fn init(config: &LogConfig) {
         Format::Text => Style::Text,
     };
     let _ = STYLE.set(style);
-    let (mut builder, is_understood) = levels(config);
-    let format = move |out: &mut env_logger::fmt::Formatter, record: &Record<'_>| {
-        out.write_all(line(style, record, Utc::now()).as_bytes())
-    };
-    builder.format(format).target(Target::Pipe(Box::new(StandardError)));
-    let logger = builder.build();
-    log::set_max_level(logger.filter());
+    let (filter, is_understood) = filter(config);
+    log::set_max_level(filter.filter());
     // It fails only when a log is there already.
-    let _ = log::set_boxed_logger(Box::new(Capped(logger)));
+    let _ = log::set_boxed_logger(Box::new(Logger { filter, style }));
     if !is_understood {
         warn!(stage = Stage::Prepare.as_str(); "RUST_LOG is not understood and has no effect");
     }
@@ -89,39 +68,39 @@ pub fn failure(failure: &Failure) {
     }
 }
 
-/// Returns a logger with the level of each target, and whether `RUST_LOG` is understood.
-fn levels(config: &LogConfig) -> (Builder, bool) {
-    let mut builder = Builder::new();
-    builder.filter_level(LevelFilter::Warn);
-    builder.filter_module(DRY_RUN, LevelFilter::Info);
+/// Returns the level of each target, and whether `RUST_LOG` is understood.
+fn filter(config: &LogConfig) -> (Filter, bool) {
+    let mut builder = env_filter::Builder::new();
+    builder.filter_level(LevelFilter::Warn).filter_module(DRY_RUN, LevelFilter::Info);
     let own = match config.verbosity {
         0 => {
             let directives = config.rust_log.as_deref().unwrap_or_default();
-            // env_logger would report an invalid one on standard error by itself.
-            let is_understood = env_filter::Builder::new().try_parse(directives).is_ok();
-            if is_understood {
-                builder.parse_filters(directives);
-            }
-            return (builder, is_understood);
+            let is_understood = builder.try_parse(directives).is_ok();
+            return (builder.build(), is_understood);
         }
         1 => LevelFilter::Info,
         2 => LevelFilter::Debug,
         _ => LevelFilter::Trace,
     };
-    builder.filter_module(OWN_TARGET, own);
-    (builder, true)
+    (builder.filter_module(OWN_TARGET, own).build(), true)
 }
 
-impl Log for Capped {
+struct Logger {
+    filter: Filter,
+    style: Style,
+}
+
+impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         let is_allowed = is_own(metadata.target()) || metadata.level() <= Level::Warn;
-        is_allowed && self.0.enabled(metadata)
+        is_allowed && self.filter.enabled(metadata)
     }
 
     fn log(&self, record: &Record<'_>) {
-        if self.enabled(record.metadata()) {
+        if self.enabled(record.metadata()) && self.filter.matches(record) {
+            let line = line(self.style, record, Utc::now());
             // A closed standard error loses lines and nothing else.
-            self.0.log(record);
+            let _ = progress::write_log(line.as_bytes());
         }
     }
 
@@ -139,36 +118,34 @@ fn line(style: Style, record: &Record<'_>, now: DateTime<Utc>) -> String {
     let message = record.args().to_string();
     let level = record.level().as_str();
     let mut fields = Fields(Map::new());
+    if style == Style::Json {
+        fields.insert("time", time.as_str().into());
+        fields.insert("level", level.into());
+        fields.insert("message", message.as_str().into());
+        fields.insert("run_id", json!(run_id::current()));
+    }
     // The visitor never fails.
     let _ = record.key_values().visit(&mut fields);
-    if !is_own(record.target()) {
-        fields.0.insert("target".to_owned(), record.target().into());
+    let target = Some(record.target()).filter(|target| !is_own(target));
+    if let Some(target) = target {
+        fields.insert("target", target.into());
     }
     let mut line = match style {
-        Style::Json => {
-            let mut event = Fields(Map::new());
-            event.insert("time", time.into());
-            event.insert("level", level.into());
-            event.insert("message", message.into());
-            event.insert("run_id", json!(run_id::current()));
-            for (key, value) in fields.0 {
-                event.insert(&key, value);
-            }
-            escape::json(&Value::Object(event.0))
-        }
+        Style::Json => escape::json(&Value::Object(fields.0)),
         Style::Terminal => {
-            let target = fields.0.get("target").map(|target| format!("{}: ", bare(target)));
-            let level = match level {
-                "WARN" => "warning".to_owned(),
-                level => level.to_lowercase(),
+            let target = target.map(|target| format!("{}: ", escape(target)));
+            let level = match record.level() {
+                Level::Warn => "warning".to_owned(),
+                _ => level.to_lowercase(),
             };
             format!("{level}: {}{}", target.unwrap_or_default(), escape(&message))
         }
         Style::Text => {
-            let fields = fields.0.iter();
-            let fields = fields.map(|(key, value)| format!(" {}={}", escape(key), bare(value)));
-            let fields: String = fields.collect();
-            format!("{time} {level} datapass-pull: {}{fields}", escape(&message))
+            let mut line = format!("{time} {level} datapass-pull: {}", escape(&message));
+            for (key, value) in &fields.0 {
+                line += &format!(" {}={}", escape(key), bare(value));
+            }
+            line
         }
     };
     line.push('\n');
@@ -238,7 +215,7 @@ mod tests {
 
     /// The level that a target ends up with.
     fn level(config: &LogConfig, target: &str) -> LevelFilter {
-        let logger = Capped(levels(config).0.build());
+        let logger = Logger { filter: filter(config).0, style: Style::Text };
         let enabled = |level: &Level| {
             let metadata = Metadata::builder().level(*level).target(target).build();
             logger.enabled(&metadata)
