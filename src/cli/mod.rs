@@ -9,9 +9,10 @@ pub mod variables;
 
 use std::ffi::{OsStr, OsString};
 
-use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
+use clap::builder::{PossibleValue, TypedValueParser};
 use clap::{
     Arg, ArgAction, ArgMatches, Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint,
+    value_parser,
 };
 
 pub use self::parse::{parse, parse_refused};
@@ -156,7 +157,8 @@ pub enum Scheduler {
     Crontab {
         /// Retry a cycle that ends with status 2 until AGE has passed since its start
         /// [default: half the time to the next start, at most 1h]
-        #[arg(long, value_name = "AGE", allow_hyphen_values = true)]
+        // The settings read it as the option of `DATAPASS_RETRY_FOR`.
+        #[arg(id = "retry-for", long, value_name = "AGE", allow_hyphen_values = true)]
         retry_for: Option<String>,
     },
     /// Print a CronJob or a single Job [env: DATAPASS_PULL_CRON] [default: 0 1 * * *, in UTC]
@@ -230,20 +232,20 @@ pub enum Watermark {
     },
 }
 
-/// Takes any string, and shows help and completions the words that the settings accept.
+/// Takes any value, and shows completions the words that the settings accept.
 #[derive(Clone)]
 struct Words(&'static str);
 
 impl TypedValueParser for Words {
-    type Value = String;
+    type Value = OsString;
 
     fn parse_ref(
         &self,
-        command: &clap::Command,
-        arg: Option<&Arg>,
+        _: &clap::Command,
+        _: Option<&Arg>,
         value: &OsStr,
-    ) -> Result<String, clap::Error> {
-        StringValueParser::new().parse_ref(command, arg, value)
+    ) -> Result<OsString, clap::Error> {
+        Ok(value.to_owned())
     }
 
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
@@ -278,30 +280,26 @@ pub fn command() -> clap::Command {
 
 /// Returns the options of a command that have a variable, and those of all that read settings.
 fn options(command: &str) -> Vec<Arg> {
-    let file = |arg: Arg| {
-        let arg = arg.value_name("FILE").value_hint(ValueHint::FilePath);
-        arg.value_parser(clap::value_parser!(OsString))
+    let with_value = |long: &'static str, value: &'static str| {
+        let arg = Arg::new(long).long(long).value_name(value);
+        match value {
+            "FILE" => arg.value_hint(ValueHint::FilePath).value_parser(value_parser!(OsString)),
+            words if words.contains('|') => arg.value_parser(Words(words)),
+            _ => arg.value_parser(value_parser!(OsString)),
+        }
     };
     let of_variable = |variable: &Variable| {
         let Variable { name, help, .. } = variable;
         let option = variable.option.filter(|option| option.is_for(command))?;
         let default = variable.default.unwrap_or("none");
-        let arg = Arg::new(option.long)
-            .long(option.long)
-            .help(format!("{help} [env: {name}] [default: {default}]"))
-            .allow_negative_numbers(true)
-            .value_name(option.value)
-            .hide_possible_values(true);
-        Some(match option.value {
-            "FILE" => file(arg),
-            words if words.contains('|') => arg.value_parser(Words(words)),
-            _ => arg,
-        })
+        let arg = with_value(option.long, option.value)
+            .help(format!("{help} [env: {name}] [default: {default}]"));
+        Some(arg.allow_negative_numbers(true).hide_possible_values(true))
     };
     let mut args: Vec<Arg> = VARIABLES.iter().filter_map(of_variable).collect();
     if command != "completions" {
-        let env_file = Arg::new("env-file").long("env-file");
-        args.push(file(env_file).help("Read variables from FILE; the environment wins"));
+        let env_file = with_value("env-file", "FILE");
+        args.push(env_file.help("Read variables from FILE; the environment wins"));
         let verbose = Arg::new("verbose").short('v').long("verbose");
         args.push(verbose.action(ArgAction::Count).help(
             "Log more of this program; repeat for more. Wins over RUST_LOG [default: warnings]",

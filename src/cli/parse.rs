@@ -28,35 +28,32 @@ pub fn parse(args: &[OsString]) -> Result<Cli, clap::Error> {
 /// a cycle was meant.
 ///
 /// Unknown options are skipped; what follows another error is lost.
-pub fn parse_refused(given: &[OsString]) -> (Option<PullArgs>, Options) {
-    let mut args = given.to_vec();
-    let unknown = |args: &[OsString]| {
-        let args = command_first(args.to_vec());
-        let error = command().try_get_matches_from(args).err()?;
-        match (error.kind(), error.get(ContextKind::InvalidArg)?) {
-            (ErrorKind::UnknownArgument, ContextValue::String(name)) => Some(name.clone()),
-            _ => None,
-        }
-    };
-    while let Some(name) = unknown(&args) {
-        let is_it = |arg: &OsString| {
-            let arg = arg.to_str().unwrap_or_default();
-            arg.split('=').next() == Some(&name)
-        };
-        match args.iter().skip(1).position(is_it) {
-            Some(at) => args.remove(at + 1),
-            None => break,
-        };
+pub fn parse_refused(args: &[OsString]) -> (Option<PullArgs>, Options) {
+    let mut args = command_first(args.to_vec());
+    while let Some(at) = unknown_option(&args) {
+        args.remove(at);
+        args = command_first(args);
     }
-    let word = |args: &[OsString]| args.get(command_at(args)?)?.clone().into_string().ok();
-    let is_cycle = word(given).or_else(|| word(&args)).is_none_or(|word| {
-        let found = command().find_subcommand(&word).map(|it| it.get_name() == "pull");
+    let word = command_at(&args).and_then(|at| args.get(at)?.to_str());
+    let is_cycle = word.is_none_or(|word| {
+        let found = command().find_subcommand(word).map(|it| it.get_name() == "pull");
         found.unwrap_or(word != "help")
     });
-    let matches = command().ignore_errors(true).get_matches_from(command_first(args));
-    let options = innermost(&matches);
+    let options = innermost(&command().ignore_errors(true).get_matches_from(args));
     let pull = is_cycle.then(|| PullArgs::from_arg_matches(&options.0).unwrap_or_default());
     (pull, options)
+}
+
+/// Returns where the option is that the command line is refused for; none when it is refused for
+/// another reason.
+fn unknown_option(args: &[OsString]) -> Option<usize> {
+    let error = command().try_get_matches_from(args).err()?;
+    let name = match (error.kind(), error.get(ContextKind::InvalidArg)?) {
+        (ErrorKind::UnknownArgument, ContextValue::String(name)) => name,
+        _ => return None,
+    };
+    let is_it = |arg: &OsString| arg.to_str().and_then(|arg| arg.split('=').next()) == Some(name);
+    Some(args.iter().skip(1).position(is_it)? + 1)
 }
 
 /// Moves the options that stand before a command's name behind it, so that the command takes or
