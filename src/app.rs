@@ -2,13 +2,14 @@
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use chrono::Utc;
 
 use crate::cli::{self, Cli, Command, Options};
 use crate::commands::{check, migrate, pull, rejected, schedule, status, watermark};
-use crate::config::{Format, Reports, Settings};
+use crate::config::{EnvFile, Format, Reports, Settings};
 use crate::error::{Failure, Reason, Stage};
 use crate::exit::Exit;
 use crate::output;
@@ -17,14 +18,15 @@ use crate::process::deadline::Deadline;
 use crate::process::panics;
 use crate::process::supervise::{self, supervise};
 
+/// The variables of the process.
+type Variables = Vec<(OsString, OsString)>;
+
 /// Runs the program with its arguments, the program's name first, and its environment.
-pub fn run(args: Vec<OsString>, variables: impl Iterator<Item = (OsString, OsString)>) -> ExitCode {
-    // They need not be `Send`: collected here, in the main thread.
-    let variables: Vec<_> = variables.collect();
-    supervise::run_process(move || program(&args, variables.into_iter())).into()
+pub fn run(args: Vec<OsString>, variables: Variables) -> ExitCode {
+    supervise::run_process(move || program(&args, variables)).into()
 }
 
-fn program(args: &[OsString], variables: impl Iterator<Item = (OsString, OsString)>) -> Exit {
+fn program(args: &[OsString], variables: Variables) -> Exit {
     panics::install_hook();
     // It fails only when there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -32,44 +34,27 @@ fn program(args: &[OsString], variables: impl Iterator<Item = (OsString, OsStrin
         Ok(cli) => cli,
         Err(error) => return refused(&error, args, variables),
     };
-    let (settings, interrupted) = read(options, variables);
+    let settings = read(options, variables);
     output::log::init(settings.log());
-    match (interrupted, command) {
-        (None, command) => dispatch(command, settings),
-        (Some(failure), Command::Pull(args)) => {
-            pull::not_started(failure, &Reports::default(), &args, settings.format())
-        }
-        (Some(failure), _) => answer(settings.format(), Err(failure)),
-    }
+    dispatch(command, settings)
 }
 
-/// Reads the env file; returns the settings without it when a signal comes first.
-fn read(
-    options: Options,
-    variables: impl Iterator<Item = (OsString, OsString)>,
-) -> (Settings, Option<Failure>) {
-    let settings = Settings::new(options, variables, Utc::now());
+/// Reads the settings.
+fn read(options: Options, variables: Variables) -> Settings {
+    let path = options.value("env-file").map(PathBuf::from);
     // A pipe may hold it, and be slow.
-    let reading = settings.clone();
-    let read = supervise(&Deadline::signal_only(), move || Ok(reading.with_env_file()));
-    match read {
-        Ok(settings) => (settings.with_output(), None),
-        Err(failure) => (settings.with_output(), Some(failure)),
-    }
+    let env_file = path.map(|path| supervise(&Deadline::signal_only(), || Ok(EnvFile::read(path))));
+    Settings::new(options, variables, env_file.transpose(), Utc::now())
 }
 
 /// Ends a command line that clap did not take: help and version are answers, the rest is misuse.
-fn refused(
-    error: &clap::Error,
-    args: &[OsString],
-    variables: impl Iterator<Item = (OsString, OsString)>,
-) -> Exit {
+fn refused(error: &clap::Error, args: &[OsString], variables: Variables) -> Exit {
     if !error.use_stderr() {
         let _ = print(&error.render().to_string());
         return Exit::Success;
     }
     let (pull, options) = cli::parse_refused(args);
-    let (mut settings, _) = read(options, variables);
+    let mut settings = read(options, variables);
     let text = error.render().to_string();
     // An operator has just read it, and needs no log and no report.
     let is_typed = io::stderr().is_terminal() && settings.log().format == Format::Text;

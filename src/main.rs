@@ -6,5 +6,5 @@ use std::process::ExitCode;
 use datapass_pull::app;
 
 fn main() -> ExitCode {
-    app::run(env::args_os().collect(), env::vars_os())
+    app::run(env::args_os().collect(), env::vars_os().collect())
 }

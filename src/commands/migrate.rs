@@ -44,7 +44,7 @@ pub fn run(settings: Settings, args: &MigrateArgs) -> Result<String, Failure> {
     let (format, yes) = (settings.format(), args.yes);
     let database = settings.load(Settings::database)?;
     in_time(move |deadline| {
-        let store = Store::new(&database.url, deadline, 0);
+        let store = Store::new(&database, deadline, 0);
         // A standby is refused as everywhere.
         store.transaction(Stage::Prepare, Access::ReadWrite, |_| Ok(()))?;
         let changes = migrate(&mut store.connect(Stage::Prepare)?, yes)?;

@@ -8,17 +8,17 @@ pub mod schedule;
 pub(crate) mod status;
 pub(crate) mod watermark;
 
-use crate::config::DatabaseConfig;
 use crate::db::transaction::{Access, Store, Tx, TxError};
+use crate::db::url::DatabaseUrl;
 use crate::error::{Result, Stage};
 use crate::process::supervise::in_time;
 
 /// Runs one transaction of a command other than a cycle, within its time.
 fn transact<T: Send + 'static>(
-    database: &DatabaseConfig,
+    database: &DatabaseUrl,
     access: Access,
     work: impl FnMut(&mut Tx<'_>) -> Result<T, TxError> + Send + 'static,
 ) -> Result<T> {
-    let url = database.url.clone();
+    let url = database.clone();
     in_time(move |deadline| Store::new(&url, deadline, 0).transaction(Stage::Prepare, access, work))
 }

@@ -7,8 +7,9 @@ use serde_json::json;
 
 use super::transact;
 use crate::cli;
-use crate::config::{DatabaseConfig, Format, Settings};
+use crate::config::{Format, Settings};
 use crate::db::transaction::{Access, Tx, TxError};
+use crate::db::url::DatabaseUrl;
 use crate::error::{Failure, Reason, Result, Stage};
 use crate::output::stdout::document;
 use crate::process::deadline::Deadline;
@@ -58,7 +59,7 @@ pub fn run(settings: Settings, action: cli::Watermark) -> Result<String> {
 ///
 /// The operator's time to answer is not limited, and neither a transaction nor a connection is open
 /// meanwhile.
-fn confirm(database: &DatabaseConfig, target: &Watermark) -> Result<Watermark> {
+fn confirm(database: &DatabaseUrl, target: &Watermark) -> Result<Watermark> {
     if !io::stdin().is_terminal() {
         let message = "There is no terminal to confirm on; pass --yes to move the watermark";
         return Err(refused(message));

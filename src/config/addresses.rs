@@ -24,7 +24,9 @@ pub(super) fn web_url(text: &str, allow_http: bool) -> Result<Url, String> {
         return Err(EXPECTED.to_owned());
     }
     if url.scheme() == "http" && !allow_http && !is_loopback(&url) {
-        return Err(HTTPS_NEEDED.to_owned());
+        return Err("must be https:// (http is for loopback hosts, or for any with \
+                    DATAPASS_ALLOW_HTTP=1)"
+            .to_owned());
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err("has a user name or password in it, which is not allowed".to_owned());
@@ -34,9 +36,6 @@ pub(super) fn web_url(text: &str, allow_http: bool) -> Result<Url, String> {
     }
     Ok(url)
 }
-
-const HTTPS_NEEDED: &str =
-    "must be https:// (http is for loopback hosts, or for any with DATAPASS_ALLOW_HTTP=1)";
 
 /// Parses the base of the API and takes the slashes off its end.
 pub(super) fn base_url(text: &str, allow_http: bool) -> Result<Url, String> {
@@ -53,10 +52,7 @@ pub(super) fn base_url(text: &str, allow_http: bool) -> Result<Url, String> {
 pub(super) fn sentry_dsn(text: &str, allow_http: bool) -> Result<Dsn, String> {
     const EXPECTED: &str = "must be a Sentry DSN (https://KEY@HOST/PROJECT)";
     let dsn: Dsn = text.parse().map_err(|_| EXPECTED.to_owned())?;
-    let url = dsn.envelope_api_url();
-    if url.scheme() == "http" && !allow_http && !is_loopback(&url) {
-        return Err(HTTPS_NEEDED.to_owned());
-    }
+    web_url(dsn.envelope_api_url().as_str(), allow_http)?;
     Ok(dsn)
 }
 

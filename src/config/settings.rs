@@ -1,5 +1,5 @@
-//! Looks settings up and validates them: flag over environment over env file over default. What is
-//! wrong is kept, so that all problems are reported together.
+//! Looks settings up and validates them. What is wrong is kept, so that all problems are reported
+//! together: a method looks at all of its settings before it gives up.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
@@ -16,59 +16,31 @@ use crate::process::deadline::Deadline;
 use crate::process::supervise::supervise;
 
 /// The settings of a process, validated when a command asks for them.
-#[derive(Clone)]
 pub struct Settings {
     pub(super) options: Options,
+    /// The instant that ages count from.
     pub(super) now: DateTime<Utc>,
     /// What is set or has a default, by the name of its variable.
     pub(super) values: HashMap<&'static str, Given>,
+    /// What ended the reading of the env file.
+    pub(super) interrupted: Option<Failure>,
     /// Why the env file could not be read at all.
     pub(super) unreadable: Option<String>,
-    log: LogConfig,
-    format: Format,
-    problems: Vec<Problem>,
-    warnings: BTreeSet<String>,
+    pub(super) log: LogConfig,
+    pub(super) format: Format,
+    pub(super) problems: Vec<Problem>,
+    pub(super) warnings: BTreeSet<String>,
 }
 
 /// One thing that is wrong.
-#[derive(Clone)]
-struct Problem {
+pub(super) struct Problem {
     /// Where the setting is in the documentation; what has no variable comes first.
-    rank: usize,
+    rank: Option<usize>,
     source: Source,
     text: String,
 }
 
 impl Settings {
-    pub(super) fn empty(options: Options, now: DateTime<Utc>) -> Self {
-        Self {
-            options,
-            now,
-            values: HashMap::new(),
-            unreadable: None,
-            log: LogConfig::default(),
-            format: Format::Text,
-            problems: vec![],
-            warnings: BTreeSet::new(),
-        }
-    }
-
-    /// Finds out how to log and the format of the output, to be called once and first; text where
-    /// they are not understood.
-    pub fn with_output(mut self) -> Self {
-        let log_format = self.text("DATAPASS_LOG_FORMAT", Format::parse);
-        self.log = LogConfig {
-            verbosity: self.options.verbosity(),
-            rust_log: self.text("RUST_LOG", |text| Ok(text.to_owned())),
-            format: log_format.unwrap_or_default(),
-        };
-        if self.options.has("format") {
-            let format = self.text("DATAPASS_FORMAT", Format::parse);
-            self.format = format.unwrap_or_default();
-        }
-        self
-    }
-
     /// Returns how to log.
     pub fn log(&self) -> &LogConfig {
         &self.log
@@ -97,46 +69,47 @@ impl Settings {
     }
 
     /// Logs the warnings; returns the value when nothing is wrong, else the failure.
-    pub fn finish<T>(self, value: Option<T>) -> Result<T> {
-        let (result, warnings) = self.finished(value);
-        for warning in warnings {
+    pub fn finish<T>(mut self, value: Option<T>) -> Result<T> {
+        for warning in &self.warnings {
             log::warn!(stage = Stage::Prepare.as_str(); "{warning}");
         }
-        result
-    }
-
-    pub(super) fn finished<T>(mut self, value: Option<T>) -> (Result<T>, BTreeSet<String>) {
+        if let Some(failure) = self.interrupted {
+            return Err(failure);
+        }
         if let Some(text) = self.unreadable.take() {
             // What is missing may be in there.
             self.problems.clear();
             self.problem("", Source::Option, text);
-        } else if self.problems.iter().any(Problem::is_missing) && !self.has_any() {
-            let text = "No settings at all: copy .env.template, fill it in and name it with \
-                        --env-file";
-            self.problems.push(Problem {
-                rank: usize::MAX,
-                source: Source::Default,
-                text: text.to_owned(),
-            });
         }
         match value {
-            Some(value) if self.problems.is_empty() => (Ok(value), self.warnings),
-            _ => (Err(failure(self.problems)), self.warnings),
+            Some(value) if self.problems.is_empty() => Ok(value),
+            _ => Err(self.failure()),
         }
     }
 
-    fn has_any(&self) -> bool {
-        let mut given = self.values.values();
-        given.any(|it| matches!(it.source, Source::File | Source::Process))
+    fn failure(self) -> Failure {
+        let mut problems = self.problems;
+        problems.sort_by_key(|problem| problem.rank);
+        problems.dedup_by(|one, other| one.text == other.text);
+        let reason = match problems.iter().all(|problem| problem.source == Source::Option) {
+            true => Reason::Usage,
+            false => Reason::Configuration,
+        };
+        let is_missing = problems.iter().any(|problem| problem.source == Source::Default);
+        let is_set = |given: &Given| matches!(given.source, Source::File | Source::Process);
+        let mut texts: Vec<String> = problems.into_iter().map(|problem| problem.text).collect();
+        if is_missing && !self.values.values().any(is_set) {
+            texts.push(
+                "No settings at all: copy .env.template, fill it in and name it with --env-file"
+                    .to_owned(),
+            );
+        }
+        Failure::of_problems(Stage::Prepare, reason, "Missing or invalid settings", texts)
     }
 
     pub(super) fn problem(&mut self, name: &str, source: Source, text: String) {
-        let position = VARIABLES.iter().position(|variable| variable.name == name);
-        self.problems.push(Problem {
-            rank: position.map_or(0, |position| position + 1),
-            source,
-            text,
-        });
+        let rank = VARIABLES.iter().position(|variable| variable.name == name);
+        self.problems.push(Problem { rank, source, text });
     }
 
     pub(super) fn warn(&mut self, text: impl Into<String>) {
@@ -165,9 +138,14 @@ impl Settings {
             self.problem(name, Source::Default, missing(variable));
             return None;
         };
-        let (source, parsed) = (given.source, parse(given.value.as_ref()?));
-        let text = |problem| format!("{} {problem}", given.place);
-        parsed.map_err(text).map_err(|text| self.problem(name, source, text)).ok()
+        match parse(given.value.as_ref()?) {
+            Ok(value) => Some(value),
+            Err(problem) => {
+                let (source, text) = (given.source, format!("{} {problem}", given.place));
+                self.problem(name, source, text);
+                None
+            }
+        }
     }
 
     /// Validates a setting that is a string.
@@ -176,7 +154,7 @@ impl Settings {
         name: &'static str,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
-        self.setting(name, |value| parse(utf8(value)?))
+        self.setting(name, |value| parse(value.to_str().ok_or("is not UTF-8")?))
     }
 
     /// Validates a secret: the variable, else the file that `NAME_FILE` names, else a credential.
@@ -195,24 +173,6 @@ impl Settings {
     }
 }
 
-impl Problem {
-    fn is_missing(&self) -> bool {
-        self.source == Source::Default
-    }
-}
-
-fn failure(mut problems: Vec<Problem>) -> Failure {
-    problems.sort_by_key(|problem| problem.rank);
-    problems.dedup_by(|one, other| one.text == other.text);
-    let is_usage = |problem: &Problem| problem.source == Source::Option;
-    let reason = match problems.iter().all(is_usage) {
-        true => Reason::Usage,
-        false => Reason::Configuration,
-    };
-    let texts = problems.into_iter().map(|problem| problem.text).collect();
-    Failure::of_problems(Stage::Prepare, reason, "Missing or invalid settings", texts)
-}
-
 fn missing(variable: &Variable) -> String {
     let Variable { name, help, .. } = variable;
     let file = match variable.secret {
@@ -222,8 +182,4 @@ fn missing(variable: &Variable) -> String {
     // The end of a sentence; names, which begin with two capitals, keep theirs.
     let help = help.replacen("The ", "the ", 1);
     format!("{name} is not set{file} (expected: {help})")
-}
-
-pub(super) fn utf8(value: &OsStr) -> Result<&str, String> {
-    value.to_str().ok_or_else(|| "is not UTF-8".to_owned())
 }

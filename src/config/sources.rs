@@ -1,6 +1,6 @@
 //! Where settings come from: options, the variables of the process, an env file, secret files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 
-use super::env_file;
 use super::settings::Settings;
+use super::{Format, LogConfig, env_file};
 use crate::cli::Options;
 use crate::cli::variables::{VARIABLES, Variable};
+use crate::error::Result;
 
 /// The largest secret file, in bytes: far above any secret, far below a mistaken device.
 const MAX_SECRET_BYTES: u64 = 64 * 1024;
@@ -27,8 +28,8 @@ const PREFIX: &str = "DATAPASS_";
 /// How like a known name an unknown one must be to be taken for it, from 0 to 1.
 const MIN_LIKENESS: f64 = 0.6;
 
-/// Where a value is from; a later one wins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
+/// Where a value is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Source {
     Default,
     File,
@@ -37,7 +38,6 @@ pub(super) enum Source {
 }
 
 /// The value of a setting. It cannot be printed: any may be a secret.
-#[derive(Clone)]
 pub(super) struct Given {
     pub(super) source: Source,
     /// How a problem names it.
@@ -46,50 +46,83 @@ pub(super) struct Given {
     pub(super) value: Option<OsString>,
 }
 
+/// The file that `--env-file` names, read once, so that a pipe will do.
+pub struct EnvFile {
+    path: PathBuf,
+    read: Result<(Vec<u8>, Option<u32>), ReadError>,
+}
+
+impl EnvFile {
+    /// Reads it.
+    pub fn read(path: PathBuf) -> Self {
+        Self { read: read_bounded(&path, MAX_ENV_FILE_BYTES), path }
+    }
+}
+
 impl Settings {
-    /// Takes the options of the command line, the variables of the process, and the instant that
-    /// ages count from.
+    /// Takes the options of the command line, the variables of the process, the env file or why it
+    /// was not read to its end, and the instant that ages count from.
     pub fn new(
         options: Options,
-        variables: impl IntoIterator<Item = (OsString, OsString)>,
+        variables: Vec<(OsString, OsString)>,
+        env_file: Result<Option<EnvFile>>,
         now: DateTime<Utc>,
     ) -> Self {
-        let mut settings = Self::empty(options, now);
+        let mut settings = Self {
+            options,
+            now,
+            values: HashMap::new(),
+            interrupted: None,
+            unreadable: None,
+            log: LogConfig::default(),
+            format: Format::default(),
+            problems: vec![],
+            warnings: BTreeSet::new(),
+        };
+        // Of two values the later one wins.
+        for variable in VARIABLES {
+            if let Some(default) = variable.default {
+                let (place, value) = (variable.name.to_owned(), Some(default.into()));
+                let given = Given { source: Source::Default, place, value };
+                settings.values.insert(variable.name, given);
+            }
+        }
+        match env_file {
+            Ok(Some(file)) => settings.take_env_file(file),
+            Ok(None) => {}
+            Err(failure) => settings.interrupted = Some(failure),
+        }
         // A name that is not UTF-8 is not ours.
         let variables = variables.into_iter();
         let variables =
             variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
         settings.take(Source::Process, "", variables.collect());
         for variable in VARIABLES {
-            let option = variable.option;
-            let given = option.and_then(|it| Some((it.long, settings.options.value(it.long)?)));
-            let given = given.map(|(long, value)| (Source::Option, format!("--{long}"), value));
-            let default = variable.default.map(OsStr::new);
-            let default = default.map(|value| (Source::Default, variable.name.to_owned(), value));
-            if let Some((source, place, value)) = given.or(default) {
-                let value = Some(value.to_owned());
-                settings.give(variable.name, Given { source, place, value });
+            let option = variable.option.map(|option| option.long);
+            let value = option.and_then(|long| settings.options.value(long));
+            if let Some((long, value)) = option.zip(value) {
+                let (place, value) = (format!("--{long}"), Some(value.to_owned()));
+                let given = Given { source: Source::Option, place, value };
+                settings.values.insert(variable.name, given);
             }
         }
+        settings.log = settings.find_log();
+        settings.format = settings.find_format();
         settings
     }
 
-    /// Reads the file that `--env-file` names, once, so that a pipe will do.
-    pub fn with_env_file(mut self) -> Self {
-        let Some(path) = self.options.value("env-file").map(PathBuf::from) else {
-            return self;
-        };
+    fn take_env_file(&mut self, EnvFile { path, read }: EnvFile) {
         let file = format!("--env-file {path:?}");
-        let (bytes, open_mode) = match read_bounded(&path, MAX_ENV_FILE_BYTES) {
+        let (bytes, open_mode) = match read {
             Ok(read) => read,
             Err(error) => {
                 self.unreadable = Some(format!("{file} {error}"));
-                return self;
+                return;
             }
         };
         let Ok(text) = String::from_utf8(bytes) else {
             self.problem("", Source::File, format!("{file} is not UTF-8"));
-            return self;
+            return;
         };
         let mut variables = BTreeMap::new();
         for entry in env_file::parse(&text) {
@@ -107,21 +140,20 @@ impl Settings {
                 }
             }
         }
-        let is_set = |name: &str| variables.get(name).is_some_and(|value| !value.is_empty());
-        let holds_secret = VARIABLES.iter().any(|it| it.secret && is_set(it.name));
+        variables.retain(|_, value| !value.is_empty());
+        let holds_secret = VARIABLES.iter().any(|it| it.secret && variables.contains_key(it.name));
         if let Some(mode) = open_mode.filter(|_| holds_secret) {
             self.warn(format!(
                 "{file} holds a secret and every user may read or write it (mode {mode:04o}): \
                  chmod o-rwx it"
             ));
         }
-        for name in PROCESS_ONLY.iter().filter(|name| is_set(name)) {
+        for name in PROCESS_ONLY.iter().filter(|name| variables.contains_key(**name)) {
             self.warn(format!(
                 "{name} has no effect in --env-file: set it in the environment itself"
             ));
         }
         self.take(Source::File, &format!(" (in {path:?})"), variables);
-        self
     }
 
     /// Takes the variables of one source. An empty value is the same as none.
@@ -142,16 +174,9 @@ impl Settings {
                 let text = format!("{name} begins and ends with a quote: remove both");
                 self.problem(variable.name, source, text);
             }
-            let (place, value) = (name + suffix, (!is_quoted).then_some(value));
-            self.give(variable.name, Given { source, place, value });
-        }
-    }
-
-    /// Keeps a value, unless there is one that wins over it.
-    fn give(&mut self, name: &'static str, given: Given) {
-        let wins = |kept: &Given| kept.source > given.source;
-        if !self.values.get(name).is_some_and(wins) {
-            self.values.insert(name, given);
+            let value = (!is_quoted).then_some(value);
+            let given = Given { source, place: name + suffix, value };
+            self.values.insert(variable.name, given);
         }
     }
 
@@ -191,8 +216,7 @@ impl Settings {
                 "{place}: every user may read or write the file (mode {mode:04o}): chmod o-rwx it"
             ));
         }
-        let (source, value) = (Source::File, Some(text.into()));
-        self.give(name, Given { source, place, value });
+        self.values.insert(name, Given { source: Source::File, place, value: Some(text.into()) });
         Ok(())
     }
 }

@@ -3,8 +3,9 @@
 mod sources;
 
 use std::ffi::OsString;
+use std::time::Duration;
 
-use chrono::TimeZone;
+use chrono::{TimeZone, Utc};
 use secrecy::ExposeSecret;
 
 use super::*;
@@ -43,7 +44,8 @@ fn run(args: &str, variables: Variables) -> (Result<Asked>, Vec<String>) {
     let args: Vec<OsString> = args.map(OsString::from).collect();
     let Cli { command, options } = cli::parse(&args).unwrap();
     let now = Utc.with_ymd_and_hms(2026, 5, 18, 10, 0, 0).unwrap();
-    let mut settings = Settings::new(options, variables, now).with_env_file().with_output();
+    let env_file = options.value("env-file").map(|path| EnvFile::read(path.into()));
+    let mut settings = Settings::new(options, variables, Ok(env_file), now);
     let asked = match command {
         Command::Pull(args) => {
             let (reports, format) = (settings.reports(), settings.format());
@@ -56,8 +58,8 @@ fn run(args: &str, variables: Variables) -> (Result<Asked>, Vec<String>) {
         }
         command => panic!("{command:?}"),
     };
-    let (result, warnings) = settings.finished(asked);
-    (result, warnings.into_iter().collect())
+    let warnings = settings.warnings.iter().cloned().collect();
+    (settings.finish(asked), warnings)
 }
 
 fn loaded(args: &str, variables: Variables) -> (PullConfig, Reports, Format) {
@@ -97,7 +99,7 @@ fn a_bare_cycle_has_every_default() {
     assert_eq!(config.upstream.client_secret.expose_secret(), "s3cret");
     assert_eq!(config.upstream.definition_id, "proactivite_pour_les_etudiants_boursiers_dyn");
     assert_eq!(config.upstream.http.ca_file, None);
-    let url = &config.database.url;
+    let url = &config.database;
     assert_eq!(url.config.get_password(), Some(&b"p"[..]));
     assert_eq!(url.servers[0].to_string(), "h:5432");
     assert_eq!(config.job.enqueue, Enqueue::Auto);

@@ -4,10 +4,15 @@
 //! says what is expected. It never repeats the text: a secret pasted into the wrong place must
 //! not show.
 
+use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDateTime, NaiveTime, TimeDelta, TimeZone, Utc};
+use regex_lite::Regex;
+use strum::VariantNames;
 
 use crate::types::time::parse_date;
 
@@ -15,10 +20,14 @@ use crate::types::time::parse_date;
 const MAX_AGE: Duration = Duration::from_secs(36_500 * 86_400);
 
 /// Parses a whole number of decimal digits within a range.
-pub(super) fn number(text: &str, min: u32, max: u32) -> Result<u32, String> {
-    digits(text)
-        .and_then(|number| u32::try_from(number).ok())
-        .filter(|number| (min..=max).contains(number))
+pub(super) fn number<T>(text: &str, range: RangeInclusive<T>) -> Result<T, String>
+where
+    T: TryFrom<u64> + PartialOrd + Display,
+{
+    let number = digits(text).and_then(|number| T::try_from(number).ok());
+    let (min, max) = (range.start(), range.end());
+    number
+        .filter(|number| range.contains(number))
         .ok_or_else(|| format!("must be a whole number from {min} to {max}"))
 }
 
@@ -79,12 +88,8 @@ pub(super) fn instant(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, S
 }
 
 /// Parses one of a few words.
-pub(super) fn word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
-    if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
-        return Ok(*value);
-    }
-    let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-    Err(format!("must be {}", words.join(" or ")))
+pub(super) fn word<T: FromStr + VariantNames>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("must be {}", T::VARIANTS.join(" or ")))
 }
 
 /// Takes a text of at most `max` characters that is not blank and has no control character.
@@ -101,58 +106,38 @@ pub(super) fn plain(text: &str, max: usize) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// Takes a string of at most `max` bytes that is valid; `expected` says what it must be.
-fn checked(
-    text: &str,
-    max: usize,
-    expected: &str,
-    is_valid: impl Fn(&str) -> bool,
-) -> Result<String, String> {
-    match text.len() <= max && is_valid(text) {
+/// Takes a string of at most `max` bytes that matches a pattern as a whole; `expected` describes it.
+fn matching(text: &str, max: usize, pattern: &str, expected: &str) -> Result<String, String> {
+    let regex = Regex::new(&format!("^(?:{pattern})$"));
+    match text.len() <= max && regex.is_ok_and(|regex| regex.is_match(text)) {
         true => Ok(text.to_owned()),
         false => Err(format!("must be {expected}")),
     }
 }
 
-/// Whether a string is not empty and has only ASCII letters, digits and `others`.
-fn has_only(text: &str, others: &[u8]) -> bool {
-    let is_known = |byte: u8| byte.is_ascii_alphanumeric() || others.contains(&byte);
-    !text.is_empty() && text.bytes().all(is_known)
-}
-
-fn has_upper_case(text: &str) -> bool {
-    text.bytes().any(|byte| byte.is_ascii_uppercase())
-}
-
 /// Takes the name of a Ruby class, with its modules.
 pub(super) fn ruby_class(text: &str) -> Result<String, String> {
     let expected = "the name of a Ruby class, such as Jobs::Process";
-    let is_constant =
-        |name: &str| has_only(name, b"_") && name.starts_with(|c: char| c.is_ascii_uppercase());
-    checked(text, 200, expected, |text| text.split("::").all(is_constant))
+    matching(text, 200, r"[A-Z]\w*(::[A-Z]\w*)*", expected)
 }
 
 /// Takes a GlobalID application (`URI::GID.validate_app`).
 pub(super) fn global_id_app(text: &str) -> Result<String, String> {
     let expected = "a GlobalID application: letters, digits and hyphens";
-    checked(text, 200, expected, |text| has_only(text, b"-"))
+    matching(text, 200, "[A-Za-z0-9-]+", expected)
 }
 
 /// Takes the slug of a Sentry monitor.
 pub(super) fn slug(text: &str) -> Result<String, String> {
     let expected = "1 to 50 lower-case letters, digits, hyphens and underscores";
-    let is_slug = |text: &str| has_only(text, b"-_") && !has_upper_case(text);
-    checked(text, 50, expected, is_slug)
+    matching(text, 50, "[a-z0-9_-]+", expected)
 }
 
 /// Takes the reference of a container image: only its characters are validated, and that it is no
 /// URL.
 pub(super) fn image(text: &str) -> Result<String, String> {
     let expected = "an image, such as registry.example/datapass-pull:1.0";
-    checked(text, 1_000, expected, |text| {
-        let begins = text.starts_with(|c: char| c.is_ascii_alphanumeric());
-        begins && has_only(text, b"._-/:@") && !text.contains("//")
-    })
+    matching(text, 1_000, r"[A-Za-z0-9][\w.:@-]*(/[\w.:@-]+)*", expected)
 }
 
 /// Takes the name of Kubernetes objects: a DNS label.
@@ -160,10 +145,7 @@ pub(super) fn image(text: &str) -> Result<String, String> {
 /// A CronJob may have 52 characters, so that the names of its Jobs have the 63 of a label.
 pub(super) fn kubernetes_name(text: &str) -> Result<String, String> {
     let expected = "1 to 52 lower-case letters, digits and hyphens, no hyphen at an end";
-    checked(text, 52, expected, |text| {
-        let has_ends = !text.starts_with('-') && !text.ends_with('-');
-        has_ends && has_only(text, b"-") && !has_upper_case(text)
-    })
+    matching(text, 52, "[a-z0-9]([a-z0-9-]*[a-z0-9])?", expected)
 }
 
 /// Takes the path of a file that may not exist yet.
@@ -185,7 +167,7 @@ mod tests {
     #[test]
     fn numbers_are_digits_within_a_range() {
         for (text, expected) in [("1", 1), ("1000", 1_000), ("007", 7)] {
-            assert_eq!(number(text, 1, 1_000), Ok(expected), "{text}");
+            assert_eq!(number(text, 1..=1_000), Ok(expected), "{text}");
         }
         for text in [
             "",
@@ -202,12 +184,12 @@ mod tests {
             "99999999999999999999999",
         ] {
             assert_eq!(
-                number(text, 1, 1_000),
+                number(text, 1..=1_000),
                 Err("must be a whole number from 1 to 1000".to_owned()),
                 "{text}"
             );
         }
-        assert_eq!(number("0", 0, 100), Ok(0));
+        assert_eq!(number("0", 0..=100), Ok(0));
     }
 
     #[test]

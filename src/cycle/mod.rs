@@ -46,11 +46,11 @@ pub fn run(config: &PullConfig, deadline: &Deadline, outcome: &SharedOutcome) ->
     // What is wrong on this machine shows before anything is contacted.
     let urls = [&config.upstream.auth_url, &config.upstream.api_base_url];
     let http = Http::new(urls, &config.upstream.http, deadline.clone(), config.max_retries)?;
-    let store = Store::new(&config.database.url, deadline.clone(), config.max_retries);
+    let store = Store::new(&config.database, deadline.clone(), config.max_retries);
 
     let before = prepare(&store, config, outcome)?;
     let session = Session::authenticate(http, config.upstream.clone())?;
-    let (rows, concurrency) = (config.page_size as usize, config.concurrency);
+    let (rows, concurrency) = (config.page_size, config.concurrency);
     let listing = list::list(Arc::new(session), rows, concurrency, &before.history, outcome)?;
     let entries = filter::entries(listing.elements);
     let done = commit(&store, config, &before, entries, listing.clocks, outcome)?;

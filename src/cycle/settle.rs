@@ -43,7 +43,7 @@ pub fn settle(
     let (config, run) = (Arc::clone(config), outcome.clone());
     let cause = Failure::new(failure.stage, failure.reason, "");
     let settled = BestEffort::start(limit.max(FAILED_RUN_TIMEOUT), move |deadline| {
-        let store = Store::new(&config.database.url, deadline, config.max_retries);
+        let store = Store::new(&config.database, deadline, config.max_retries);
         store.transaction(cause.stage, Access::ReadWrite, |tx| {
             let is_committed = run.committing.is_some() && is_committed(tx, &run)?;
             if !is_committed {

@@ -1,23 +1,22 @@
 //! The id of the run under way: the same in log, summary, tables and reports.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use uuid::Uuid;
 
-static CURRENT: Mutex<Option<Uuid>> = Mutex::new(None);
+static CURRENT: LazyLock<Mutex<Uuid>> = LazyLock::new(|| Mutex::new(random()));
 
 /// Returns the id of the run under way, a random UUID.
 ///
 /// It distinguishes runs and guards nothing, so it needs no `/dev/urandom`, which a static binary
 /// in an empty root would look for.
 pub fn current() -> Uuid {
-    let mut current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
-    *current.get_or_insert_with(random)
+    *CURRENT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Begins another run in this process, with an id of its own.
 pub fn renew() {
-    *CURRENT.lock().unwrap_or_else(PoisonError::into_inner) = Some(random());
+    *CURRENT.lock().unwrap_or_else(PoisonError::into_inner) = random();
 }
 
 fn random() -> Uuid {

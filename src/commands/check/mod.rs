@@ -61,7 +61,7 @@ pub fn run(settings: Settings) -> Exit {
             findings.show(effective::describe(&config, &reports));
             findings.add("settings", Verdict::Ok, "valid");
             let deadline = Deadline::after(config.timeout);
-            let store = Store::new(&config.database.url, deadline.clone(), 0);
+            let store = Store::new(&config.database, deadline.clone(), 0);
             let (supervised, findings) = (deadline.clone(), findings.clone());
             let check = Check { config, store, deadline, verbosity, findings: findings.clone() };
             let ended = supervise(&supervised, move || {

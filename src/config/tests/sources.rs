@@ -74,7 +74,7 @@ fn a_secret_comes_from_one_place() {
     let url = write("url", "postgres://u:p@h/d", 0o400);
     let more = [("DATABASE_URL", ""), ("DATABASE_URL_FILE", url.as_str())];
     let (config, ..) = pull("", &more);
-    assert_eq!(config.database.url.config.get_password(), Some(&b"p"[..]));
+    assert_eq!(config.database.config.get_password(), Some(&b"p"[..]));
 
     write("SENTRY_DSN", "https://key@sentry.example/1\n", 0o400);
     let ping = write("ping", "https://ping.example/u", 0o400);

@@ -1,52 +1,44 @@
 //! What HTTP requests need beside their URL: proxies, in upper or lower case, and root certificates.
 
-use std::ffi::OsString;
-use std::path::PathBuf;
-
 use url::{Host, Url};
 
 use super::addresses;
-use super::settings::{Settings, utf8};
-use super::sources::Source;
+use super::settings::Settings;
 use crate::net::client::HttpSettings;
 use crate::net::proxies::{Exceptions, Proxies};
 
 impl Settings {
+    pub(super) fn allows_http(&mut self) -> bool {
+        let allowed = self.text("DATAPASS_ALLOW_HTTP", |text| match text {
+            "1" => Ok(true),
+            "0" => Ok(false),
+            _ => Err("must be 1 or 0".to_owned()),
+        });
+        allowed.unwrap_or_default()
+    }
+
     /// Validates what requests to `targets` need; none when one would go through a proxy that is
-    /// not understood, since it must not go directly then. Other proxies are not validated. A
-    /// target that is missing or invalid is most likely https.
+    /// not understood, since it must not go directly then. Other proxies are left out. A target that
+    /// is missing or invalid is most likely https.
     pub(super) fn http(&mut self, targets: &[Option<&Url>]) -> Option<HttpSettings> {
-        let no_proxy = self.proxy_variable("NO_PROXY");
-        let no_proxy = no_proxy.map(|(_, value)| value.to_string_lossy().into_owned());
+        let no_proxy = self.setting("NO_PROXY", |value| Ok(value.to_string_lossy().into_owned()));
         let exceptions = Exceptions::parse(&no_proxy.unwrap_or_default());
-        let mut is_valid = true;
         let mut proxy = |scheme: &str, name: &'static str| {
             let is_used = |target: &Option<&Url>| match target {
                 Some(url) => url.scheme() == scheme && !exceptions.contains(url),
                 None => scheme == "https",
             };
-            let found = self.proxy_variable(name);
-            let (place, value) = found.or_else(|| self.proxy_variable("ALL_PROXY"))?;
-            let parsed = utf8(&value).and_then(proxy);
-            let problem = parsed.as_ref().err().filter(|_| targets.iter().any(is_used));
-            if let Some(problem) = problem {
-                is_valid = false;
-                let text = format!("{place} {problem}");
-                self.problem("HTTPS_PROXY", Source::Process, text);
+            let mut names = [name, "ALL_PROXY"].into_iter();
+            let name = names.find(|name| self.values.contains_key(name));
+            match name.filter(|_| targets.iter().any(is_used)) {
+                Some(name) => self.text(name, proxy).map(Some),
+                None => Some(None),
             }
-            parsed.ok()
         };
         let (https, http) = (proxy("https", "HTTPS_PROXY"), proxy("http", "HTTP_PROXY"));
-        let ca_file = self
-            .setting("DATAPASS_CA_FILE", |path| addresses::root_certificates(PathBuf::from(path)));
-        let proxies = Proxies { http, https, exceptions };
-        is_valid.then_some(HttpSettings { proxies, ca_file })
-    }
-
-    /// Finds a proxy and the name to report it by.
-    fn proxy_variable(&self, name: &str) -> Option<(String, OsString)> {
-        let given = self.values.get(name)?;
-        Some((given.place.clone(), given.value.clone()?))
+        let ca_file =
+            self.setting("DATAPASS_CA_FILE", |path| addresses::root_certificates(path.into()));
+        Some(HttpSettings { proxies: Proxies { http: http?, https: https?, exceptions }, ca_file })
     }
 }
 
