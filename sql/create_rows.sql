@@ -1,5 +1,5 @@
--- Ids follow the order of validation: the default of `id` is taken after the sort. What another
--- transaction inserted since the lookup is skipped, and not returned.
+-- Ids follow the order of validation: the default of `id` is evaluated after the sort. Rows that
+-- another transaction inserted since the lookup are skipped, and not returned.
 insert into proactivite_requests
        (datapass_authorization_id, datapass_demande_id, siret, scholarship_level, entity_type,
         code_insee_entity, code_insee_communes, transmission_date, last_validated_at, status,

@@ -1,4 +1,4 @@
--- How many entries were handled and have no row now.
+-- The number of handled entries that have no row now
 select count(*)
   from datapass_pull_handled as handled
  where not exists (select from proactivite_requests as requests

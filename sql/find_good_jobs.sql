@@ -1,7 +1,7 @@
--- The first good_jobs along the search path as it is set, and not as it works: a schema that the
--- role may not use drops out of the latter, and its good_jobs with it. An item is a name in double
--- quotes or a bare one in any case; "$user" is the schema of the role's name.
--- `others` is a table of requests in that schema, other than the one that rows go to.
+-- The first good_jobs in the schemas of the setting search_path. PostgreSQL itself ignores a schema
+-- without USAGE privilege, but then the privilege is missing, not the table. An item is a quoted name,
+-- or an unquoted one in any case; "$user" is the schema named like the role.
+-- `others` is a table of requests in that schema that is not the table that rows go to.
 SELECT jobs.oid::bigint, format('%I.good_jobs', schema.nspname), quote_ident(schema.nspname),
        has_schema_privilege(schema.oid, 'USAGE') AS may_be_entered,
        (SELECT format('%I.%I', schema.nspname, requests.relname)

@@ -1,5 +1,5 @@
--- The columns of the table of oid $1, and what the role may do with them. 8 is the bit of INSERT,
--- which a view may lack.
+-- The columns of the table with oid $1, and the role's privileges on them. 8 is the bit of INSERT,
+-- which a view may not support.
 SELECT attname::text,
        attnotnull AND NOT atthasdef AND attidentity = '' AS must_be_filled,
        has_column_privilege(attrelid, attnum, 'INSERT') AS may_be_filled,

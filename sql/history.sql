@@ -1,6 +1,7 @@
--- The cycles so far, in the order in which they were recorded: a client's clock decides nothing.
--- `had_entries` is whether a success of the last two days listed entries of the definition; one
--- from before a reset of the watermark may have been about another. Always one row.
+-- Earlier cycles, in the order in which they were recorded, which does not depend on a client's clock.
+-- `had_entries` is whether a success of the last two days listed entries of the definition. Cycles
+-- before a reset of the watermark do not count, since their definition may be another one. Returns
+-- exactly one row.
 select success.started_at::timestamptz, success.seen::bigint, first.started_at::timestamptz,
        last.reason, entries.had_entries
   from (select min(started_at) as started_at from datapass_pull_runs where kind = 'cycle') as first

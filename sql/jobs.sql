@@ -1,10 +1,10 @@
--- The row that GoodJob's own enqueue writes for perform_later, for each of the records $1; GoodJob
--- runs the job whose id is its Active Job id. The job is of class $2 in queue $3 with priority $5, and
--- its one argument is the record's GlobalID in the application $4, or without $4 the bare id.
--- Random ids are sorted before they are assigned: jobs of one priority and time then stand in the
--- order of their records, in the indexes that go on with the id too, and indexes grow at their end.
--- What all jobs have in common is made once. `locale` and `timezone` null let the application use its
--- own; Active Job's priority is null where a class sets none.
+-- The row that GoodJob itself writes for perform_later, for each record of $1. GoodJob requires that
+-- the id equals the Active Job id. The job has class $2, queue $3 and priority $5; its only argument is
+-- the record's GlobalID in the application $4, or the record's id if $4 is null.
+-- Random ids are sorted before they are assigned, so that jobs of the same priority and time have the
+-- order of their records in indexes that contain the id, and indexes grow at their end.
+-- The common part of all jobs is built once. With null, `locale` and `timezone` are the application's
+-- own; Active Job's priority is null for a class that sets none.
 select job.id, job.id as active_job_id, $2::text as job_class, $3::text as queue_name,
        $5::integer as priority,
        (select jsonb_build_object(

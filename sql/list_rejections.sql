@@ -1,4 +1,4 @@
--- What neither passed nor left the listing, oldest validation first.
+-- Rejections that are not closed, oldest validation first
 select ref, demande_id::bigint, datapass_authorization_id, reasons, last_validated_at::timestamptz,
        first_seen_at::timestamptz, last_seen_at::timestamptz, times_seen::bigint,
        accepted_at::timestamptz, accepted_reason, closed_at is not null as is_closed

@@ -1,6 +1,6 @@
--- No row is changed twice. $2 are the references whose acceptance holds; any other loses one that was
--- given for another validation. A cycle that was overtaken lists an older validation than the one recorded since,
--- and lowers nothing.
+-- Each row is changed once. $2 are the references whose acceptance is valid; for the others, an
+-- acceptance of another validation is removed. An overtaken cycle may have listed an older validation
+-- than the recorded one, and then changes nothing.
 insert into datapass_pull_rejections as known
        (ref, demande_id, datapass_authorization_id, reasons, last_validated_at,
         first_seen_at, last_seen_at, times_seen)

@@ -1,4 +1,4 @@
--- The start is counted back from the database's clock: the machine's may be wrong.
+-- The start is computed from the database's clock, since the clock of this machine may be wrong.
 insert into datapass_pull_runs
        (run_id, kind, outcome, reason, stage, pages, seen, matched, created, late, existing, deleted,
         revalidated, rejected, accepted, skipped, enqueued, drift_rewinds, since, watermark_before,

@@ -1,4 +1,4 @@
--- The table that rows go to: the search path may lead elsewhere than expected.
+-- The table that rows go to, which depends on the search path
 select format('%I.%I', schema.nspname, requests.relname)
   from pg_catalog.pg_class requests
   join pg_catalog.pg_namespace schema

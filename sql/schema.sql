@@ -1,4 +1,4 @@
--- Creates what is missing, and leaves what exists alone: `migrate` upgrades it from the catalog.
+-- Creates missing tables and does not change existing ones, which `migrate` upgrades from the catalog.
 
 create table if not exists proactivite_requests (
     id bigserial primary key,
@@ -16,7 +16,7 @@ create table if not exists proactivite_requests (
     updated_at timestamptz not null default now()
 );
 
--- Outlives the row: one that the application deleted is not created again.
+-- Kept when the row is deleted, so that it is not created again.
 create table if not exists datapass_pull_handled (
     datapass_authorization_id text primary key,
     last_validated_at timestamptz,

@@ -1,5 +1,5 @@
--- What has neither passed nor left the listing, and what was accepted: an acceptance outlives a
--- closure, and holds when the entry comes back with the same validation.
+-- Rejections that are not closed, and accepted ones: an acceptance is kept when its rejection is
+-- closed, and is valid again when the entry returns with the same validation.
 select ref, accepted_at is not null as is_accepted, last_validated_at::timestamptz,
        closed_at is not null as is_closed, times_seen::bigint
   from datapass_pull_rejections

@@ -1,10 +1,10 @@
--- Bounds the transaction by what is left of the cycle, and makes every `timestamp` column take UTC.
--- A run that is stopped between two statements, as on a machine that sleeps, loses its locks within
--- a minute: the others wait for the watermark.
--- Where the server can (PostgreSQL 14 on Linux), a statement under way ends within a second of its
--- client: a back end that waits for a lock would not notice otherwise.
--- Local to the transaction, so that a pooled server connection is given back as it was.
--- The refusal says why the server accepts no changes.
+-- Limits the transaction to the remaining time of the cycle, and makes `timestamp` columns take UTC.
+-- A cycle that is suspended between two statements, for instance by a sleeping machine, loses its
+-- locks within a minute, since other cycles wait for the watermark.
+-- If the server can (PostgreSQL 14 on Linux), it ends a statement within a second after its client is
+-- gone; otherwise a backend that waits for a lock would not notice.
+-- All settings are local to the transaction, so that a pooled server connection is unchanged.
+-- The column `refusal` is why the server accepts no changes.
 select set_config('statement_timeout', $1, true),
        set_config('lock_timeout', $2, true),
        set_config('idle_in_transaction_session_timeout', least($1::integer, 60000)::text, true),

@@ -1,7 +1,7 @@
--- Ends a statement that wanted.sql begins: what of the tables named in $1 makes a cycle fail (then
--- with its phase), or may make it fail. A finding of `refused` is the cause where the server refuses a
--- statement at all, as of the tables in $2; one of `unfit` where it does so for another reason than
--- privileges, as of those in $3.
+-- The end of a statement that wanted.sql begins: what makes a cycle fail (then with its phase), or may
+-- make it fail, in the tables named in $1. A finding with phase `refused` counts only for the tables in
+-- $2, of which the server refuses a statement; one with phase `unfit` only for those in $3, of which it
+-- refuses a statement for another reason than privileges.
 , tables as (
     select * from found where relkind in ('r', 'p', 'v')
 ),
@@ -18,7 +18,7 @@ privileges as (
     cross join unnest(array['SELECT', 'INSERT', 'UPDATE']) with ordinality as p (privilege, position)
     where privilege <> 'UPDATE' or t.is_updated
 ),
--- A privilege that no column has is granted on the table, else on the columns that lack it.
+-- A privilege that is missing on all columns is to be granted on the table, else on single columns.
 missing_privileges as (
     select p.name, p.position, count(*) filter (where x.is_granted) > 0 as is_partial,
            case when count(*) filter (where x.is_granted) = 0 then p.privilege
@@ -122,7 +122,7 @@ findings as (
     from missing_privileges m
     group by m.name
     union all
-    -- The check fails for a table; an identity column's sequence needs no privilege.
+    -- has_sequence_privilege fails for a table. The sequence of an identity column needs no privilege.
     select t.name, 'always', true, format(
                'Role %1$s lacks USAGE on %2$s: run `GRANT USAGE ON SEQUENCE %2$s TO %1$s`',
                quote_ident(current_user), s.oid::regclass)
@@ -133,7 +133,7 @@ findings as (
     join pg_class s on s.oid = p.refobjid
     where case when s.relkind = 'S' then not has_sequence_privilege(s.oid, 'USAGE, UPDATE') end
     union all
-    -- 1, 2, 4 and 16 are the bits of a trigger for each row, before it, on insert and on update.
+    -- Bits of tgtype: 1 is for each row, 2 before, 4 on insert, 16 on update.
     select t.name, 'always', false, format(
                'Trigger %I on %s runs before each row: a cycle fails when it keeps one out',
                g.tgname, t.name)
@@ -157,7 +157,7 @@ findings as (
     join pg_constraint g on g.conrelid = t.oid and g.contype in ('c', 'f', 'x') and g.conparentid = 0
     where replace(pg_get_constraintdef(g.oid), '"', '') <> 'CHECK ((id = 1))'
     union all
-    -- Values of a key differ from row to row; nulls, of a column that is not filled, never collide.
+    -- Keys are unique anyway, and nulls in a column that a cycle does not fill do not conflict.
     select t.name, 'always', not has_expression, format(
                case when has_expression then 'Unique index %s on %s may refuse a valid entry'
                     else 'Unique index %1$s on %2$s refuses a valid entry that shares its values '

@@ -1,8 +1,8 @@
--- Begins a statement: what a cycle needs of its tables, and what the search path leads to.
+-- The beginning of a statement: the tables that a cycle needs, and those in the search path.
 --
--- A kind is the type that a column gets and the names in pg_type of those that will do. `bigint` is
--- for the ids of DataPass, `count` for numbers that an integer holds for a long time; `instant` is
--- retyped where Rails made a timestamp, `rails_instant` is not.
+-- A kind is the type of a new column, with the pg_type names of the accepted types. `bigint` is for
+-- ids of DataPass, `count` for numbers that also fit an integer for a long time. A `timestamp` column
+-- of Rails is retyped if its kind is `instant`, and kept if it is `rails_instant`.
 with recursive kinds (kind, sql_type, takes) as (values
     ('text', 'text', array['text', 'varchar', 'bpchar', 'citext']),
     ('texts', 'text[]', array['_text', '_varchar', '_bpchar']),
@@ -15,7 +15,7 @@ with recursive kinds (kind, sql_type, takes) as (values
     ('rails_instant', 'timestamptz', array['timestamptz', 'timestamp']),
     ('uuid', 'uuid', array['uuid'])
 ),
--- The column that a unique index must cover alone, and whether a cycle updates rows.
+-- `key` is the column that must have a unique index of its own; `is_updated`: a cycle updates rows.
 wanted_tables (position, name, key, is_updated) as (values
     (1, 'proactivite_requests', 'datapass_authorization_id', false),
     (2, 'datapass_pull_handled', 'datapass_authorization_id', true),
@@ -24,7 +24,7 @@ wanted_tables (position, name, key, is_updated) as (values
     (5, 'datapass_pull_runs', 'id', false),
     (6, 'good_jobs', 'id', false)
 ),
--- Whether a cycle may leave a column null, the default that it gets, and the longest value.
+-- `is_nullable`: a cycle may write null; `max_chars` is the length of the longest value.
 wanted_columns (table_name, name, kind, is_nullable, default_value, max_chars) as (values
     ('proactivite_requests', 'id', 'count', false, null, null),
     ('proactivite_requests', 'datapass_authorization_id', 'text', false, null, 200),
@@ -94,7 +94,7 @@ found as (
     join pg_class c on c.oid = to_regclass(quote_ident(w.name))
     join pg_namespace n on n.oid = c.relnamespace
 ),
--- A column's type, then what that is a domain of, and so on.
+-- The type of a column; if it is a domain, also its base type, recursively
 layers as (
     select a.attrelid, a.attnum, a.atttypid as type, a.atttypmod as typmod,
            a.attnotnull as not_null, a.atthasdef or a.attidentity <> '' as has_default,
@@ -111,7 +111,7 @@ layers as (
     from layers layer
     join pg_type domain on domain.oid = layer.type and domain.typtype = 'd'
 ),
--- Types by their names in pg_type, which no setting quotes.
+-- Types by their names in pg_type, which do not depend on settings
 columns as (
     select layer.attrelid, layer.attnum, a.attname as name, t.typname as type,
            format_type(a.atttypid, a.atttypmod) as shown_type,
@@ -123,8 +123,8 @@ columns as (
     join pg_type t on t.oid = layer.type and t.typtype <> 'd'
     join pg_attribute a on a.attrelid = layer.attrelid and a.attnum = layer.attnum
 ),
--- The columns that a unique index covers, null for an expression, and whether `on conflict` can use
--- it. A deferrable constraint could not, although the server plans with it.
+-- The columns of a unique index, null for an expression, and whether `on conflict` can use it. It
+-- cannot use a deferrable constraint, which the server reports only at run time.
 unique_indexes as (
     select i.indrelid, i.indexrelid::regclass as name,
            array(select (select a.attname::text from pg_attribute a
@@ -135,7 +135,7 @@ unique_indexes as (
     join found on found.oid = i.indrelid
     where i.indisunique
 ),
--- Whether the table of requests has its key under the name that older applications use.
+-- Whether the key of the table of requests has the name that older applications use
 old_id as (
     select exists (select from found join columns c on c.attrelid = found.oid
                    where found.name = 'proactivite_requests' and c.name = 'external_request_id')

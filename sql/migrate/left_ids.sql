@@ -1,5 +1,5 @@
--- Whether a row has its id in the column of the older name alone. By JSON, since a column may be
--- missing.
+-- Whether a row has its id only in the column with the older name. It uses JSON, since either column
+-- may not exist.
 select (select count(*) = 2 from pg_attribute
         where attrelid = 'proactivite_requests'::regclass and not attisdropped
           and attname in ('datapass_authorization_id', 'external_request_id'))

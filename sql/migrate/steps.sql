@@ -1,9 +1,9 @@
--- Ends a statement that catalog/wanted.sql begins: the statements that existing tables need, in their
--- order; whether one renames or retypes a column, and what to do about values that are not unique.
+-- The end of a statement that catalog/wanted.sql begins: the statements that existing tables need, in
+-- order; whether a statement renames or retypes a column, and advice about values that are not unique.
 , numbered as (
     select *, row_number() over () as number from wanted_columns
 ),
--- Whether the key of the table of requests is to be renamed; its index follows it.
+-- Whether the key of the table of requests must be renamed, and its index with it
 rename as (
     select is_found and not is_renamed as is_due, is_found from old_id
 ),
@@ -17,8 +17,8 @@ column_steps as (
     cross join lateral (
         select format('ALTER TABLE %s ALTER COLUMN %s', t.name, w.name) as alter,
                t.name = 'proactivite_requests' as is_requests) as x
-    -- Without a default a new column must be nullable: there may be rows. What the application
-    -- requires of its own table is for the application to change.
+    -- Without a default a new column must be nullable, since there may be rows. NOT NULL and defaults
+    -- of the application's own table are not changed.
     cross join lateral (values
         (c.name is null, 1, false, format('ALTER TABLE %s ADD COLUMN %s %s', t.name, w.name,
             case when w.default_value is not null
@@ -36,7 +36,7 @@ column_steps as (
     ) as s (applies, rank, is_guarded, sql)
     where s.applies and not (rename.is_due and x.is_requests and w.name = t.key)
 ),
--- The indexes that Rails names, by the column.
+-- The names that Rails gives to the unique indexes, and whether such indexes exist
 index_names as (
     select t.*, i.column_name, i.index_name,
            exists (select from pg_index
@@ -79,14 +79,14 @@ steps as (
     where new.column_name = new.key and old.is_taken and not new.is_taken
       and (rename.is_due and old.is_covered or not rename.is_found and new.is_covered)
     union all
-    -- What came before was the business of the predecessor.
+    -- Entries validated before the watermark were handled before this column existed.
     select t.position, 3, 0, 0,
            'UPDATE datapass_pull_watermarks SET skip_before = last_validated_at', false, null
     from found t
     where t.name = 'datapass_pull_watermarks'
       and not exists (select from columns c where c.attrelid = t.oid and c.name = 'skip_before')
     union all
-    -- Rails numbers the row as it likes, and allows for more.
+    -- A table created by Rails may have another id, and several rows.
     select t.position, 4, 0, s.part, s.sql, false,
            'datapass_pull_watermarks has several rows and can have only one: delete the others'
     from found t

@@ -1,4 +1,4 @@
-//! Single listings: what an idle list costs, ties, page sizes that change, and odd servers.
+//! Single listings: the cost of an unchanged list, ties, changing page sizes, and unusual servers.
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -36,7 +36,7 @@ pub fn page(list: &[Row], offset: u64, rows: usize) -> Vec<Element> {
     from.take(rows).map(element).collect()
 }
 
-/// Rows that each have their own `created_at`, newest first.
+/// Makes rows with distinct `created_at`, newest first.
 pub fn distinct(rows: i64) -> Vec<Row> {
     (1..=rows).map(|id| row(id, -id * 10)).collect()
 }
@@ -46,8 +46,13 @@ fn read(limit: usize, mut serve: impl FnMut(u64) -> Vec<Element>) -> Result<usiz
     pages::read(limit, 1, None, |open| (0, serve(open[0]))).map(|proved| proved.elements.len())
 }
 
-/// How many requests an idle list takes with 1, 2 and 4 pages in flight.
-fn idle(rows: i64, limit: usize, cap: usize, expected_rows: Option<u64>) -> [usize; 3] {
+/// Returns how many requests an unchanged list takes with a concurrency of 1, 2 and 4.
+fn unchanged_list_requests(
+    rows: i64,
+    limit: usize,
+    cap: usize,
+    expected_rows: Option<u64>,
+) -> [usize; 3] {
     let list = distinct(rows);
     [1, 2, 4].map(|concurrency| {
         let proved = pages::read(limit, concurrency, expected_rows, |open| {
@@ -60,14 +65,14 @@ fn idle(rows: i64, limit: usize, cap: usize, expected_rows: Option<u64>) -> [usi
     })
 }
 
-/// Exact counts: an idle list takes the pages that its rows fill and one of the rows that pages share,
-/// two of those when the rows fill their pages exactly; when its length is unknown, also those that
-/// were asked for ahead of its end, and when pages are smaller than requested, those that were asked
-/// for at the start with its length alone.
+/// Exact counts: an unchanged list takes the pages that its rows fill and one page of the shared rows,
+/// or two if the rows fill their pages exactly. If its length is unknown, it also takes the pages
+/// requested in advance past its end; if pages are smaller than requested, also the pages requested
+/// at the start from its length alone.
 #[test]
-fn an_idle_list_takes_the_plain_count_of_requests_and_one() {
-    // Rows, limit and the server's page size; requests with 1, 2 and 4 pages in flight when nothing is
-    // known of the list, and when its length is.
+fn an_unchanged_list_takes_one_request_more_than_it_has_pages() {
+    // Rows, limit and the server's page size; requests with a concurrency of 1, 2 and 4 when the
+    // length of the list is unknown, and when it is known.
     type Counts = [usize; 3];
     let table: [(i64, usize, usize, Counts, Counts); 38] = [
         (0, 1000, 1000, [1, 1, 1], [1, 1, 1]),
@@ -111,16 +116,16 @@ fn an_idle_list_takes_the_plain_count_of_requests_and_one() {
     ];
     for (rows, limit, cap, unknown, known) in table {
         let of = format!("{rows} rows, limit {limit}, cap {cap}");
-        assert_eq!(idle(rows, limit, cap, None), unknown, "{of}");
+        assert_eq!(unchanged_list_requests(rows, limit, cap, None), unknown, "{of}");
         let expected_rows = Some(rows as u64);
-        assert_eq!(idle(rows, limit, cap, expected_rows), known, "{of}");
+        assert_eq!(unchanged_list_requests(rows, limit, cap, expected_rows), known, "{of}");
     }
 }
 
-/// The server's page size changes before any answer, up or down, while the rows are unchanged; also to
-/// the very number of rows that two pages share.
+/// The server's page size changes before any response, up or down, while the rows are unchanged; also
+/// to exactly the number of rows that two pages share.
 #[test]
-fn a_page_size_that_changes_in_mid_listing_loses_nothing() {
+fn no_row_is_lost_when_the_page_size_changes_during_the_listing() {
     let list = distinct(250);
     for (before, after) in [
         (100, 60),
@@ -139,22 +144,22 @@ fn a_page_size_that_changes_in_mid_listing_loses_nothing() {
     ] {
         for concurrency in [1, 2, 4] {
             for at in 1..20 {
-                let mut answers = 0;
+                let mut responses = 0;
                 let proved = pages::read(1000, concurrency, None, |open| {
-                    answers += 1;
-                    let rows = if answers <= at { before } else { after };
+                    responses += 1;
+                    let rows = if responses <= at { before } else { after };
                     (0, page(&list, open[0], rows))
                 });
                 let listed = proved.unwrap().elements.len();
-                assert_eq!(listed, 250, "{before} to {after} after {at} answers, {concurrency}");
+                assert_eq!(listed, 250, "{before} to {after} after {at} responses, {concurrency}");
             }
         }
     }
 }
 
-/// The server draws its page size anew for each answer, and rows enter and leave between two of them.
+/// The page size is random for each response, and rows enter and leave between responses.
 #[test]
-fn pages_of_any_size_lose_nothing() {
+fn no_row_is_lost_with_random_page_sizes() {
     let mut proved = 0;
     for seed in 0..4000 {
         let mut rng = fastrand::Rng::with_seed(seed);
@@ -184,33 +189,33 @@ fn pages_of_any_size_lose_nothing() {
     assert!(proved > 3500, "{proved}");
 }
 
-/// In what order the server lists the rows of a tie.
+/// The order in which the server lists tied rows.
 #[derive(Debug, Clone, Copy)]
 enum Order {
-    /// The same in every answer.
+    /// The same in each response
     Fixed,
-    /// The reverse in every second answer.
+    /// Reversed in every second response
     Reversed,
-    /// Another one at each offset.
+    /// Another order at each offset
     ByOffset(u64),
-    /// Another one in each answer.
-    ByAnswer(u64),
+    /// Another order in each response
+    ByResponse(u64),
 }
 
 impl Order {
-    /// Returns the list as answer number `answer`, at `offset`, shows it.
-    fn list(self, list: &[Row], answer: u64, offset: u64) -> Vec<Row> {
+    /// Returns the list in the order of response number `response`, at `offset`.
+    fn list(self, list: &[Row], response: u64, offset: u64) -> Vec<Row> {
         let mut list = list.to_vec();
         let salt = match self {
             Self::Fixed => return list,
-            Self::Reversed if answer % 2 == 1 => return list,
+            Self::Reversed if response % 2 == 1 => return list,
             Self::Reversed => {
                 list.reverse();
                 list.sort_by_key(|row| -row.created);
                 return list;
             }
             Self::ByOffset(seed) => (seed, offset),
-            Self::ByAnswer(seed) => (seed, answer),
+            Self::ByResponse(seed) => (seed, response),
         };
         list.sort_by_cached_key(|row| {
             let mut hasher = DefaultHasher::new();
@@ -221,23 +226,23 @@ impl Order {
     }
 }
 
-/// Lists `rows` rows of which those from `tied` on share one `created_at`; returns the requests.
+/// Lists `rows` rows of which those in `tied` share one `created_at`; returns the number of requests.
 fn cost_of_tie(rows: i64, tied: Range<usize>, limit: usize, order: Order) -> u64 {
     let mut list = distinct(rows);
     let created = list[tied.end - 1].created;
     list[tied].iter_mut().for_each(|row| row.created = created);
-    let mut answers = 0;
+    let mut responses = 0;
     let proved = pages::read(limit, 1, None, |open| {
-        answers += 1;
-        (0, page(&order.list(&list, answers, open[0]), open[0], limit))
+        responses += 1;
+        (0, page(&order.list(&list, responses, open[0]), open[0], limit))
     });
     let listed = proved.map(|proved| proved.elements.len());
     assert_eq!(listed, Ok(list.len()), "{order:?}");
-    answers
+    responses
 }
 
-/// A page that ends the list in a tie of five rows is not short: behind it, the list is seen to end
-/// there, and its rows are read once more.
+/// A last page of five tied rows is not short: an empty page after it shows the end of the list, and
+/// the tied rows are read again.
 #[test]
 fn a_list_that_ends_in_a_tie_is_read_twice() {
     for (rows, requests) in [(5, 3), (6, 3), (50, 3), (99, 3), (100, 4), (250, 7)] {
@@ -245,11 +250,11 @@ fn a_list_that_ends_in_a_tie_is_read_twice() {
         let cost = cost_of_tie(rows, tied, 100, Order::Fixed);
         assert_eq!(cost, requests, "{rows} rows");
     }
-    // Three of them and the row before them are a short page.
+    // A page of three tied rows and the row before them is short.
     assert_eq!(cost_of_tie(50, 47..50, 100, Order::Fixed), 2);
 }
 
-/// A tie that is longer than a page takes about two readings of an idle list, wherever it is.
+/// A tie longer than a page takes about two readings of an unchanged list, at any position.
 #[test]
 fn a_tie_longer_than_a_page_is_listed() {
     for (rows, tied, requests) in [
@@ -265,10 +270,10 @@ fn a_tie_longer_than_a_page_is_listed() {
     }
 }
 
-/// The order within a tie may differ between two answers; all rows are found all the same.
+/// All rows are listed even if the order within a tie differs between two responses.
 #[test]
 fn a_tie_whose_order_changes_is_listed() {
-    let orders = (0..8).flat_map(|seed| [Order::ByOffset(seed), Order::ByAnswer(seed)]);
+    let orders = (0..8).flat_map(|seed| [Order::ByOffset(seed), Order::ByResponse(seed)]);
     for order in orders.chain([Order::Reversed]) {
         for (rows, tied) in [
             (500, 200..500),
@@ -283,10 +288,10 @@ fn a_tie_whose_order_changes_is_listed() {
     }
 }
 
-/// The server draws its page size and the order within ties anew for each answer, and rows enter, leave
-/// and return, one or many at once, between two of them.
+/// Page size and order within ties are random for each response, and rows enter, leave and return, one
+/// or several at a time, between responses.
 #[test]
-fn ties_and_pages_of_any_size_lose_nothing() {
+fn no_row_is_lost_with_ties_and_random_page_sizes() {
     let cases = std::env::var("PROPTEST_CASES").ok();
     let lists = cases.map_or(1000, |cases| cases.parse().unwrap());
     let mut proved = 0;
@@ -301,20 +306,20 @@ fn ties_and_pages_of_any_size_lose_nothing() {
         let changes = rng.usize(0..10);
         let mut changes_left = changes;
         let expected_rows = rng.bool().then(|| rng.u64(0..150));
-        let mut answers = 0;
+        let mut responses = 0;
         let outcome = pages::read(limit, rng.usize(1..=4), expected_rows, |open| {
-            answers += 1;
-            if changes_left > 0 && answers > 1 && rng.usize(0..5) == 0 {
+            responses += 1;
+            if changes_left > 0 && responses > 1 && rng.usize(0..5) == 0 {
                 changes_left -= 1;
-                change(&mut list, &mut left, answers, &mut rng);
+                change(&mut list, &mut left, responses, &mut rng);
                 stable.retain(|id| list.iter().any(|row| row.id == *id));
             }
             let nth = rng.usize(0..open.len());
-            let now = Order::ByAnswer(seed).list(&list, answers as u64, open[nth]);
+            let now = Order::ByResponse(seed).list(&list, responses as u64, open[nth]);
             (nth, page(&now, open[nth], limit.min(rng.usize(5..30))))
         });
         let Ok(listing) = outcome else {
-            assert!(changes > 0, "an idle list is given up, seed {seed}");
+            assert!(changes > 0, "an unchanged list is given up, seed {seed}");
             continue;
         };
         proved += 1;
@@ -326,18 +331,18 @@ fn ties_and_pages_of_any_size_lose_nothing() {
     assert!(proved > lists * 19 / 20, "{proved} of {lists} are proved");
 }
 
-/// A page that was asked for ahead shows where the list ends, but its snapshot is older than the one
-/// that it would count: the tie has a row that neither shows.
+/// A page requested in advance shows the end of the list, but in an older snapshot than that of the
+/// rows to count: the tie has a row that is in neither.
 #[test]
-fn a_short_page_that_was_asked_for_ahead_counts_no_rows() {
+fn a_short_page_requested_in_advance_does_not_prove_the_row_count() {
     let mut before = distinct(50);
     let tied = before[45].created;
     before[45..].iter_mut().for_each(|row| row.created = tied);
     let entered = [&[row(51, 0)], &before[..]].concat();
-    let mut answers = 0;
+    let mut responses = 0;
     let proved = pages::read(100, 2, Some(53), |open| {
-        answers += 1;
-        match answers {
+        responses += 1;
+        match responses {
             1 => (1, page(&before[45..], 0, 1)),
             // The server's pages are smaller now.
             _ => (0, page(&entered, open[0], 50)),
@@ -346,17 +351,17 @@ fn a_short_page_that_was_asked_for_ahead_counts_no_rows() {
     assert_eq!(proved.unwrap().elements.len(), 51);
 }
 
-/// While a row is missing, another one enters; a page that is not short ends where the list ended
-/// before.
+/// A row is not listed for a while, and another one enters; a page that is not short ends where the
+/// list ended before.
 #[test]
-fn a_page_that_is_not_short_counts_no_rows() {
+fn a_page_that_is_not_short_does_not_prove_the_row_count() {
     let tied = |ids: &[i64]| ids.iter().map(|id| row(*id, 0)).collect::<Vec<_>>();
     let all = tied(&[13, 12, 11, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
-    let mut answers = 0;
+    let mut responses = 0;
     let listed = read(10, |offset| {
-        answers += 1;
-        let rows = match (answers, offset) {
-            // Of twelve rows, none shows 11 and 12; then 13 enters.
+        responses += 1;
+        let rows = match (responses, offset) {
+            // Of twelve rows, no page has 11 and 12; then 13 enters.
             (1, 0) => tied(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]),
             (2, 9) => tied(&[3, 4, 5]),
             (3, 3) => tied(&[13, 11, 1, 2, 3, 4, 5, 6, 7]),
@@ -369,7 +374,7 @@ fn a_page_that_is_not_short_counts_no_rows() {
     assert_eq!(listed, Ok(13));
 }
 
-/// Changes a list at one place: a run of rows leaves, or one that left returns, or rows enter.
+/// Changes a list at one position: consecutive rows leave, or a row returns, or rows enter.
 fn change(list: &mut Vec<Row>, left: &mut Vec<Row>, nth: i64, rng: &mut fastrand::Rng) {
     let place = rng.usize(0..=list.len());
     let many = *rng.choice(&[1, 1, 2, 30]).unwrap();
@@ -389,21 +394,21 @@ fn change(list: &mut Vec<Row>, left: &mut Vec<Row>, nth: i64, rng: &mut fastrand
     list.sort_by_key(|row| -row.created);
 }
 
-/// A burst ahead, or a step back, makes two pages share far more than the overlap; when the page size
-/// falls below that, the page adds nothing, is shorter, and is still not the end.
+/// New rows, or a step back, make two pages share far more rows than the overlap. If the page size
+/// becomes smaller than that, a page has only known rows, is short, and is not the last one.
 #[test]
-fn a_short_page_that_stops_before_what_was_seen_is_not_the_end() {
+fn a_short_page_that_ends_among_known_rows_is_not_the_last_one() {
     let list = distinct(250);
     let mut burst: Vec<Row> = (1..=70).map(|id| row(1000 - id, 1000 - id)).collect();
     burst.extend(&list);
     let drained = &list[45..];
     for (list, small_from) in [(&burst[..], 2), (drained, 3)] {
         for cap in 5..100 {
-            let mut answers = 0;
+            let mut responses = 0;
             let proved = pages::read(1000, 1, None, |open| {
-                answers += 1;
-                let rows = if answers < small_from { 100 } else { cap };
-                let list = if answers == 1 { &distinct(250) } else { list };
+                responses += 1;
+                let rows = if responses < small_from { 100 } else { cap };
+                let list = if responses == 1 { &distinct(250) } else { list };
                 (0, page(list, open[0], rows))
             });
             let keys = match proved {
@@ -420,17 +425,17 @@ fn a_short_page_that_stops_before_what_was_seen_is_not_the_end() {
     }
 }
 
-/// The page size falls again and again while rows are read that were seen: how far the list was read
-/// is what the furthest page says, not the last one.
+/// The page size falls repeatedly while known rows are read again: the furthest page decides how far
+/// the list is read, not the last one.
 #[test]
-fn a_page_size_that_falls_among_rows_that_were_seen_is_not_the_end() {
+fn a_page_size_that_falls_among_known_rows_is_not_the_end() {
     let list = distinct(250);
     let burst: Vec<Row> = (1..=70).map(|id| row(1000 - id, 1000 - id)).collect();
     let longer = [&burst[..], &list].concat();
-    let mut answers = 0;
+    let mut responses = 0;
     let proved = pages::read(1000, 1, None, |open| {
-        answers += 1;
-        let (list, rows) = match answers {
+        responses += 1;
+        let (list, rows) = match responses {
             1 => (&list, 100),
             2 => (&longer, 60),
             _ => (&longer, 40),
@@ -442,26 +447,26 @@ fn a_page_size_that_falls_among_rows_that_were_seen_is_not_the_end() {
     assert_eq!(lost.count(), 0);
 }
 
-/// No page but the first ever joins: that ends, and says that nothing was proved.
+/// No page except the first one joins.
 #[test]
-fn a_list_that_moves_without_end_is_given_up_within_its_bound() {
+fn a_constantly_changing_list_is_given_up_within_a_limit_of_requests() {
     for (rows, bound) in [(5, 44), (100, 44), (1000, 44)] {
         for concurrency in [1, 2, 4] {
-            let mut answers = 0;
+            let mut responses = 0;
             let outcome = pages::read(rows, concurrency, None, |open| {
-                answers += 1;
+                responses += 1;
                 let older = if open[0] == 0 { 0 } else { 1_000_000 };
                 let list: Vec<Row> = (1..=rows as i64).map(|id| row(id, -id - older)).collect();
                 (0, page(&list, 0, rows))
             });
             assert_eq!(outcome.err(), Some(Unproved::Changing));
-            assert!(answers <= bound, "{answers} requests for pages of {rows}");
+            assert!(responses <= bound, "{responses} requests for pages of {rows}");
         }
     }
 }
 
 #[test]
-fn a_server_that_does_not_page_gives_the_whole_list_or_an_error() {
+fn a_server_without_paging_is_an_error_unless_its_list_is_shorter_than_requested() {
     let list = distinct(10);
     let serve = |_| page(&list, 0, 10);
     assert_eq!(read(20, serve), Ok(10));
@@ -473,42 +478,42 @@ fn rows_without_order_or_time_are_read_twice() {
     let mut list = distinct(25);
     list.reverse();
     let read = |change: fn(&mut Element)| {
-        let mut answers = 0;
+        let mut responses = 0;
         let listed = read(10, |offset| {
-            answers += 1;
+            responses += 1;
             let mut rows = page(&list, offset, 10);
             rows.iter_mut().for_each(change);
             rows
         });
-        (listed, answers)
+        (listed, responses)
     };
     assert_eq!(read(|_| ()), (Ok(25), 7));
     assert_eq!(read(|row| row.created_at = None), (Ok(25), 7));
     assert_eq!(read(|row| row.created_at = Some(instant(0))), (Ok(25), 7));
 }
 
-/// Where a page is not in order, its first row says nothing about what lies before it.
+/// The first row of an unordered page proves nothing about the rows before it.
 #[test]
-fn a_page_of_a_list_without_order_does_not_join_by_chance() {
+fn a_page_of_an_unordered_list_does_not_join_by_chance() {
     let list: Vec<Row> = (1..=30).map(|id| row(id, -id % 7)).collect();
-    let mut answers = 0;
+    let mut responses = 0;
     let listed = read(10, |offset| {
-        answers += 1;
-        let left = if answers < 2 { 0 } else { 9 };
+        responses += 1;
+        let left = if responses < 2 { 0 } else { 9 };
         page(&list[left..], offset, 10)
     });
     assert_eq!(listed, Ok(30));
 }
 
-/// Two rows of a long tie take turns in leaving and returning, validated anew.
+/// Two rows of a long tie alternately leave and return, validated again.
 #[test]
 fn a_tie_that_keeps_changing_is_not_proved() {
-    let mut answers = 0;
+    let mut responses = 0;
     let outcome = read(10, |offset| {
-        answers += 1;
+        responses += 1;
         let mut tied: Vec<Row> = (1..=25).map(|id| row(id, 0)).collect();
-        tied[(answers % 2) as usize].validated = answers;
-        tied.remove(1 - (answers % 2) as usize);
+        tied[(responses % 2) as usize].validated = responses;
+        tied.remove(1 - (responses % 2) as usize);
         page(&tied, offset, 10)
     });
     assert_eq!(outcome, Err(Unproved::Changing));

@@ -1,4 +1,4 @@
-//! Reads a list with the real paging, as its driver does, from the answers of a test.
+//! Reads a list with the real paging, as the fetcher does, from the responses of a test.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -7,24 +7,24 @@ use datapass_pull::types::entry::{Element, Key};
 
 /// A listing that was proved.
 pub struct Proved {
-    /// What belongs to it.
     pub elements: HashMap<Key, Element>,
-    /// How many pages were asked for, in vain too.
+    /// The number of pages requested, discarded ones included.
     pub requests: usize,
-    /// How often it stepped back.
+    /// The number of steps back.
     pub drift_rewinds: u64,
 }
 
-/// Reads a list. `answer` gets the offsets that are asked for and not answered yet, and answers one
-/// of them: which, and the page that is there now.
+/// Reads a list. `respond` gets the offsets of the open requests; it returns which of them it answers
+/// next, with its page.
 ///
-/// Panics when more pages are asked for than `concurrency`, and one to go on with where a length is
-/// expected; when the first one is not asked for alone; when the requests have no bound.
+/// Panics if there are more concurrent requests than `concurrency`, plus one in reserve if a length
+/// is expected; if the first request is not alone when no length is expected; or if there are too
+/// many requests.
 pub fn read(
     limit: usize,
     concurrency: usize,
     expected_rows: Option<u64>,
-    mut answer: impl FnMut(&[u64]) -> (usize, Vec<Element>),
+    mut respond: impl FnMut(&[u64]) -> (usize, Vec<Element>),
 ) -> Result<Proved, Unproved> {
     let mut paging = Paging::new(limit, concurrency, expected_rows);
     let mut in_flight: VecDeque<(u64, Option<Vec<Element>>)> = VecDeque::new();
@@ -44,7 +44,7 @@ pub fn read(
         while in_flight[0].1.is_none() {
             let mut open: Vec<_> = in_flight.iter_mut().filter(|it| it.1.is_none()).collect();
             let offsets: Vec<u64> = open.iter().map(|(offset, _)| *offset).collect();
-            let (nth, page) = answer(&offsets);
+            let (nth, page) = respond(&offsets);
             open[nth].1 = Some(page);
         }
         let Some((_, Some(page))) = in_flight.pop_front() else {

@@ -1,5 +1,5 @@
-//! The tables as the model knows them, and cycles over them: the real paging, filter and watermark,
-//! and what the transaction does, in the words of the interface.
+//! The tables of the model, and cycles that change them: with the real paging, filter and watermark,
+//! and a model of the transaction that follows the documentation.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,38 +12,37 @@ use datapass_pull::state::handled::{KnownEntries, KnownEntry};
 use datapass_pull::state::rejections::{KnownRejection, KnownRejections};
 use datapass_pull::types::entry::{self, Element, Key, ValidatedAt};
 
-use super::upstream::{Move, Upstream};
+use super::upstream::{Change, Upstream};
 use super::{Counts, pages};
 
-/// How a run of a cycle ends.
+/// How a cycle ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     /// It commits.
     Commits,
-    /// It lists, and commits only after the next cycle of the history did.
-    IsOvertaken,
-    /// It dies before it commits.
-    Dies,
+    /// It commits only after the next cycle of the history.
+    Overtaken,
+    /// It crashes before it commits.
+    Crashes,
 }
 
-/// One run.
+/// A cycle.
 #[derive(Debug, Clone)]
 pub struct Cycle {
-    /// `--since`, in seconds from upstream's clock. An operator takes it from a clock that may be
-    /// wrong either way, so it may be yet to come.
+    /// `--since`, in seconds from upstream's clock. It may be in the future of that clock, since the
+    /// clock of this machine may be wrong.
     pub since: Option<i16>,
     /// `--page-size`.
     pub limit: u8,
     /// `--concurrency`.
     pub concurrency: u8,
-    /// How many rows the cycle before had, or anything else: it must prove nothing.
+    /// The number of rows in the previous cycle, or any other number: it must not prove anything.
     pub expected_rows: Option<u8>,
-    /// How it ends.
     pub end: End,
-    /// Which of the pages in flight is answered next, each time; the first one when not said.
-    pub answers: Vec<u8>,
-    /// What happens before which answer, counted from 0.
-    pub moves: Vec<(u8, Move)>,
+    /// Which of the concurrent requests is answered next, each time; by default the first one.
+    pub responses: Vec<u8>,
+    /// The changes, with the number of the response before which they happen, counted from 0.
+    pub changes: Vec<(u8, Change)>,
 }
 
 /// The tables.
@@ -51,19 +50,19 @@ pub struct Cycle {
 pub struct Tables {
     /// The entries that have a row.
     rows: BTreeMap<i64, Option<DateTime<Utc>>>,
-    /// The entries that have or had one.
+    /// The entries that have or had a row.
     handled: BTreeMap<i64, Option<DateTime<Utc>>>,
     rejections: BTreeMap<i64, KnownRejection>,
     watermark: Option<DateTime<Utc>>,
     skip_before: Option<DateTime<Utc>>,
 }
 
-/// A run that has listed and not yet committed.
+/// A cycle that has listed and not yet committed.
 pub struct Listed {
     entries: Vec<entry::Listed>,
     since: Option<DateTime<Utc>>,
     clock: DateTime<Utc>,
-    /// The rejections when it began.
+    /// The rejections at its start.
     at_start: KnownRejections,
     seen: u64,
 }
@@ -78,7 +77,7 @@ impl Tables {
         self.rows.len()
     }
 
-    /// Accepts an open rejection, for the validation that its row has.
+    /// Accepts an open rejection for its last validation.
     pub fn accept(&mut self, nth: u8) {
         let mut open: Vec<&mut KnownRejection> = self.rejections.values_mut().collect();
         open.retain(|it| !it.is_closed && !it.is_accepted);
@@ -113,7 +112,7 @@ impl Tables {
         id.map(|id| self.rows.remove(&id));
     }
 
-    /// An operator deletes an entry from the table of handled ones, to have it created again.
+    /// An operator deletes a handled entry, to have it created again.
     pub fn forget(&mut self, nth: u8) {
         let gone = self.handled.keys().filter(|id| !self.rows.contains_key(id));
         let gone: Vec<i64> = gone.copied().collect();
@@ -142,7 +141,7 @@ impl Tables {
         known.collect()
     }
 
-    /// Lists, up to the transaction; `None` when the listing is given up.
+    /// Runs a cycle up to its transaction; `None` when the listing is given up.
     pub fn list(
         &self,
         upstream: &mut Upstream,
@@ -158,7 +157,7 @@ impl Tables {
         let elements = match pages {
             Ok(elements) => elements,
             Err(error) => {
-                ensure!(!is_quiet, "a quiet list is given up: {error}");
+                ensure!(!is_quiet, "an unchanged list is given up: {error}");
                 counts.listings_given_up += 1;
                 return Ok(None);
             }
@@ -173,7 +172,7 @@ impl Tables {
         }))
     }
 
-    /// The transaction, and what must hold after it.
+    /// Commits a cycle, and checks the properties that must hold after it.
     pub fn commit(&mut self, listed: &Listed) -> Result<()> {
         let scope = Scope { since: listed.since, skip_before: self.skip_before };
         let known = Known { entries: self.known_entries(), rejections: self.known_rejections() };
@@ -242,7 +241,7 @@ impl Tables {
         Ok(())
     }
 
-    /// Decides for each entry in the words of the interface, one by one.
+    /// Compares the decision about each entry with the documented rules.
     fn check_sorted(&self, listed: &Listed, sorted: &Sorted<'_>) -> Result<()> {
         let first = |parts: &[(&entry::Listed, &entry::Rejected)]| {
             parts.iter().map(|(entry, _)| entry.key.clone()).collect()
@@ -277,11 +276,11 @@ impl Tables {
                 ensure!(is_in == (*part == expected), "D{id} is {part}: {is_in}, not {expected}");
             }
         }
-        ensure!(parts.iter().all(|(_, keys)| keys.is_empty()), "an entry came twice");
+        ensure!(parts.iter().all(|(_, keys)| keys.is_empty()), "an entry is in two parts");
         Ok(())
     }
 
-    /// What a plain cycle makes of an entry.
+    /// Returns the expected decision of a plain cycle about an entry.
     fn plain(&self, entry: &entry::Listed) -> Result<&'static str> {
         let id = id_of(&entry.key)?;
         let is_before = self.skip_before.is_some_and(|skip_before| {
@@ -309,25 +308,25 @@ impl Tables {
         })
     }
 
-    /// No listed, valid entry from before the watermark is left by the cycle that listed it, unless
-    /// an operator left it out.
+    /// Checks that each valid entry that was listed is handled, unless it is skipped or outside
+    /// `--since`, and that the watermark is not later than an unhandled entry.
     fn check_nothing_left(&self, listed: &Listed, before: Option<DateTime<Utc>>) -> Result<()> {
         let moved = self.watermark.filter(|_| self.watermark > before);
         for entry in listed.entries.iter().filter(|it| it.entry.body.is_ok()) {
             let id = id_of(&entry.key)?;
             let is_outside = listed.since.is_some_and(|since| entry.time() < Some(since));
             let is_left = !self.handled.contains_key(&id) && self.plain(entry)? != "skipped";
-            ensure!(!is_left || is_outside, "D{id} was listed and is left");
+            ensure!(!is_left || is_outside, "D{id} was listed and is not handled");
             ensure!(
                 !is_left || entry.time().is_none() || entry.time() >= moved,
-                "the watermark passed D{id}, which waits"
+                "the watermark passed D{id}, which is not handled"
             );
         }
         Ok(())
     }
 
-    /// What must hold once upstream showed everything for two quiet cycles: every valid entry that is
-    /// not skipped has a row, or had one.
+    /// Checks, after two cycles that listed everything without changes, that every valid entry that is
+    /// not skipped has or had a row.
     pub fn check_complete(&self, upstream: &Upstream) -> Result<()> {
         for id in upstream.listed() {
             let element = upstream.element(*id);
@@ -349,39 +348,40 @@ impl Tables {
     }
 }
 
-/// Reads the pages while upstream moves, and checks that what was in every snapshot is listed.
+/// Reads the pages while upstream changes, and checks that each row that was in every snapshot is
+/// listed.
 fn read_pages(
     upstream: &mut Upstream,
     cycle: &Cycle,
     counts: &mut Counts,
 ) -> Result<Result<Vec<Element>, Unproved>> {
     let limit = cycle.limit.into();
-    let mut still: Option<BTreeSet<i64>> = None;
-    let mut answers = 0;
+    let mut in_all_snapshots: Option<BTreeSet<i64>> = None;
+    let mut responses = 0;
     let expected_rows = cycle.expected_rows.map(u64::from);
     let proved = pages::read(limit, cycle.concurrency.into(), expected_rows, |open| {
         upstream.tick(1);
-        for (_, step) in cycle.moves.iter().filter(|(at, _)| usize::from(*at) == answers) {
-            upstream.make(*step);
+        for (_, change) in cycle.changes.iter().filter(|(at, _)| usize::from(*at) == responses) {
+            upstream.apply(*change);
         }
-        let nth = usize::from(*cycle.answers.get(answers).unwrap_or(&0)) % open.len();
-        answers += 1;
+        let nth = usize::from(*cycle.responses.get(responses).unwrap_or(&0)) % open.len();
+        responses += 1;
         let shown: BTreeSet<i64> = upstream.shown().into_iter().collect();
-        match &mut still {
-            Some(still) => still.retain(|id| shown.contains(id)),
-            None => still = Some(shown),
+        match &mut in_all_snapshots {
+            Some(in_all_snapshots) => in_all_snapshots.retain(|id| shown.contains(id)),
+            None => in_all_snapshots = Some(shown),
         }
         (nth, upstream.page(open[nth], limit))
     });
-    counts.requests += answers as u64;
+    counts.requests += responses as u64;
     let proved = match proved {
         Ok(proved) => proved,
         Err(error) => return Ok(Err(error)),
     };
     counts.drift_rewinds += proved.drift_rewinds;
     let listed: BTreeSet<i64> = proved.elements.keys().map(id_of).collect::<Result<_>>()?;
-    for id in still.unwrap_or_default() {
-        ensure!(listed.contains(&id), "D{id} stood still and is not listed");
+    for id in in_all_snapshots.unwrap_or_default() {
+        ensure!(listed.contains(&id), "D{id} was in every snapshot and is not listed");
     }
     Ok(Ok(proved.elements.into_values().collect()))
 }

@@ -1,4 +1,4 @@
-//! DataPass as the model knows it: one list, what moves it, and pages of it.
+//! The model of DataPass: one list, its changes, and its pages.
 
 use std::collections::BTreeSet;
 
@@ -6,66 +6,66 @@ use chrono::{DateTime, Utc};
 use datapass_pull::types::entry::{Element, Entry, Fault, Key, Rejected, Valid, ValidatedAt};
 use datapass_pull::types::{Entity, EntityType, Perimeter};
 
-/// When a history begins, in seconds.
+/// The start of each history, in seconds
 const BEGIN_S: i64 = 1_700_000_000;
-/// How far in the future an entry is dated that is.
+/// How far in the future a [`Kind::Future`] entry is dated, in seconds
 const FUTURE_S: i64 = 500;
 
-/// Returns the instant so many seconds after the histories' origin.
+/// Returns the instant this many seconds after the start.
 pub fn instant(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(BEGIN_S + seconds, 0).unwrap()
 }
 
-/// What a demande is like when it is validated first.
+/// The kind of a demande at its first validation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Ours, and valid.
+    /// Of the definition, and valid
     Valid,
-    /// Ours, with a fault.
+    /// Of the definition, and invalid
     Invalid,
-    /// Of another definition.
+    /// Of another definition
     Foreign,
-    /// Ours, without a `last_validated_at`.
-    Timeless,
-    /// Ours, with a `last_validated_at` that cannot be read.
+    /// Of the definition, without a `last_validated_at`
+    WithoutTime,
+    /// Of the definition, with a `last_validated_at` that cannot be parsed
     Unreadable,
-    /// Ours, validated at a time to come.
+    /// Of the definition, validated in the future
     Future,
 }
 
-/// Something that happens upstream. A place is an index in the listing as it is then, newest first,
-/// round and round; a move that finds nothing to move does nothing.
+/// A change upstream. A place is an index in the current listing, newest first, modulo its length. A
+/// change without a matching row has no effect.
 #[derive(Debug, Clone, Copy)]
-pub enum Move {
+pub enum Change {
     /// Time passes.
     Wait { seconds: u8 },
-    /// A draft of any age is validated for the first time; `late` seconds later that is visible.
+    /// A draft of any age is validated for the first time, visible `late` seconds later.
     Submit { created: u8, kind: Kind, late: u8 },
-    /// Valid ones in a burst, which share one `created_at`.
+    /// Several valid demandes enter, with the same `created_at`.
     Burst { created: u8, rows: u8 },
-    /// One is reopened: it leaves, and may come back.
+    /// A demande is reopened: it leaves, and may return.
     Reopen { place: u8 },
-    /// A reopened one is approved again, with data that may have changed: a new validation.
+    /// A reopened demande is approved again, maybe with other data: a new validation.
     Approve { nth: u8, valid: bool, late: u8 },
-    /// A reopening is cancelled or refused: the demande as it was, and a new validation time.
+    /// A reopening is cancelled or refused: the data are unchanged, but the validation time is new.
     Cancel { nth: u8, late: u8 },
-    /// One is revoked or archived: it leaves for good.
+    /// A demande is revoked or archived: it leaves permanently.
     Revoke { place: u8 },
-    /// Several in a row are.
+    /// Several consecutive demandes are revoked.
     Drain { place: u8, rows: u8 },
-    /// Its data change where it stands; that is no new validation.
+    /// The data of a listed demande change without a new validation.
     Edit { place: u8, valid: bool },
-    /// The rows that share its `created_at` are listed in another order from now on.
+    /// The rows with the same `created_at` are listed in another order from now on.
     Swap { place: u8 },
-    /// The server serves other pages.
+    /// The server's page size changes.
     Cap { rows: u8 },
-    /// The account loses its role for our definition, or for all: their rows are hidden at once.
+    /// The account loses its role for the definition, or for all: their rows are hidden at once.
     LoseRole { all: bool },
-    /// The role is given back: the same rows are shown, as they were.
+    /// The role is restored: the same rows are listed, unchanged.
     RegainRole,
-    /// The next answers come from a worker that shows nothing.
-    BadWorker { answers: u8 },
-    /// One row is not shown for a while, and comes back as it was.
+    /// The next responses come from a server that lists nothing.
+    BadWorker { responses: u8 },
+    /// A row is not listed for a while, and returns unchanged.
     Hide { place: u8 },
 }
 
@@ -73,26 +73,26 @@ pub enum Move {
 #[derive(Debug, Clone)]
 pub struct Demande {
     created: i64,
-    ours: bool,
+    of_definition: bool,
     valid: bool,
     validated: ValidatedAt,
 }
 
 impl Demande {
-    /// Tells whether it is to have a row, by itself.
-    pub fn wants_row(&self) -> bool {
-        self.ours && self.valid && self.validated != ValidatedAt::Unreadable
+    /// Returns whether it is valid, so that a row is to be created for it.
+    pub fn should_have_row(&self) -> bool {
+        self.of_definition && self.valid && self.validated != ValidatedAt::Unreadable
     }
 }
 
-/// What the account may see.
+/// The view of the account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum View {
-    /// Every row.
+    /// Every row
     All,
-    /// Those of other definitions.
+    /// Rows of other definitions
     Foreign,
-    /// Nothing.
+    /// No row
     Nothing,
 }
 
@@ -108,22 +108,22 @@ pub struct Upstream {
     now: i64,
     cap: usize,
     view: View,
-    /// How many answers come from a worker that shows nothing.
+    /// How many responses come from a server that lists nothing
     bad_answers: u8,
     hidden: BTreeSet<i64>,
-    /// By id, which counts from 1.
+    /// By id, counted from 1
     demandes: Vec<Demande>,
     /// The listing, newest first.
     list: Vec<i64>,
     reopened: Vec<i64>,
     pending: Vec<Pending>,
-    /// Whether anything moved since then.
-    moved: bool,
+    /// Whether anything changed since the start of the listing
+    changed: bool,
     template: Valid,
 }
 
 impl Upstream {
-    /// Starts with as many valid rows, of which so many share each `created_at`.
+    /// Starts with this many valid rows, of which `ties` share each `created_at`.
     pub fn new(cap: u8, rows: u8, ties: u8) -> Self {
         let entity = Entity::new(EntityType::Commune, "69123").unwrap();
         let template = Valid {
@@ -144,7 +144,7 @@ impl Upstream {
             list: Vec::new(),
             reopened: Vec::new(),
             pending: Vec::new(),
-            moved: false,
+            changed: false,
             template,
         };
         for row in 0..rows {
@@ -169,24 +169,24 @@ impl Upstream {
         &self.list
     }
 
-    /// Notes from here on what moves.
+    /// Starts to record whether anything changes.
     pub fn begin_listing(&mut self) {
-        self.moved = false;
+        self.changed = false;
     }
 
-    /// Returns whether nothing moved since the listing began.
+    /// Returns whether nothing changed since the start of the listing.
     pub fn end_listing(&mut self) -> bool {
-        !self.moved && self.bad_answers == 0
+        !self.changed && self.bad_answers == 0
     }
 
-    /// Shows everything again, and lets time pass.
+    /// Lists everything again, and lets time pass.
     pub fn settle(&mut self) {
         (self.view, self.bad_answers) = (View::All, 0);
         self.hidden.clear();
         self.tick(1_000);
     }
 
-    /// Lets time pass; what is under way becomes visible.
+    /// Lets time pass; pending validations become visible.
     pub fn tick(&mut self, seconds: i64) {
         self.now += seconds;
         let now = self.now;
@@ -196,51 +196,53 @@ impl Upstream {
             let created = self.demande(id).created;
             let place = self.list.partition_point(|other| self.demande(*other).created > created);
             self.list.insert(place, id);
-            self.moved = true;
+            self.changed = true;
         }
     }
 
-    /// Makes a move.
-    pub fn make(&mut self, step: Move) {
-        match step {
-            Move::Wait { seconds } => self.tick(seconds.into()),
-            Move::Submit { created, kind, late } => self.submit(created.into(), kind, late.into()),
-            Move::Burst { created, rows } => {
+    /// Applies a change.
+    pub fn apply(&mut self, change: Change) {
+        match change {
+            Change::Wait { seconds } => self.tick(seconds.into()),
+            Change::Submit { created, kind, late } => {
+                self.submit(created.into(), kind, late.into())
+            }
+            Change::Burst { created, rows } => {
                 for _ in 0..rows {
                     self.submit(created.into(), Kind::Valid, 0);
                 }
             }
-            Move::Reopen { place } => {
+            Change::Reopen { place } => {
                 let left = self.leave(place);
                 self.reopened.extend(left);
             }
-            Move::Approve { nth, valid, late } => {
-                if let Some(id) = self.comes_back(nth) {
+            Change::Approve { nth, valid, late } => {
+                if let Some(id) = self.take_reopened(nth) {
                     self.demandes[id as usize - 1].valid = valid;
                     self.validate(id, ValidatedAt::At(self.clock()), late.into());
                 }
             }
-            Move::Cancel { nth, late } => {
-                if let Some(id) = self.comes_back(nth) {
+            Change::Cancel { nth, late } => {
+                if let Some(id) = self.take_reopened(nth) {
                     self.validate(id, ValidatedAt::At(self.clock()), late.into());
                 }
             }
-            Move::Revoke { place } => {
+            Change::Revoke { place } => {
                 self.leave(place);
             }
-            Move::Drain { place, rows } => {
+            Change::Drain { place, rows } => {
                 for _ in 0..rows {
                     self.leave(place);
                 }
             }
-            Move::Edit { place, valid } => {
+            Change::Edit { place, valid } => {
                 if let Some(place) = round(place, self.list.len()) {
                     let id = self.list[place];
                     self.demandes[id as usize - 1].valid = valid;
-                    self.moved = true;
+                    self.changed = true;
                 }
             }
-            Move::Swap { place } => {
+            Change::Swap { place } => {
                 if let Some(place) = round(place, self.list.len()) {
                     let created = self.demande(self.list[place]).created;
                     let newer = |id: &i64| self.demande(*id).created > created;
@@ -248,51 +250,51 @@ impl Upstream {
                     let not_older = |id: &i64| self.demande(*id).created >= created;
                     let end = self.list.partition_point(not_older);
                     self.list[begin..end].rotate_left(1);
-                    self.moved = true;
+                    self.changed = true;
                 }
             }
-            Move::Cap { rows } => {
+            Change::Cap { rows } => {
                 self.cap = rows.into();
-                self.moved = true;
+                self.changed = true;
             }
-            Move::LoseRole { all } => {
+            Change::LoseRole { all } => {
                 self.view = if all { View::Nothing } else { View::Foreign };
-                self.moved = true;
+                self.changed = true;
             }
-            Move::RegainRole => {
+            Change::RegainRole => {
                 self.view = View::All;
                 self.hidden.clear();
-                self.moved = true;
+                self.changed = true;
             }
-            Move::BadWorker { answers } => {
-                self.bad_answers = answers;
-                self.moved = true;
+            Change::BadWorker { responses } => {
+                self.bad_answers = responses;
+                self.changed = true;
             }
-            Move::Hide { place } => {
+            Change::Hide { place } => {
                 let id = round(place, self.list.len()).map(|place| self.list[place]);
                 self.hidden.extend(id);
-                self.moved = true;
+                self.changed = true;
             }
         }
     }
 
     fn submit(&mut self, created: i64, kind: Kind, late: i64) {
         let validated = match kind {
-            Kind::Timeless => ValidatedAt::Never,
+            Kind::WithoutTime => ValidatedAt::Never,
             Kind::Unreadable => ValidatedAt::Unreadable,
             Kind::Future => ValidatedAt::At(instant(self.now + FUTURE_S)),
             Kind::Valid | Kind::Invalid | Kind::Foreign => ValidatedAt::At(self.clock()),
         };
         self.demandes.push(Demande {
             created,
-            ours: kind != Kind::Foreign,
+            of_definition: kind != Kind::Foreign,
             valid: kind != Kind::Invalid,
             validated,
         });
         self.validate(self.demandes.len() as i64, validated, late);
     }
 
-    /// The time is taken now; the commit comes later.
+    /// Validates a demande: the time is that of now, the commit is later.
     fn validate(&mut self, id: i64, validated: ValidatedAt, late: i64) {
         self.pending.push(Pending { id, visible: self.now + late, validated });
         self.tick(0);
@@ -300,26 +302,26 @@ impl Upstream {
 
     fn leave(&mut self, place: u8) -> Option<i64> {
         let id = self.list.remove(round(place, self.list.len())?);
-        self.moved = true;
+        self.changed = true;
         Some(id)
     }
 
-    fn comes_back(&mut self, nth: u8) -> Option<i64> {
+    fn take_reopened(&mut self, nth: u8) -> Option<i64> {
         Some(self.reopened.remove(round(nth, self.reopened.len())?))
     }
 
-    /// Returns the listed ids that the account is shown now, newest first.
+    /// Returns the listed ids that the account can see, newest first.
     pub fn shown(&self) -> Vec<i64> {
         let is_shown = |id: &&i64| match self.view {
             _ if self.bad_answers > 0 || self.hidden.contains(id) => false,
             View::All => true,
-            View::Foreign => !self.demande(**id).ours,
+            View::Foreign => !self.demande(**id).of_definition,
             View::Nothing => false,
         };
         self.list.iter().filter(is_shown).copied().collect()
     }
 
-    /// Serves a page of the list as it is now.
+    /// Returns a page of the current list.
     pub fn page(&mut self, offset: u64, limit: usize) -> Vec<Element> {
         let rows = self.shown().into_iter().skip(offset as usize);
         let page = rows.take(limit.min(self.cap)).map(|id| self.element(id));
@@ -328,14 +330,14 @@ impl Upstream {
         page
     }
 
-    /// Returns a demande as a page shows it.
+    /// Returns a demande as an element of a page.
     pub fn element(&self, id: i64) -> Element {
         let demande = self.demande(id);
         let demande_id = id.try_into().unwrap();
         let authorization_id = format!("public-{id}").parse().unwrap();
-        let entry = demande.ours.then(|| Entry {
+        let entry = demande.of_definition.then(|| Entry {
             of_definition: true,
-            body: match demande.wants_row() {
+            body: match demande.should_have_row() {
                 true => Ok(Valid { authorization_id, demande_id, ..self.template.clone() }),
                 false => Err(Rejected {
                     authorization_id: Some(authorization_id),

@@ -1,4 +1,4 @@
-"""Runs a shell script under the SystemCallFilter= values of a unit: SCRIPT VALUE..."""
+"""Runs a shell script with the SystemCallFilter= values of a unit: SCRIPT VALUE..."""
 import ctypes, os, subprocess, sys
 listed = subprocess.run(["systemd-analyze", "syscall-filter"], check=True, capture_output=True, text=True)
 sets, name = {}, None
