@@ -10,7 +10,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use log::info;
 use postgres::row::RowIndex;
-use postgres::types::{FromSql, ToSql, Type};
+use postgres::types::{FromSql, ToSql, Type, WrongType};
 use postgres::{Client, IsolationLevel, Row, Transaction};
 
 use crate::db::url::DatabaseUrl;
@@ -36,58 +36,33 @@ pub trait Columns {
 
     /// Returns a column's time; none for null, and for what is not a point in time: `infinity`, or
     /// a year beyond any calendar.
-    fn time(&self, at: impl RowIndex + Display) -> Result<Option<DateTime<Utc>>, TxError> {
-        Ok(self.column::<Instant>(at)?.0)
-    }
+    fn time(&self, at: impl RowIndex + Display) -> Result<Option<DateTime<Utc>>, TxError>;
 }
 
 impl Columns for Row {
     fn column<'a, T: FromSql<'a>>(&'a self, at: impl RowIndex + Display) -> Result<T, TxError> {
-        self.try_get(at).map_err(TxError::of("read the answer of a statement", ""))
-    }
-}
-
-struct Instant(Option<DateTime<Utc>>);
-
-impl FromSql<'_> for Instant {
-    fn from_sql(kind: &Type, raw: &[u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
-        Ok(Self(DateTime::from_sql(kind, raw).ok()))
+        self.try_get(at).map_err(TxError::Column)
     }
 
-    fn from_sql_null(_: &Type) -> Result<Self, Box<dyn Error + Sync + Send>> {
-        Ok(Self(None))
-    }
-
-    fn accepts(kind: &Type) -> bool {
-        <DateTime<Utc> as FromSql<'_>>::accepts(kind)
+    fn time(&self, at: impl RowIndex + Display) -> Result<Option<DateTime<Utc>>, TxError> {
+        match self.try_get(at) {
+            // The type is right, and the value cannot be represented.
+            Err(error) if error.source().is_some_and(|cause| !cause.is::<WrongType>()) => Ok(None),
+            time => time.map_err(TxError::Column),
+        }
     }
 }
 
 /// Why a transaction was not committed.
 #[derive(Debug)]
 pub enum TxError {
-    /// A statement failed: what it was to do, and the error.
-    Sql {
-        /// What it was to do.
-        what: &'static str,
-        /// The table that it writes to.
-        table: Option<&'static str>,
-        /// The error.
-        error: postgres::Error,
-    },
-    /// Something else failed.
+    /// Something failed.
     Failed(Failure),
-    /// Another transaction may have written since something was looked up: rerun, and fail like this
-    /// when that does not help.
+    /// Another transaction conflicted, or may have written since something was looked up: rerun, and
+    /// fail like this when that does not help.
     Overtaken(Failure),
-}
-
-impl TxError {
-    /// Returns what makes the error of a statement, whose text is `sql`.
-    fn of(what: &'static str, sql: &str) -> impl Fn(postgres::Error) -> Self {
-        let table = tables::written_by(sql);
-        move |error| Self::Sql { what, table, error }
-    }
+    /// A column is null or of another type than expected.
+    Column(postgres::Error),
 }
 
 impl From<Failure> for TxError {
@@ -98,14 +73,11 @@ impl From<Failure> for TxError {
 
 /// Returns the failure of a table that did not store what a statement wrote to it.
 pub fn not_written(table: &str) -> Failure {
-    Failure::new(
-        Stage::Create,
-        Reason::NotWritten,
-        format!(
-            "Table {table} did not store what was written to it, so nothing was written at all: \
-             look for a trigger, a rule, row-level security or a view on it"
-        ),
-    )
+    let message = format!(
+        "Table {table} did not store what was written to it, so nothing was written at all: look \
+         for a trigger, a rule, row-level security or a view on it"
+    );
+    Failure::new(Stage::Create, Reason::NotWritten, message)
 }
 
 /// The database. Each transaction has a connection of its own, so that none is idle meanwhile: a
@@ -128,10 +100,10 @@ pub enum Access {
     ReadWrite,
 }
 
-/// An open transaction, and the deadline that it must keep.
+/// An open transaction.
 pub struct Tx<'a> {
     inner: Transaction<'a>,
-    deadline: &'a Deadline,
+    store: &'a Store,
     stage: Stage,
     access: Access,
 }
@@ -140,23 +112,20 @@ impl<'a> Tx<'a> {
     /// Runs a statement and returns its rows. `what` names it in messages, as in `read the watermark`.
     pub fn rows(
         &mut self,
-        what: &'static str,
+        what: &str,
         sql: &str,
         params: &[Param<'_>],
     ) -> Result<Vec<Row>, TxError> {
-        self.deadline.check(self.stage)?;
-        self.inner.query_typed(sql, params).map_err(TxError::of(what, sql))
+        self.store.deadline.check(self.stage)?;
+        let rows = self.inner.query_typed(sql, params);
+        rows.map_err(|error| self.store.failed(self.stage, what, sql, &error))
     }
 
     /// Runs a statement and returns how many rows it changed.
-    pub fn execute(
-        &mut self,
-        what: &'static str,
-        sql: &str,
-        params: &[Param<'_>],
-    ) -> Result<u64, TxError> {
-        self.deadline.check(self.stage)?;
-        self.inner.execute_typed(sql, params).map_err(TxError::of(what, sql))
+    pub fn execute(&mut self, what: &str, sql: &str, params: &[Param<'_>]) -> Result<u64, TxError> {
+        self.store.deadline.check(self.stage)?;
+        let count = self.inner.execute_typed(sql, params);
+        count.map_err(|error| self.store.failed(self.stage, what, sql, &error))
     }
 
     /// Returns whether this transaction writes.
@@ -169,31 +138,29 @@ impl<'a> Tx<'a> {
         &mut self,
         body: impl FnOnce(&mut Tx<'_>) -> Result<T, TxError>,
     ) -> Result<T, TxError> {
-        let sql = TxError::of("set a savepoint", "");
-        let mut nested = Tx {
-            inner: self.inner.transaction().map_err(&sql)?,
-            deadline: self.deadline,
-            stage: self.stage,
-            access: self.access,
-        };
+        let Self { store, stage, access, .. } = *self;
+        store.deadline.check(stage)?;
+        let failed = |error: postgres::Error| store.failed(stage, "set a savepoint", "", &error);
+        let inner = self.inner.transaction().map_err(failed)?;
+        let mut nested = Tx { inner, store, stage, access };
         let outcome = body(&mut nested);
-        nested.inner.rollback().map_err(sql)?;
+        nested.inner.rollback().map_err(failed)?;
         outcome
     }
 
     /// Returns whether the database can store a text: its encoding may lack a character.
     pub fn can_store(&mut self, text: &str) -> Result<bool, TxError> {
-        let what = "convert a text to the server's encoding";
-        let converted = self.undo(|tx| tx.rows(what, "select $1::text", &[(&text, Type::TEXT)]));
-        match converted {
+        const WHAT: &str = "convert a text to the server's encoding";
+        self.undo(|tx| match tx.inner.query_typed("select $1::text", &[(&text, Type::TEXT)]) {
+            Ok(_) => Ok(true),
             // untranslatable_character, character_not_in_repertoire
-            Err(TxError::Sql { error, .. })
+            Err(error)
                 if error.code().is_some_and(|it| ["22P05", "22021"].contains(&it.code())) =>
             {
                 Ok(false)
             }
-            converted => converted.map(|_| true),
-        }
+            Err(error) => Err(tx.store.failed(tx.stage, WHAT, "", &error)),
+        })
     }
 
     /// Returns the driver's transaction, for code that reads the catalog with its own statements.
@@ -226,22 +193,12 @@ impl Store {
     ) -> Result<T> {
         let mut reruns = 0;
         loop {
-            let outcome = self.run_once(stage, access, &mut body);
-            // The body may have entered another one.
-            let at = self.deadline.stage();
-            let failure = match outcome {
+            let failure = match self.run_once(stage, access, &mut body) {
                 Ok(value) => return Ok(value),
                 Err(TxError::Failed(failure)) => return Err(failure),
-                Err(TxError::Sql { what, table, error }) => {
-                    let mut failure = sqlstate::failure(at, what, table, &error);
-                    if failure.reason == Reason::DatabaseUnavailable {
-                        let place = format!(" (PostgreSQL at {})", self.url.places());
-                        failure.message.push_str(&place);
-                    }
-                    if !sqlstate::is_conflict(&error) {
-                        return Err(failure);
-                    }
-                    failure
+                Err(TxError::Column(error)) => {
+                    let (stage, what) = (self.deadline.stage(), "read the answer of a statement");
+                    return Err(sqlstate::failure(stage, what, None, &error));
                 }
                 Err(TxError::Overtaken(failure)) => failure,
             };
@@ -249,10 +206,10 @@ impl Store {
                 return Err(failure);
             }
             reruns += 1;
-            info!(stage = at.as_str(), attempt = reruns;
+            info!(stage = failure.stage.as_str(), attempt = reruns;
                 "Transaction conflict ({failure}); retrying");
             let wait = Duration::from_millis(fastrand::u64(..500)) * reruns;
-            self.deadline.sleep(wait, at)?;
+            self.deadline.sleep(wait, failure.stage)?;
         }
     }
 
@@ -274,10 +231,10 @@ impl Store {
             Ok(inner) => inner,
             Err(error) => {
                 self.require_transactions(stage, &error)?;
-                return Err(TxError::of("open a transaction", "")(error));
+                return Err(self.failed(stage, "open a transaction", "", &error));
             }
         };
-        let mut tx = Tx { inner, deadline: &self.deadline, stage, access };
+        let mut tx = Tx { inner, store: self, stage, access };
         // PostgreSQL keeps these in a 32-bit number of milliseconds.
         let limit = left_ms.min(i32::MAX as u128).to_string();
         let lock_limit = left_ms.min(LOCK_TIMEOUT_MS).to_string();
@@ -296,8 +253,21 @@ impl Store {
         let value = body(&mut tx)?;
         // The last moment at which stopping leaves everything as it was.
         self.deadline.check(tx.stage)?;
-        tx.inner.commit().map_err(TxError::of("commit", ""))?;
+        tx.inner.commit().map_err(|error| self.failed(tx.stage, "commit", "", &error))?;
         Ok(value)
+    }
+
+    /// Returns the error of a statement, whose text is `sql`.
+    fn failed(&self, stage: Stage, what: &str, sql: &str, error: &postgres::Error) -> TxError {
+        let mut failure = sqlstate::failure(stage, what, tables::written_by(sql), error);
+        if failure.reason == Reason::DatabaseUnavailable {
+            let place = format!(" (PostgreSQL at {})", self.url.places());
+            failure.message.push_str(&place);
+        }
+        match sqlstate::is_conflict(error) {
+            true => TxError::Overtaken(failure),
+            false => TxError::Failed(failure),
+        }
     }
 
     /// Fails when statements are pooled, which shows in a connection that ends with each transaction.

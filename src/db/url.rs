@@ -53,6 +53,10 @@ const REFUSED: &str = "passfile replication require_auth requirepeer service ssl
     ssl_min_protocol_version sslcert sslcertmode sslcrl sslcrldir sslkey sslpassword \
     schema_search_path";
 
+const RAW_AT: &str =
+    "holds a raw @ after the host: percent-encode user, password and database name";
+const ENCODED_COLON: &str =
+    "holds an encoded : in the user, and no password: percent-encode each by itself";
 const UNKNOWN: &str =
     "has an unknown parameter (its name is not shown: it may be a part of a password)";
 
@@ -238,11 +242,7 @@ impl Parameters {
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         let database = path.strip_prefix('/').unwrap_or(path);
         if database.contains('@') {
-            return Err(
-                "holds a raw @ after the host: percent-encode user, password and database \
-                        name"
-                    .to_owned(),
-            );
+            return Err(RAW_AT.to_owned());
         }
         parameters.set("dbname", &decode(database)?)?;
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -271,9 +271,7 @@ impl Parameters {
         let user = decode(user)?;
         // With `me%3Apassword` the server would receive both as a user name, and repeat it.
         if user.contains(':') && !credentials.contains(':') {
-            return Err("holds an encoded : in the user, and no password: percent-encode each by \
-                        itself"
-                .to_owned());
+            return Err(ENCODED_COLON.to_owned());
         }
         self.set("user", &user)?;
         self.set("password", &decode(password)?)?;
@@ -294,13 +292,8 @@ impl Parameters {
             hosts.push(decode(host)?);
             ports.push(decode(port)?);
         }
-        // `:5433/db` is a port without a host.
-        for (name, values) in [("host", hosts), ("port", ports)] {
-            if values.iter().any(|value| !value.is_empty()) {
-                self.set(name, &values.join(","))?;
-            }
-        }
-        Ok(())
+        self.set("host", &hosts.join(","))?;
+        self.set("port", &ports.join(","))
     }
 
     /// Sets a parameter, unless it is one to ignore. An empty value changes nothing.
