@@ -64,7 +64,7 @@ pub(super) fn wake() {
 }
 
 /// Waits until the instant that `end` returns; it is called again whenever something changed.
-pub(super) fn wait_until(end: impl Fn(&State) -> Instant) {
+pub(super) fn wait_until(mut end: impl FnMut(&State) -> Instant) {
     let mut state = state();
     loop {
         let left = end(&state).saturating_duration_since(Instant::now());

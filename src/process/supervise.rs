@@ -6,7 +6,7 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,16 +23,15 @@ const GRACE: Duration = Duration::from_millis(500);
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Work in a thread of its own, which panics alone.
-pub(crate) struct Work<T>(Arc<Mutex<Option<thread::Result<T>>>>);
+pub(crate) struct Work<T>(Receiver<thread::Result<T>>);
 
 impl<T: Send + 'static> Work<T> {
     /// Starts it.
     pub(crate) fn start(name: &str, work: impl FnOnce() -> T + Send + 'static) -> io::Result<Self> {
-        let result = Arc::new(Mutex::new(None));
-        let filled = Arc::clone(&result);
+        let (sender, result) = mpsc::channel();
         thread::Builder::new().name(name.to_owned()).spawn(move || {
-            let outcome = catch_unwind(AssertUnwindSafe(work));
-            *filled.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+            // It fails when nobody waits any more.
+            let _ = sender.send(catch_unwind(AssertUnwindSafe(work)));
             signals::wake();
         })?;
         Ok(Self(result))
@@ -44,12 +43,12 @@ impl<T: Send + 'static> Work<T> {
     }
 
     fn wait_until(&self, end: impl Fn(&State) -> Instant) -> Option<thread::Result<T>> {
-        let result = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        signals::wait_until(|state| match *result() {
-            Some(_) => Instant::now(),
-            None => end(state),
+        let mut result = None;
+        signals::wait_until(|state| {
+            result = self.0.try_recv().ok();
+            result.as_ref().map_or_else(|| end(state), |_| Instant::now())
         });
-        result().take()
+        result
     }
 }
 
