@@ -106,14 +106,10 @@ pub fn file_roots(path: &Path) -> Result<RootCertStore, TlsError> {
         .map_err(|error| TlsError::Unreadable { path: path.to_owned(), kind: error.kind() })?;
     // The first line would not be recognized behind a byte-order mark.
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text);
+    let certificates = CertificateDer::pem_slice_iter(text).collect::<Result<Vec<_>, _>>();
     let mut store = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(text) {
-        let added = certificate.ok().map(|certificate| store.add(certificate));
-        if !matches!(added, Some(Ok(()))) {
-            return Err(TlsError::NoCertificate { path: path.to_owned() });
-        }
-    }
-    if store.is_empty() {
+    let (_, unusable) = store.add_parsable_certificates(certificates.unwrap_or_default());
+    if unusable > 0 || store.is_empty() {
         return Err(TlsError::NoCertificate { path: path.to_owned() });
     }
     Ok(store)
@@ -162,12 +158,13 @@ fn builder() -> Result<(Builder, Arc<CryptoProvider>), TlsError> {
 
 type Builder = rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>;
 
+/// An error of any library.
+pub(crate) type AnyError = dyn StdError + 'static;
+
 /// Returns why a certificate was refused, when that is what an error is about.
 ///
 /// Follows `source()`, and what an [`io::Error`] wraps, which `source()` skips.
-pub fn certificate_refusal<'a>(
-    error: &'a (dyn StdError + 'static),
-) -> Option<&'a CertificateError> {
+pub fn certificate_refusal(error: &AnyError) -> Option<&CertificateError> {
     chain(error).find_map(|error| match error.downcast_ref::<rustls::Error>() {
         Some(rustls::Error::InvalidCertificate(refusal)) => Some(refusal),
         _ => None,
@@ -187,18 +184,15 @@ pub fn describe_refusal(refusal: &CertificateError, setting: &str) -> String {
 }
 
 /// Tells whether an error comes from TLS, certificates included.
-pub fn is_tls(error: &(dyn StdError + 'static)) -> bool {
+pub fn is_tls(error: &AnyError) -> bool {
     chain(error).any(|error| error.is::<rustls::Error>())
 }
 
 /// Walks an error and its causes, outermost first.
-pub(crate) fn chain<'a>(
-    error: &'a (dyn StdError + 'static),
-) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |error| {
-        let error: &'a (dyn StdError + 'static) = *error;
+pub(crate) fn chain(error: &AnyError) -> impl Iterator<Item = &AnyError> {
+    std::iter::successors(Some(error), |&error| {
         match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            Some(inner) => Some(inner as &(dyn StdError + 'static)),
+            Some(inner) => Some(inner),
             None => error.source(),
         }
     })
@@ -273,8 +267,9 @@ impl Chain {
     /// Returns whether a certificate is a root itself, or has the name and key of one.
     fn is_root(&self, certificate: &CertificateDer<'_>) -> bool {
         let mut own = RootCertStore::empty();
-        let is_usable = own.add(certificate.clone().into_owned()).is_ok();
-        is_usable && own.roots.iter().all(|own| self.roots.roots.contains(own))
+        // What cannot be used stays out.
+        let _ = own.add(certificate.clone().into_owned());
+        own.roots.iter().any(|own| self.roots.roots.contains(own))
     }
 }
 
