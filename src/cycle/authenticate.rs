@@ -62,20 +62,14 @@ impl Session {
         Ok(Self { http, upstream, token: Mutex::new(token), has_succeeded: AtomicBool::new(false) })
     }
 
-    /// Waits as before retry number `retry`, counted from 0, and returns the session on new connections.
+    /// Waits as before retry number `retry`, counted from 0, and sends on new connections from then
+    /// on.
     ///
     /// # Errors
     ///
     /// `reason` itself when the deadline leaves no time for the wait.
-    pub fn reconnect(&self, retry: u32, reason: Failure) -> Result<Self> {
-        let upstream = self.upstream.clone();
-        let targets = [&upstream.auth_url, &upstream.api_base_url];
-        Ok(Self {
-            http: self.http.reconnect(targets, &upstream.http, retry, reason)?,
-            token: Mutex::new(self.lock().clone()),
-            has_succeeded: AtomicBool::new(true),
-            upstream,
-        })
+    pub fn reconnect(&self, retry: u32, reason: Failure) -> Result<()> {
+        self.http.reconnect(retry, reason)
     }
 
     /// Returns the settings of the API.

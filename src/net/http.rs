@@ -6,6 +6,7 @@
 
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -17,7 +18,6 @@ use url::Url;
 use crate::error::{Failure, Reason, Result, Stage};
 use crate::net::body::{self, BodyError};
 use crate::net::client::{self, HttpSettings, PROXY_WANTS_CREDENTIALS, REQUEST_TIMEOUT};
-use crate::net::proxies::Proxies;
 use crate::net::retry::{self, Attempt};
 use crate::process::deadline::{self, Deadline};
 
@@ -78,42 +78,43 @@ impl Call<'_> {
     }
 }
 
-/// The client.
+/// The client for some targets.
 #[derive(Debug)]
 pub struct Http {
-    client: Client,
-    proxies: Proxies,
+    targets: [Url; 2],
+    settings: HttpSettings,
     deadline: Deadline,
     max_retries: u32,
+    client: Mutex<Client>,
 }
 
 impl Http {
-    /// Makes the client for `targets`.
+    /// Makes the client; nothing is contacted yet.
     pub fn new(
         targets: [&Url; 2],
         settings: &HttpSettings,
         deadline: Deadline,
         max_retries: u32,
     ) -> Result<Self> {
-        let client = settings.client(&targets)?;
-        Ok(Self { client, proxies: settings.proxies.clone(), deadline, max_retries })
+        let client = Mutex::new(settings.client(&targets)?);
+        let (targets, settings) = (targets.map(Url::clone), settings.clone());
+        Ok(Self { targets, settings, deadline, max_retries, client })
     }
 
-    /// Waits as before retry number `retry`, counted from 0, and returns a client on new connections.
+    /// Waits as before retry number `retry`, counted from 0, and sends on new connections from then
+    /// on.
     ///
     /// # Errors
     ///
     /// `reason` itself when the deadline leaves no time for the wait.
-    pub fn reconnect(
-        &self,
-        targets: [&Url; 2],
-        settings: &HttpSettings,
-        retry: u32,
-        reason: Failure,
-    ) -> Result<Self> {
-        let attempt = Attempt { retries: retry, ..Attempt::default() };
-        retry::wait(&self.deadline, attempt, reason)?;
-        Self::new(targets, settings, self.deadline.clone(), self.max_retries)
+    pub fn reconnect(&self, retry: u32, reason: Failure) -> Result<()> {
+        retry::wait(&self.deadline, Attempt { retries: retry, ..Attempt::default() }, reason)?;
+        *self.client() = self.settings.client(&self.targets.each_ref())?;
+        Ok(())
+    }
+
+    fn client(&self) -> MutexGuard<'_, Client> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends a request until it succeeds, fails for good, or no retry or time is left.
@@ -134,7 +135,8 @@ impl Http {
             return Err(deadline::interrupted(call.stage).into());
         }
         let left = self.deadline.check(call.stage)?;
-        let request = (call.build)(&self.client)
+        let client = self.client().clone();
+        let request = (call.build)(&client)
             .header(ACCEPT, "application/json")
             .header(ACCEPT_ENCODING, "gzip")
             // It covers the body too, unlike the client's own limit, which is for one read.
@@ -149,7 +151,7 @@ impl Http {
             deadline: &self.deadline,
         };
         let begun = Instant::now();
-        let response = self.client.execute(request).map_err(|error| exchange.no_response(error))?;
+        let response = client.execute(request).map_err(|error| exchange.no_response(error))?;
         let meta =
             Meta { date: date_of(&response), elapsed: begun.elapsed(), status: response.status() };
         match meta.status {
@@ -171,7 +173,7 @@ impl Http {
         if !detail.is_empty() {
             name.push_str(&format!(" ({detail})"));
         }
-        name.push_str(&format!(" at {}", self.proxies.route(url)));
+        name.push_str(&format!(" at {}", self.settings.proxies.route(url)));
         name
     }
 }

@@ -45,12 +45,12 @@ pub trait Source: Send + Sync + 'static {
     /// Returns the failure of an account that does not see the definition, if it does not.
     fn lack_of_access(&self) -> Result<Option<Failure>>;
 
-    /// Waits as before retry number `retry`, counted from 0, and returns the source on new connections.
+    /// Waits as before retry number `retry`, counted from 0, and asks on new connections from then on.
     ///
     /// # Errors
     ///
     /// `reason` itself when the deadline leaves no time for the wait.
-    fn reconnected(&self, retry: u32, reason: Failure) -> Result<Arc<dyn Source>>;
+    fn reconnect(&self, retry: u32, reason: Failure) -> Result<()>;
 }
 
 impl Source for Session {
@@ -98,8 +98,8 @@ impl Source for Session {
         Ok((!sees_it).then(|| definitions::no_access(&visible)))
     }
 
-    fn reconnected(&self, retry: u32, reason: Failure) -> Result<Arc<dyn Source>> {
-        Ok(Arc::new(self.reconnect(retry, reason)?))
+    fn reconnect(&self, retry: u32, reason: Failure) -> Result<()> {
+        self.reconnect(retry, reason)
     }
 }
 

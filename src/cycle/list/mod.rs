@@ -77,7 +77,7 @@ pub fn list(
             return Err(view_changed(problem));
         }
         most_seen = most_seen.max(reading.seen);
-        reader.source = reader.source.reconnected(repeats, view_changed(problem))?;
+        reader.source.reconnect(repeats, view_changed(problem))?;
         repeats += 1;
     };
     let is_smaller = expected_rows.is_some_and(|seen| reading.seen < seen);

@@ -101,12 +101,12 @@ impl Source for Model {
         }
     }
 
-    fn reconnected(&self, retry: u32, reason: Failure) -> Result<Arc<dyn Source>> {
+    fn reconnect(&self, retry: u32, reason: Failure) -> Result<()> {
         assert_eq!(reason.reason, Reason::ViewChanged);
         let mut state = self.0.lock().unwrap();
         state.reconnections.push(retry);
         state.asked = 0;
-        Ok(Arc::new(self.clone()))
+        Ok(())
     }
 }
 
@@ -257,7 +257,7 @@ impl Source for Stuck {
         Ok(None)
     }
 
-    fn reconnected(&self, _: u32, reason: Failure) -> Result<Arc<dyn Source>> {
+    fn reconnect(&self, _: u32, reason: Failure) -> Result<()> {
         Err(reason)
     }
 }
