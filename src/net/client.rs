@@ -101,6 +101,8 @@ fn build(builder: ClientBuilder) -> Result<Client> {
 /// Bodies for one URL, each sent once, in order, by a POST of which only the status of the response
 /// counts.
 pub struct Posts {
+    /// What the client follows.
+    pub settings: HttpSettings,
     /// Where they go; its path and query may be secret.
     pub url: Url,
     /// Name and value of their one header.
@@ -111,8 +113,8 @@ pub struct Posts {
 
 impl Posts {
     /// Sends all of them; returns the first failure, which names host and proxy alone.
-    pub fn send(self, settings: &HttpSettings, deadline: &Deadline) -> Result<()> {
-        let client = settings.client(&[&self.url])?;
+    pub fn send(self, deadline: &Deadline) -> Result<()> {
+        let client = self.settings.client(&[&self.url])?;
         let mut result = Ok(());
         for body in self.bodies {
             let request = client.post(self.url.clone()).header(self.header.0, &self.header.1);
@@ -121,7 +123,7 @@ impl Posts {
                 Ok(response) => format!("answered {}", response.status().as_u16()),
                 Err(error) => classify(error).1,
             };
-            let message = format!("{}: {problem}", settings.proxies.route(&self.url));
+            let message = format!("{}: {problem}", self.settings.proxies.route(&self.url));
             result = result.and(Err(Failure::new(Stage::Prepare, Reason::Connection, message)));
         }
         result

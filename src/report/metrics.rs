@@ -7,9 +7,8 @@
 //! demands.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write as _};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -49,15 +48,12 @@ pub fn write(path: &Path, definition: &str, outcome: &Outcome, exit: Exit) -> io
     written
 }
 
-/// Does what [`write`] does, but leaves the metrics alone: a new file is renamed beside them, then
-/// removed.
+/// Does what [`write`] does, but leaves the metrics alone: a new file beside them is removed again.
 pub fn probe(path: &Path) -> io::Result<()> {
     require_regular(path)?;
     let beside = beside(path);
-    let renamed = beside.with_extension("probe");
-    let written = write_new(&beside, "").and_then(|()| fs::rename(&beside, &renamed));
-    let leftover = if written.is_ok() { renamed } else { beside };
-    let removed = fs::remove_file(leftover);
+    let written = write_new(&beside, "");
+    let removed = fs::remove_file(&beside);
     written.and(removed)
 }
 
@@ -106,23 +102,17 @@ type Gauge = (&'static str, String, Option<f64>);
 
 /// Writes the metrics, each with its help and type, which are the same for every definition.
 fn render(labels: &str, gauges: &[Gauge]) -> String {
-    let mut text = String::new();
-    let mut write = |name: &str, help: &str, labels: &str, value: f64| {
-        // Writing to a string cannot fail.
-        let _ = write!(
-            text,
+    let metric = |name: &str, help: &str, labels: &str, value: f64| {
+        format!(
             "# HELP {PREFIX}{name} {help}\n# TYPE {PREFIX}{name} gauge\n\
              {PREFIX}{name}{{{labels}}} {value}\n"
-        );
+        )
     };
-    for (name, help, value) in gauges {
-        if let Some(value) = value {
-            write(name, help, labels, *value);
-        }
-    }
+    let present = gauges.iter().filter_map(|(name, help, value)| Some((name, help, (*value)?)));
+    let text: String =
+        present.map(|(name, help, value)| metric(name, help, labels, value)).collect();
     let build = format!("{labels},version=\"{}\"", env!("CARGO_PKG_VERSION"));
-    write("build_info", "The version of the program.", &build, 1.0);
-    text
+    text + &metric("build_info", "The version of the program.", &build, 1.0)
 }
 
 /// Returns the metrics of a cycle; a failed one keeps those from before where it has none.

@@ -17,19 +17,11 @@ use crate::config::Reports;
 use crate::cycle::outcome::Outcome;
 use crate::error::Failure;
 use crate::exit::Exit;
-use crate::net::client::{HttpSettings, Posts};
 use crate::process::run_id;
 use crate::process::supervise::BestEffort;
 
 /// How long the requests to one receiver may take.
 const SEND_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// What is sent to one receiver.
-struct Delivery<'a> {
-    receiver: &'static str,
-    http: &'a HttpSettings,
-    posts: Posts,
-}
 
 /// Notifies all of them: one start and one end per process, whatever the number of cycles.
 pub struct Notifier<'a> {
@@ -67,17 +59,16 @@ impl<'a> Notifier<'a> {
     fn send(&self, signal: &str, body: &str, end: Option<Exit>, events: Vec<Event<'static>>) {
         let end = end.map(|exit| (exit, self.started.elapsed()));
         let sentry = self.reports.sentry.as_ref();
-        let sentry = sentry.map(|config| sentry::delivery(config, self.id, end, events));
+        let sentry = sentry.map(|config| sentry::posts(config, self.id, end, events));
         let ping = self.reports.ping.as_ref();
-        let ping = ping.map(|config| ping::delivery(config, signal, self.id, body));
-        let deliveries = sentry.into_iter().chain(ping);
-        let sent: Vec<_> = deliveries
-            .filter(|delivery| !delivery.posts.bodies.is_empty())
-            .map(|Delivery { receiver, http, posts }| {
-                let http = http.clone();
-                let sent =
-                    BestEffort::start(SEND_TIMEOUT, move |deadline| posts.send(&http, &deadline));
-                (receiver, sent)
+        let ping = ping.map(|config| ping::posts(config, signal, self.id, body));
+        let receivers = [("Sentry", sentry), ("the host of DATAPASS_PING_URL", ping)];
+        let sent: Vec<_> = receivers
+            .into_iter()
+            .filter_map(|(receiver, posts)| {
+                let posts = posts.filter(|posts| !posts.bodies.is_empty())?;
+                let sent = BestEffort::start(SEND_TIMEOUT, move |deadline| posts.send(&deadline));
+                Some((receiver, sent))
             })
             .collect();
         for (receiver, sent) in sent {

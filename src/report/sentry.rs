@@ -13,7 +13,6 @@ use sentry_types::protocol::v7::{
 };
 use uuid::Uuid;
 
-use super::Delivery;
 use crate::config::{self, SentryConfig};
 use crate::cycle::outcome::{Findings, Outcome, first};
 use crate::error::{Failure, Kind, Reason, Stage};
@@ -35,24 +34,24 @@ const SILENCE_DAYS: i64 = 2;
 const MAX_OWN_EVENTS: usize = 10;
 
 /// What an operator should look at.
-struct Alert {
+struct Alert<'a> {
     level: Level,
     stage: Stage,
     /// What it is about, in one word: the failure's reason, or the kind of entry.
     reason: &'static str,
     message: String,
     /// What makes two events one issue, behind the name of this program.
-    fingerprint: Vec<String>,
+    fingerprint: Vec<&'a str>,
 }
 
 /// Makes what is sent at a start or an end: a check-in if there is a monitor, and events, one envelope
 /// each. `end` is how the last cycle ended, and how long all of them took.
-pub(super) fn delivery<'a>(
-    config: &'a SentryConfig,
+pub(super) fn posts(
+    config: &SentryConfig,
     id: Uuid,
     end: Option<(Exit, Duration)>,
     events: Vec<Event<'static>>,
-) -> Delivery<'a> {
+) -> Posts {
     let environment = &config.environment;
     let check_in = config.monitor.as_ref().map(|monitor| {
         let mut envelope = Envelope::new();
@@ -77,14 +76,11 @@ pub(super) fn delivery<'a>(
         let mut body = Vec::new();
         envelope.to_writer(&mut body).ok().map(|()| body)
     };
-    Delivery {
-        receiver: "Sentry",
-        http: &config.http,
-        posts: Posts {
-            url: config.dsn.envelope_api_url(),
-            header: ("X-Sentry-Auth", config.dsn.to_auth(Some(RELEASE)).to_string()),
-            bodies: check_in.into_iter().chain(events).filter_map(body).collect(),
-        },
+    Posts {
+        settings: config.http.clone(),
+        url: config.dsn.envelope_api_url(),
+        header: ("X-Sentry-Auth", config.dsn.to_auth(Some(RELEASE)).to_string()),
+        bodies: check_in.into_iter().chain(events).filter_map(body).collect(),
     }
 }
 
@@ -118,13 +114,13 @@ pub(super) fn events(
 }
 
 /// Returns what an operator should look at after a success.
-fn of_findings(findings: &Findings) -> Vec<Alert> {
-    let warning = |reason, reference: Option<&String>, message| Alert {
+fn of_findings(findings: &Findings) -> Vec<Alert<'_>> {
+    let warning = |fingerprint: Vec<_>, reason, message| Alert {
         level: Level::Warning,
         stage: Stage::Create,
         reason,
         message,
-        fingerprint: [reason.to_owned()].into_iter().chain(reference.cloned()).collect(),
+        fingerprint,
     };
     let named = |references: &[String], what: &str| {
         let names = first(references, MAX_OWN_EVENTS);
@@ -150,16 +146,16 @@ fn of_findings(findings: &Findings) -> Vec<Alert> {
     let groups = groups.into_iter().filter_map(|(reason, message)| Some((reason, message?)));
     let rejected = own.iter().map(|(reference, reasons)| {
         let message = format!("Entry {reference} is rejected: {}", reasons.join(", "));
-        warning("rejected", Some(reference), message)
+        warning(vec!["rejected", reference.as_str()], "rejected", message)
     });
-    groups.map(|(reason, message)| warning(reason, None, message)).chain(rejected).collect()
+    groups.map(|(reason, message)| warning(vec![reason], reason, message)).chain(rejected).collect()
 }
 
 /// Returns the event of a failure, if it is reported.
 ///
 /// A permanent one always is; a 401 when it lasts, for then the secret was rotated; any other when
 /// nothing succeeded for long, or when that cannot be known.
-fn of_failure(history: Option<&History>, failure: &Failure) -> Option<Alert> {
+fn of_failure(history: Option<&History>, failure: &Failure) -> Option<Alert<'static>> {
     let reason = failure.reason.as_str();
     let failed = format!("The cycle failed in {}: {reason}", failure.stage.as_str());
     let (level, message, fingerprint) = match (failure.reason, history) {
@@ -184,7 +180,6 @@ fn of_failure(history: Option<&History>, failure: &Failure) -> Option<Alert> {
             (Level::Warning, message, vec!["failure", reason])
         }
     };
-    let fingerprint = fingerprint.into_iter().map(str::to_owned).collect();
     Some(Alert { level, stage: failure.stage, reason, message, fingerprint })
 }
 
@@ -205,8 +200,8 @@ fn is_lasting(history: &History) -> bool {
         || is_silent(history)
 }
 
-fn event(alert: Alert, outcome: &Outcome, definition: Option<&str>) -> Event<'static> {
-    let words = std::iter::once("datapass-pull".to_owned()).chain(alert.fingerprint);
+fn event(alert: Alert<'_>, outcome: &Outcome, definition: Option<&str>) -> Event<'static> {
+    let fingerprint = std::iter::once("datapass-pull").chain(alert.fingerprint);
     let tags = [
         ("run_id", Some(run_id::current().to_string())),
         ("stage", Some(alert.stage.as_str().to_owned())),
@@ -217,7 +212,7 @@ fn event(alert: Alert, outcome: &Outcome, definition: Option<&str>) -> Event<'st
     Event {
         level: alert.level,
         message: Some(alert.message),
-        fingerprint: words.map(Into::into).collect::<Vec<_>>().into(),
+        fingerprint: fingerprint.map(|word| word.to_owned().into()).collect(),
         release: Some(RELEASE.into()),
         tags: tags.into_iter().filter_map(|(name, tag)| Some((name.to_owned(), tag?))).collect(),
         extra: counters.map(|(name, count)| (name.to_owned(), Value::from(count))).collect(),
