@@ -14,10 +14,8 @@ pub(super) fn reject_unstorable(tx: &mut Tx<'_>, entries: &mut [Listed]) -> Resu
         }
         // A reference made of the public id could not be stored either.
         entry.reference = entry.key.ascii_reference();
-        entry.reject(
-            None,
-            Fault { field: "public_id", rule: "a character that the database cannot store" },
-        );
+        let rule = "a character that the database cannot store";
+        entry.reject(Fault { field: "public_id", rule });
     }
     Ok(())
 }

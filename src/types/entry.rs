@@ -65,7 +65,7 @@ pub struct Element {
     pub created_at: Option<DateTime<Utc>>,
     /// When it was validated last: another time at each return to the listing.
     pub last_validated_at: ValidatedAt,
-    /// What it says, unless it is of another definition.
+    /// What it holds, unless it is of another definition.
     pub entry: Option<Entry>,
 }
 
@@ -192,13 +192,13 @@ impl Listed {
         self.entry.authorization_id().map(AuthorizationId::as_str)
     }
 
-    /// Rejects it for another fault.
-    pub fn reject(&mut self, authorization_id: Option<AuthorizationId>, fault: Fault) {
+    /// Rejects it for another fault, which leaves it without a public id.
+    pub fn reject(&mut self, fault: Fault) {
         let mut faults = match &mut self.entry.body {
             Ok(_) => Vec::new(),
             Err(rejected) => std::mem::take(&mut rejected.faults),
         };
         faults.push(fault);
-        self.entry.body = Err(Rejected { authorization_id, faults });
+        self.entry.body = Err(Rejected { authorization_id: None, faults });
     }
 }

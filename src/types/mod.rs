@@ -105,17 +105,12 @@ impl FromStr for Siret {
         if text.len() != 14 || !text.bytes().all(|b| b.is_ascii_digit()) {
             return Err(Invalid("not 14 digits"));
         }
-        let luhn: u32 = text
-            .bytes()
-            .rev()
-            .map(|b| u32::from(b - b'0'))
-            .enumerate()
-            .map(|(place, digit)| match place % 2 {
-                0 => digit,
-                _ if digit > 4 => digit * 2 - 9,
-                _ => digit * 2,
-            })
-            .sum();
+        // Every second digit from the end is doubled, and counts as the sum of its own digits.
+        let luhn = (0..).zip(text.bytes().rev()).map(|(place, byte)| {
+            let value = u32::from(byte - b'0') * (1 + place % 2);
+            value / 10 + value % 10
+        });
+        let luhn: u32 = luhn.sum();
         let la_poste = text.starts_with("356000000");
         if !luhn.is_multiple_of(10) && !la_poste {
             return Err(Invalid("checksum"));

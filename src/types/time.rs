@@ -26,13 +26,9 @@ pub fn parse_instant(text: &str) -> Result<DateTime<Utc>, Invalid> {
 
 /// Reads a date, exactly `YYYY-MM-DD`.
 pub fn parse_date(text: &str) -> Result<NaiveDate, Invalid> {
-    let shaped = text.len() == 10
-        && text.bytes().enumerate().all(|(place, b)| match place {
-            4 | 7 => b == b'-',
-            _ => b.is_ascii_digit(),
-        });
     match NaiveDate::parse_from_str(text, "%Y-%m-%d") {
-        Ok(date) if shaped && YEARS.contains(&date.year()) => Ok(date),
+        // The parser accepts signs, blanks and missing zeros.
+        Ok(date) if YEARS.contains(&date.year()) && date.to_string() == text => Ok(date),
         _ => Err(Invalid("not a date")),
     }
 }
