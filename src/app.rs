@@ -13,7 +13,7 @@ use crate::config::{EnvFile, Format, Reports, Settings};
 use crate::error::{Failure, Reason, Stage};
 use crate::exit::Exit;
 use crate::output;
-use crate::output::stdout::{answer, print};
+use crate::output::stdout::{Answer, answer, print};
 use crate::process::deadline::Deadline;
 use crate::process::panics;
 use crate::process::supervise::{self, supervise};
@@ -84,8 +84,8 @@ fn dispatch(command: Command, settings: Settings) -> Exit {
         Command::Migrate(args) => migrate::run(settings, &args),
         Command::Rejected { action } => rejected::run(settings, action),
         Command::Watermark { action } => watermark::run(settings, action),
-        Command::Schedule { scheduler } => schedule::run(settings, scheduler),
-        Command::Completions { shell } => Ok(cli::completions(shell)),
+        Command::Schedule { scheduler } => schedule::run(settings, scheduler).map(Answer::from),
+        Command::Completions { shell } => Ok(cli::completions(shell).into()),
     };
     answer(format, answered)
 }

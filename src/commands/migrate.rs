@@ -13,12 +13,12 @@ use postgres::{Client, Error, Row, Transaction};
 use serde_json::json;
 
 use crate::cli::MigrateArgs;
-use crate::config::{Format, Settings};
+use crate::config::Settings;
 use crate::db::sqlstate;
 use crate::db::tables::{HANDLED, REQUESTS, TABLES};
 use crate::db::transaction::{Access, Store};
 use crate::error::{Failure, Reason, Stage};
-use crate::output::stdout::document;
+use crate::output::stdout::Answer;
 use crate::process::supervise::in_time;
 
 /// Creates all tables; does no harm where they exist.
@@ -37,18 +37,18 @@ const FILL_HANDLED: &str = "INSERT INTO datapass_pull_handled (datapass_authoriz
     proactivite_requests WHERE datapass_authorization_id IS NOT NULL";
 
 /// Creates or upgrades the tables, or prints the SQL.
-pub fn run(settings: Settings, args: &MigrateArgs) -> Result<String, Failure> {
+pub fn run(settings: Settings, args: &MigrateArgs) -> Result<Answer, Failure> {
     if args.print {
-        return Ok(print());
+        return Ok(print().into());
     }
-    let (format, yes) = (settings.format(), args.yes);
+    let yes = args.yes;
     let database = settings.load(Settings::database)?;
     in_time(move |deadline| {
         let store = Store::new(&database, deadline, 0);
         // A standby is refused as everywhere.
         store.transaction(Stage::Prepare, Access::ReadWrite, |_| Ok(()))?;
         let changes = migrate(&mut store.connect(Stage::Prepare)?, yes)?;
-        Ok(report(&changes, format))
+        Ok(report(&changes))
     })
 }
 
@@ -61,12 +61,12 @@ pub fn print() -> String {
 }
 
 /// Returns the changes that were made, as the command prints them.
-fn report(changes: &[String], format: Format) -> String {
-    match (format, changes) {
-        (Format::Json, _) => document(&json!({ "changes": changes })),
-        (Format::Text, []) => "The tables are up to date\n".to_owned(),
-        (Format::Text, changes) => changes.iter().map(|line| format!("{line}\n")).collect(),
-    }
+fn report(changes: &[String]) -> Answer {
+    let text = match changes {
+        [] => "The tables are up to date\n".to_owned(),
+        changes => changes.iter().map(|line| format!("{line}\n")).collect(),
+    };
+    Answer { text, json: Some(json!({ "changes": changes })) }
 }
 
 /// Creates or upgrades the tables in the first schema of the search path; returns the changes.

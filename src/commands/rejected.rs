@@ -4,12 +4,12 @@ use serde_json::json;
 
 use super::transact;
 use crate::cli;
-use crate::config::{Format, Settings};
+use crate::config::Settings;
 use crate::db::transaction::{Access, Tx, TxError};
 use crate::error::{Failure, Reason, Result, Stage};
 use crate::output::columns;
 use crate::output::escape::escape;
-use crate::output::stdout::document;
+use crate::output::stdout::Answer;
 use crate::state::rejections::{self, Rejection, State};
 use crate::state::watermark;
 use crate::types::DemandeId;
@@ -27,12 +27,11 @@ enum Decision {
 /// Lists the rejections, or decides about one.
 ///
 /// As JSON, the list is an array of entries, and a decision is the entry as it is then.
-pub fn run(settings: Settings, action: cli::Rejected) -> Result<String> {
-    let format = settings.format();
+pub fn run(settings: Settings, action: cli::Rejected) -> Result<Answer> {
     let (id, reason) = match action {
         cli::Rejected::List => {
             let database = settings.load(Settings::database)?;
-            return Ok(list(&transact(&database, Access::ReadOnly, rejections::list)?, format));
+            return Ok(list(&transact(&database, Access::ReadOnly, rejections::list)?));
         }
         cli::Rejected::Accept { id, reason } => (id, Some(reason)),
         cli::Rejected::Reopen { id } => (id, None),
@@ -44,12 +43,9 @@ pub fn run(settings: Settings, action: cli::Rejected) -> Result<String> {
         };
         it.database().zip(decision)
     })?;
-    let (entry, sentence) =
+    let (entry, text) =
         transact(&database, Access::ReadWrite, move |tx| decide(tx, &id, &decision))?;
-    Ok(match format {
-        Format::Json => document(&json!(entry)),
-        Format::Text => sentence,
-    })
+    Ok(Answer { text, json: Some(json!(entry)) })
 }
 
 fn not_blank(text: &str) -> Result<String, String> {
@@ -61,12 +57,12 @@ fn not_blank(text: &str) -> Result<String, String> {
 
 /// Lists the rejections, the id first. The text fits 80 columns, but for an id that is longer: it is
 /// never broken, so that it can be copied.
-fn list(rejections: &[Rejection], format: Format) -> String {
-    match format {
-        Format::Json => document(&json!(rejections)),
-        Format::Text if rejections.is_empty() => "No entry is rejected\n".to_owned(),
-        Format::Text => rejections.iter().map(text).collect(),
-    }
+fn list(rejections: &[Rejection]) -> Answer {
+    let text = match rejections {
+        [] => "No entry is rejected\n".to_owned(),
+        some => some.iter().map(text).collect(),
+    };
+    Answer { text, json: Some(json!(rejections)) }
 }
 
 fn text(it: &Rejection) -> String {

@@ -4,12 +4,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 
 use super::transact;
-use crate::config::{Format, JobConfig, Settings};
+use crate::config::{JobConfig, Settings};
 use crate::cycle::enqueue;
 use crate::db::transaction::{Access, Columns, Tx, TxError};
 use crate::error::{Reason, Result};
 use crate::output::columns;
-use crate::output::stdout::document;
+use crate::output::stdout::Answer;
 use crate::state::rejections::{self, Rejection};
 use crate::state::runs::{self, RecentRun};
 use crate::state::watermark::{self, Watermark};
@@ -39,15 +39,11 @@ struct State {
     runs: Vec<RecentRun>,
 }
 
-/// Reads the state and returns it in the requested format.
-pub fn run(settings: Settings) -> Result<String> {
-    let format = settings.format();
+/// Reads the state.
+pub fn run(settings: Settings) -> Result<Answer> {
     let (database, job) = settings.load(|it| it.database().zip(it.job()))?;
     let state = transact(&database, Access::ReadOnly, move |tx| read(tx, &job))?;
-    Ok(match format {
-        Format::Json => document(&state.json()),
-        Format::Text => state.text(),
-    })
+    Ok(Answer { text: state.text(), json: Some(state.json()) })
 }
 
 fn read(tx: &mut Tx<'_>, job: &JobConfig) -> Result<State, TxError> {

@@ -7,11 +7,11 @@ use serde_json::json;
 
 use super::transact;
 use crate::cli;
-use crate::config::{Format, Settings};
+use crate::config::Settings;
 use crate::db::transaction::{Access, Tx, TxError};
 use crate::db::url::DatabaseUrl;
 use crate::error::{Failure, Reason, Result, Stage};
-use crate::output::stdout::document;
+use crate::output::stdout::Answer;
 use crate::process::deadline::Deadline;
 use crate::process::supervise::supervise;
 use crate::state::runs::{self, Run};
@@ -23,8 +23,7 @@ use crate::types::time::{rfc3339, shown};
 ///
 /// `set` moves it and what is skipped before it, either way; `reset` clears both and frees the
 /// definition.
-pub fn run(settings: Settings, action: cli::Watermark) -> Result<String> {
-    let format = settings.format();
+pub fn run(settings: Settings, action: cli::Watermark) -> Result<Answer> {
     let (database, target, yes) = settings.load(|it| match action {
         cli::Watermark::Set { time, yes } => {
             let (time, definition_id) = (it.time("TIME", &time), it.definition_id());
@@ -42,16 +41,14 @@ pub fn run(settings: Settings, action: cli::Watermark) -> Result<String> {
     let moved = target.clone();
     let before =
         transact(&database, Access::ReadWrite, move |tx| change(tx, &moved, asked.as_ref()))?;
-    Ok(match format {
-        Format::Json => document(&json!({
+    Ok(Answer {
+        text: format!("The watermark was {}, and is {} now\n", shown(before), shown(target.time)),
+        json: Some(json!({
             "definition_id": target.definition_id,
             "watermark_before": before.map(rfc3339),
             "watermark": target.time.map(rfc3339),
             "skip_before": target.skip_before.map(rfc3339),
         })),
-        Format::Text => {
-            format!("The watermark was {}, and is {} now\n", shown(before), shown(target.time))
-        }
     })
 }
 

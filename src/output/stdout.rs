@@ -20,6 +20,21 @@ pub fn print(text: &str) -> io::Result<()> {
     }
 }
 
+/// What a command answers.
+#[derive(Debug)]
+pub struct Answer {
+    /// As text.
+    pub text: String,
+    /// As JSON; none of a command that only has text.
+    pub json: Option<Value>,
+}
+
+impl From<String> for Answer {
+    fn from(text: String) -> Self {
+        Self { text, json: None }
+    }
+}
+
 /// Returns a JSON document as it is printed.
 pub fn document(value: &Value) -> String {
     format!("{}\n", escape::json(value))
@@ -28,15 +43,16 @@ pub fn document(value: &Value) -> String {
 /// Prints the answer of a command, or logs why there is none; returns the exit code.
 ///
 /// In JSON a failure is a document, too.
-pub fn answer(format: Format, answer: Result<String>) -> Exit {
+pub fn answer(format: Format, answer: Result<Answer>) -> Exit {
     let failure = match answer {
-        Ok(text) => match print(&text) {
-            Ok(()) => return Exit::Success,
-            Err(error) => {
-                let message = "Cannot write to standard output: check its disk";
-                Failure::new(Stage::Prepare, Reason::Resources, message).with_source(error)
-            }
-        },
+        Ok(Answer { text, json }) => {
+            let json = json.filter(|_| format == Format::Json);
+            let Err(error) = print(&json.map_or(text, |json| document(&json))) else {
+                return Exit::Success;
+            };
+            let message = "Cannot write to standard output: check its disk";
+            Failure::new(Stage::Prepare, Reason::Resources, message).with_source(error)
+        }
         Err(failure) => {
             if format == Format::Json {
                 // The exit code reports what standard output cannot.
