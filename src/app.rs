@@ -2,21 +2,19 @@
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use chrono::Utc;
 
-use crate::cli::{self, Cli, Command, Options};
+use crate::cli::{self, Cli, Command};
 use crate::commands::{check, migrate, pull, rejected, schedule, status, watermark};
-use crate::config::{EnvFile, Format, Reports, Settings};
+use crate::config::{Format, Reports, Settings};
 use crate::error::{Failure, Reason, Stage};
 use crate::exit::Exit;
 use crate::output;
 use crate::output::stdout::{Answer, answer, print};
-use crate::process::deadline::Deadline;
 use crate::process::panics;
-use crate::process::supervise::{self, supervise};
+use crate::process::supervise;
 
 /// The variables of the process.
 type Variables = Vec<(OsString, OsString)>;
@@ -34,17 +32,9 @@ fn program(args: &[OsString], variables: Variables) -> Exit {
         Ok(cli) => cli,
         Err(error) => return refused(&error, args, variables),
     };
-    let settings = read(options, variables);
+    let settings = Settings::new(options, variables, Utc::now());
     output::log::init(settings.log());
     dispatch(command, settings)
-}
-
-/// Reads the settings.
-fn read(options: Options, variables: Variables) -> Settings {
-    let path = options.value("env-file").map(PathBuf::from);
-    // A pipe may hold it, and be slow.
-    let env_file = path.map(|path| supervise(&Deadline::signal_only(), || Ok(EnvFile::read(path))));
-    Settings::new(options, variables, env_file.transpose(), Utc::now())
 }
 
 /// Ends a command line that clap did not take: help and version are answers, the rest is misuse.
@@ -54,7 +44,7 @@ fn refused(error: &clap::Error, args: &[OsString], variables: Variables) -> Exit
         return Exit::Success;
     }
     let (pull, options) = cli::parse_refused(args);
-    let mut settings = read(options, variables);
+    let mut settings = Settings::new(options, variables, Utc::now());
     let text = error.render().to_string();
     // An operator has just read it, and needs no log and no report.
     let is_typed = io::stderr().is_terminal() && settings.log().format == Format::Text;

@@ -23,7 +23,6 @@ pub use pull::PullConfig;
 pub use reports::{MonitorConfig, PingConfig, Reports, SentryConfig};
 pub use schedule::{ScheduleConfig, ScheduleJob, Scheduler};
 pub use settings::Settings;
-pub use sources::EnvFile;
 pub use upstream::UpstreamConfig;
 
 #[cfg(test)]

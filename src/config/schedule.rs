@@ -58,8 +58,10 @@ pub enum ScheduleJob {
 }
 
 impl Settings {
-    /// What an entry for a scheduler needs; its env file may not exist yet, or not for us.
+    /// What an entry for a scheduler needs.
     pub fn schedule(&mut self, scheduler: cli::Scheduler) -> Option<ScheduleConfig> {
+        // The env file that the entry names may not exist yet, or not for us.
+        self.warnings.extend(self.unreadable.take());
         let scheduler = match scheduler {
             // Its option is that of a cycle.
             cli::Scheduler::Crontab { retry_for: _ } => Some(Scheduler::Crontab),
@@ -80,7 +82,7 @@ impl Settings {
         Some(ScheduleConfig {
             scheduler: scheduler?,
             cron: cron?,
-            env_file: self.named_env_file(),
+            env_file: self.env_file(),
             timeout: timeout?,
             retry_for,
         })

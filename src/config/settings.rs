@@ -116,9 +116,7 @@ impl Settings {
         self.warnings.insert(text.into());
     }
 
-    /// Returns the env file for an entry that names it, which may not exist yet, or not for us.
-    pub(super) fn named_env_file(&mut self) -> Option<PathBuf> {
-        self.warnings.extend(self.unreadable.take());
+    pub(super) fn env_file(&self) -> Option<PathBuf> {
         self.options.value("env-file").map(PathBuf::from)
     }
 
@@ -163,13 +161,11 @@ impl Settings {
         name: &'static str,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
-        match self.find_secret(name) {
-            Ok(()) => self.text(name, parse),
-            Err(text) => {
-                self.problem(name, Source::File, text);
-                None
-            }
+        if let Err(text) = self.find_secret(name) {
+            self.problem(name, Source::File, text);
+            return None;
         }
+        self.text(name, parse)
     }
 }
 

@@ -14,6 +14,8 @@ use super::{Format, LogConfig, env_file};
 use crate::cli::Options;
 use crate::cli::variables::{VARIABLES, Variable};
 use crate::error::Result;
+use crate::process::deadline::Deadline;
+use crate::process::supervise::supervise;
 
 /// The largest secret file, in bytes: far above any secret, far below a mistaken device.
 const MAX_SECRET_BYTES: u64 = 64 * 1024;
@@ -46,28 +48,10 @@ pub(super) struct Given {
     pub(super) value: Option<OsString>,
 }
 
-/// The file that `--env-file` names, read once, so that a pipe will do.
-pub struct EnvFile {
-    path: PathBuf,
-    read: Result<(Vec<u8>, Option<u32>), ReadError>,
-}
-
-impl EnvFile {
-    /// Reads it.
-    pub fn read(path: PathBuf) -> Self {
-        Self { read: read_bounded(&path, MAX_ENV_FILE_BYTES), path }
-    }
-}
-
 impl Settings {
-    /// Takes the options of the command line, the variables of the process, the env file or why it
-    /// was not read to its end, and the instant that ages count from.
-    pub fn new(
-        options: Options,
-        variables: Vec<(OsString, OsString)>,
-        env_file: Result<Option<EnvFile>>,
-        now: DateTime<Utc>,
-    ) -> Self {
+    /// Takes the options of the command line, with the env file that they name, the variables of the
+    /// process, and the instant that ages count from.
+    pub fn new(options: Options, variables: Vec<(OsString, OsString)>, now: DateTime<Utc>) -> Self {
         let mut settings = Self {
             options,
             now,
@@ -79,18 +63,14 @@ impl Settings {
             problems: vec![],
             warnings: BTreeSet::new(),
         };
-        // Of two values the later one wins.
         for variable in VARIABLES {
             if let Some(default) = variable.default {
                 let (place, value) = (variable.name.to_owned(), Some(default.into()));
-                let given = Given { source: Source::Default, place, value };
-                settings.values.insert(variable.name, given);
+                settings.give(variable.name, Source::Default, place, value);
             }
         }
-        match env_file {
-            Ok(Some(file)) => settings.take_env_file(file),
-            Ok(None) => {}
-            Err(failure) => settings.interrupted = Some(failure),
+        if let Some(path) = settings.env_file() {
+            settings.take_env_file(path);
         }
         // A name that is not UTF-8 is not ours.
         let variables = variables.into_iter();
@@ -102,8 +82,7 @@ impl Settings {
             let value = option.and_then(|long| settings.options.value(long));
             if let Some((long, value)) = option.zip(value) {
                 let (place, value) = (format!("--{long}"), Some(value.to_owned()));
-                let given = Given { source: Source::Option, place, value };
-                settings.values.insert(variable.name, given);
+                settings.give(variable.name, Source::Option, place, value);
             }
         }
         settings.log = settings.find_log();
@@ -111,12 +90,19 @@ impl Settings {
         settings
     }
 
-    fn take_env_file(&mut self, EnvFile { path, read }: EnvFile) {
-        let file = format!("--env-file {path:?}");
-        let (bytes, open_mode) = match read {
-            Ok(read) => read,
-            Err(error) => {
+    /// Takes the variables of the env file, which is read once, so that a pipe will do.
+    fn take_env_file(&mut self, path: PathBuf) {
+        let (file, suffix) = (format!("--env-file {path:?}"), format!(" (in {path:?})"));
+        // A pipe may be slow.
+        let read = move || Ok(read_bounded(&path, MAX_ENV_FILE_BYTES));
+        let (bytes, open_mode) = match supervise(&Deadline::signal_only(), read) {
+            Ok(Ok(read)) => read,
+            Ok(Err(error)) => {
                 self.unreadable = Some(format!("{file} {error}"));
+                return;
+            }
+            Err(failure) => {
+                self.interrupted = Some(failure);
                 return;
             }
         };
@@ -153,7 +139,7 @@ impl Settings {
                 "{name} has no effect in --env-file: set it in the environment itself"
             ));
         }
-        self.take(Source::File, &format!(" (in {path:?})"), variables);
+        self.take(Source::File, &suffix, variables);
     }
 
     /// Takes the variables of one source. An empty value is the same as none.
@@ -175,9 +161,13 @@ impl Settings {
                 self.problem(variable.name, source, text);
             }
             let value = (!is_quoted).then_some(value);
-            let given = Given { source, place: name + suffix, value };
-            self.values.insert(variable.name, given);
+            self.give(variable.name, source, name + suffix, value);
         }
+    }
+
+    /// Keeps a value, instead of an earlier one.
+    fn give(&mut self, name: &'static str, source: Source, place: String, value: Option<OsString>) {
+        self.values.insert(name, Given { source, place, value });
     }
 
     /// Finds a secret that is not given directly: the file that `NAME_FILE` names, else a
@@ -192,13 +182,13 @@ impl Settings {
             let given = self.values.get(name)?;
             Some((given.place.clone(), PathBuf::from(given.value.as_ref()?)))
         };
-        let direct = self.values.contains_key(name);
+        let is_given = self.values.contains_key(name);
         let (place, path) = match (value(&file_name), value("CREDENTIALS_DIRECTORY")) {
-            (Some(_), _) if direct => {
+            (Some(_), _) if is_given => {
                 return Err(format!("{name} and {file_name} are both set: use one"));
             }
             (Some(file), _) => file,
-            (None, Some((_, directory))) if !direct => {
+            (None, Some((_, directory))) if !is_given => {
                 (format!("The credential {name}"), directory.join(name))
             }
             _ => return Ok(()),
@@ -216,7 +206,7 @@ impl Settings {
                 "{place}: every user may read or write the file (mode {mode:04o}): chmod o-rwx it"
             ));
         }
-        self.values.insert(name, Given { source: Source::File, place, value: Some(text.into()) });
+        self.give(name, Source::File, place, Some(text.into()));
         Ok(())
     }
 }

@@ -44,8 +44,7 @@ fn run(args: &str, variables: Variables) -> (Result<Asked>, Vec<String>) {
     let args: Vec<OsString> = args.map(OsString::from).collect();
     let Cli { command, options } = cli::parse(&args).unwrap();
     let now = Utc.with_ymd_and_hms(2026, 5, 18, 10, 0, 0).unwrap();
-    let env_file = options.value("env-file").map(|path| EnvFile::read(path.into()));
-    let mut settings = Settings::new(options, variables, Ok(env_file), now);
+    let mut settings = Settings::new(options, variables, now);
     let asked = match command {
         Command::Pull(args) => {
             let (reports, format) = (settings.reports(), settings.format());

@@ -4,7 +4,7 @@
 //! through [`write_log`], so that the line is out of the way while another one is written.
 
 use std::io::{self, Write};
-use std::sync::Mutex;
+use std::sync::LazyLock;
 use std::thread;
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ const DRAWS_PER_SECOND: u8 = 5;
 /// How often it shows that the program is alive.
 const TICK_INTERVAL: Duration = Duration::from_millis(200);
 
-/// The line that is shown now.
-static LINE: Mutex<Option<ProgressBar>> = Mutex::new(None);
+/// The line, which is hidden until it is shown.
+static LINE: LazyLock<ProgressBar> = LazyLock::new(ProgressBar::hidden);
 
 /// Takes the line away when dropped.
 #[derive(Debug)]
@@ -30,14 +30,14 @@ pub fn show() -> Option<Shown> {
         return None;
     }
     let style = ProgressStyle::with_template("{spinner} {msg}, {elapsed}").ok()?;
-    let line = ProgressBar::with_draw_target(None, target)
-        .with_style(style.tick_chars("-\\|/ "))
-        .with_message(message(0, 0));
-    set(Some(line.clone()));
+    LINE.reset();
+    LINE.set_style(style.tick_chars("-\\|/ "));
+    update(0, 0);
+    LINE.set_draw_target(target);
     // The library's own ticker panics where there is no thread for it; here the line is idle.
-    let _ = thread::Builder::new().spawn(move || {
-        while !line.is_finished() {
-            line.tick();
+    let _ = thread::Builder::new().spawn(|| {
+        while !LINE.is_finished() {
+            LINE.tick();
             thread::sleep(TICK_INTERVAL);
         }
     });
@@ -46,39 +46,17 @@ pub fn show() -> Option<Shown> {
 
 /// Brings the line up to date.
 pub fn update(pages: u64, seen: u64) {
-    if let Some(line) = current() {
-        line.set_message(message(pages, seen));
-    }
+    LINE.set_message(format!("Listing: {pages} pages, {seen} demandes"));
 }
 
 /// Writes log to standard error, the line out of the way.
 pub fn write_log(bytes: &[u8]) -> io::Result<()> {
-    let write = || io::stderr().lock().write_all(bytes);
-    match current() {
-        Some(line) => line.suspend(write),
-        None => write(),
-    }
+    LINE.suspend(|| io::stderr().lock().write_all(bytes))
 }
 
 impl Drop for Shown {
     fn drop(&mut self) {
-        if let Some(line) = current() {
-            line.finish_and_clear();
-        }
-        set(None);
-    }
-}
-
-fn message(pages: u64, seen: u64) -> String {
-    format!("Listing: {pages} pages, {seen} demandes")
-}
-
-fn current() -> Option<ProgressBar> {
-    LINE.lock().ok()?.clone()
-}
-
-fn set(line: Option<ProgressBar>) {
-    if let Ok(mut current) = LINE.lock() {
-        *current = line;
+        LINE.finish_and_clear();
+        LINE.set_draw_target(ProgressDrawTarget::hidden());
     }
 }
