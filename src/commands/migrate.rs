@@ -1,15 +1,16 @@
 //! `migrate`: creates the tables, or upgrades those that exist to the schema of `sql/schema.sql`.
 //!
 //! All of it is one transaction under an advisory lock: it is done, or nothing is changed, and two
-//! at once do it once. Existing tables first get what the catalog says they lack (`sql/migrate/steps.sql`); then
-//! the schema file, which leaves what exists alone, creates the rest. To rename or retype a column
-//! needs `yes`, since such a table was made or changed by others, such as a Rails application.
+//! at once do it once. Existing tables first get what the catalog says they lack
+//! (`sql/migrate/steps.sql`); then the schema file, which leaves what exists alone, creates the rest.
+//! To rename or retype a column needs `yes`, since such a table was made or changed by others, such
+//! as a Rails application.
 //!
 //! Each statement waits at most five seconds for its lock. A busy table makes `migrate` fail as
 //! transient, with nothing changed, instead of holding up the requests behind it.
 
 use postgres::types::Type;
-use postgres::{Client, Error, Row, Transaction};
+use postgres::{Error, Row, Transaction};
 use serde_json::json;
 
 use crate::cli::MigrateArgs;
@@ -45,10 +46,9 @@ pub fn run(settings: Settings, args: &MigrateArgs) -> Result<Answer, Failure> {
     let database = settings.load(Settings::database)?;
     in_time(move |deadline| {
         let store = Store::new(&database, deadline, 0);
-        // A standby is refused as everywhere.
-        store.transaction(Stage::Prepare, Access::ReadWrite, |_| Ok(()))?;
-        let changes = migrate(&mut store.connect(Stage::Prepare)?, yes)?;
-        Ok(report(&changes))
+        let changes = store
+            .transaction(Stage::Prepare, Access::ReadWrite, |tx| Ok(upgrade(tx.inner(), yes)?));
+        Ok(report(&changes?))
     })
 }
 
@@ -73,14 +73,7 @@ fn report(changes: &[String]) -> Answer {
 ///
 /// Without `yes` nothing is changed when a column would have to be renamed or retyped: the failure
 /// ([`Reason::UpgradeRefused`]) shows every statement that would be run.
-pub fn migrate(client: &mut Client, yes: bool) -> Result<Vec<String>, Failure> {
-    let mut transaction = client.transaction().map_err(failed)?;
-    let changes = upgrade(&mut transaction, yes)?;
-    transaction.commit().map_err(failed)?;
-    Ok(changes)
-}
-
-fn upgrade(transaction: &mut Transaction<'_>, yes: bool) -> Result<Vec<String>, Failure> {
+pub fn upgrade(transaction: &mut Transaction<'_>, yes: bool) -> Result<Vec<String>, Failure> {
     let Found { has_schema, missing, has_left_ids, steps } =
         examine(transaction).map_err(failed)?;
     if !has_schema {

@@ -5,7 +5,6 @@
 //! common name; client certificates and revocation lists are not supported; certificates of version
 //! 1, with RSASSA-PSS or on P-521 cannot be verified.
 
-use std::io;
 use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::Once;
 use std::time::{Duration, Instant};
@@ -32,7 +31,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub fn connect(url: &DatabaseUrl, remaining: Duration) -> Result<Client, Failure> {
     // The driver would panic where it cannot build its own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    drop(runtime.map_err(no_resources)?);
+    drop(runtime.map_err(|error| Failure::no_thread(Stage::Prepare, error))?);
     let end = Instant::now() + remaining;
     let mut failures: Vec<Failure> = Vec::new();
     for server in &url.servers {
@@ -51,10 +50,9 @@ pub fn connect(url: &DatabaseUrl, remaining: Duration) -> Result<Client, Failure
             }
         }
     }
-    let last = failures.last().map(|failure| failure.reason);
+    let reason = failures.last().map_or(Reason::DatabaseUnavailable, |last| last.reason);
     let mut messages: Vec<String> = failures.into_iter().map(|it| it.message).collect();
     messages.dedup();
-    let reason = last.unwrap_or(Reason::DatabaseUnavailable);
     Err(Failure::new(Stage::Prepare, reason, messages.join("; ")))
 }
 
@@ -123,7 +121,8 @@ fn within<T: Send + 'static>(
 ) -> Result<T, Failure> {
     let own = own_limit(url);
     let limit = own.min(end.saturating_duration_since(Instant::now()));
-    let step = Work::start("connect", step).map_err(no_resources)?;
+    let step = Work::start("connect", step);
+    let step = step.map_err(|error| Failure::no_thread(Stage::Prepare, error))?;
     match step.wait(Instant::now() + limit) {
         Some(result) => result.map_err(|_| panics::failure(Stage::Prepare)),
         None if limit < own => Err(Failure::new(
@@ -137,10 +136,6 @@ fn within<T: Send + 'static>(
 
 fn own_limit(url: &DatabaseUrl) -> Duration {
     url.config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT)
-}
-
-fn no_resources(error: io::Error) -> Failure {
-    Failure::no_thread(Stage::Prepare, error)
 }
 
 fn unavailable(server: &Server, why: &str) -> Failure {

@@ -77,9 +77,9 @@ fn server(transaction: &mut Transaction<'_>) -> Result<(String, Vec<Finding>), E
 fn server_findings(version: i32, encoding: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
     if version < MIN_VERSION {
-        findings.push(Finding::Problem(refused(format!(
-            "PostgreSQL {version} is not supported: use {MIN_VERSION} or later"
-        ))));
+        let message = format!("PostgreSQL {version} is not supported: use {MIN_VERSION} or later");
+        let failure = Failure::new(Stage::Prepare, Reason::DatabaseRefused, message);
+        findings.push(Finding::Problem(failure));
     }
     if encoding != "UTF8" {
         findings.push(Finding::Warning(format!(
@@ -153,10 +153,6 @@ fn catalog_findings(
     ];
     let rows = transaction.query_typed(FINDINGS, &parameters)?;
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))).collect()
-}
-
-fn refused(message: String) -> Failure {
-    Failure::new(Stage::Prepare, Reason::DatabaseRefused, message)
 }
 
 fn unplannable(error: &Error) -> Failure {

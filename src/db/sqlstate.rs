@@ -113,10 +113,9 @@ fn classify_db_error(written: Option<&str>, error: &DbError) -> (Reason, String)
         ("type", error.datatype()),
         ("constraint", error.constraint()),
     ];
-    for (label, name) in objects {
-        if let Some(name) = name.filter(|_| !raised) {
-            why.push_str(&format!(", {label} {}", printable(name)));
-        }
+    let named = |(label, name): (_, Option<&str>)| Some(format!(", {label} {}", printable(name?)));
+    if !raised {
+        why.extend(objects.into_iter().filter_map(named));
     }
 
     // The message's language is the server's, but the names in it are ours.
@@ -133,14 +132,12 @@ fn classify_db_error(written: Option<&str>, error: &DbError) -> (Reason, String)
                 why.push_str("; a cycle needs INSERT on good_jobs");
             }
         }
-        "23505" if !raised => why.push_str(&sequence_advice(error).unwrap_or_default()),
+        "23505" if !raised => why.extend(sequence_advice(error)),
         // The server names no table for a value that a type refuses.
         _ if class == "22" => {
-            if let Some(table) = written {
-                why.push_str(&format!(
-                    ", table {table}; `datapass-pull check` compares its columns"
-                ));
-            }
+            why.extend(written.map(|table| {
+                format!(", table {table}; `datapass-pull check` compares its columns")
+            }))
         }
         _ => {}
     }
@@ -163,11 +160,8 @@ fn sequence_advice(error: &DbError) -> Option<String> {
 fn classify_pooler_error(message: &str) -> Option<(Reason, String)> {
     let message = message.trim();
     let is_disabled = message.starts_with("database ") && message.ends_with(" is disabled");
-    let words = match POOLER_LOGINS.iter().find(|it| message.starts_with(**it)) {
-        None if is_disabled => Some(&"database is disabled"),
-        words => words,
-    };
-    if let Some(words) = words {
+    let words = POOLER_LOGINS.iter().find(|words| message.starts_with(**words));
+    if let Some(words) = words.or(is_disabled.then_some(&"database is disabled")) {
         let why = format!("PgBouncer refuses user, password or database ({words})");
         return Some((Reason::DatabaseLogin, why));
     }
@@ -250,19 +244,12 @@ fn causes(error: &Error) -> String {
 
 /// Makes a server's text safe to print: one line, no control or direction characters, truncated.
 pub(crate) fn printable(text: &str) -> String {
-    let mut shown: String = text
-        .chars()
-        .take(MESSAGE_MAX_CHARS)
-        .map(|char| match char {
-            '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => ' ',
-            char if char.is_control() => ' ',
-            char => char,
-        })
-        .collect();
-    if text.chars().nth(MESSAGE_MAX_CHARS).is_some() {
-        shown.push('…');
+    let is_direction = |char| matches!(char, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let shown = text.replace(|char: char| char.is_control() || is_direction(char), " ");
+    match shown.char_indices().nth(MESSAGE_MAX_CHARS) {
+        Some((end, _)) => shown.get(..end).unwrap_or_default().to_owned() + "…",
+        None => shown,
     }
-    shown
 }
 
 #[cfg(test)]

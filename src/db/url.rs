@@ -125,16 +125,16 @@ impl fmt::Display for Server {
     }
 }
 
-/// A parsed `DATABASE_URL`.
-#[derive(Clone)]
+/// A parsed `DATABASE_URL`. The driver's configuration hides the password in its `Debug`.
+#[derive(Debug, Clone)]
 pub struct DatabaseUrl {
-    /// User, password, database, settings and whether to use TLS, without a host.
+    /// User, password, database and settings, without a host; for a server that is spoken to in TLS.
     pub config: Config,
     /// The servers to try, in order; at least one.
     pub servers: Vec<Server>,
     /// What is required of TLS.
     pub tls: TlsMode,
-    /// How TLS is spoken; none where it is not.
+    /// How TLS is spoken; none where it is to none of the servers.
     pub client_config: Option<ClientConfig>,
 }
 
@@ -142,16 +142,6 @@ impl DatabaseUrl {
     /// Returns all servers, for messages.
     pub fn places(&self) -> String {
         self.servers.iter().map(Server::to_string).collect::<Vec<_>>().join(", ")
-    }
-}
-
-/// Shows neither user nor password.
-impl fmt::Debug for DatabaseUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DatabaseUrl")
-            .field("servers", &self.servers)
-            .field("tls", &self.tls)
-            .finish_non_exhaustive()
     }
 }
 
@@ -174,13 +164,9 @@ pub fn parse(text: &str) -> Result<DatabaseUrl, String> {
     }
     let mut config = parameters.into_config()?;
     config.tcp_user_timeout(Duration::from_millis(tcp_user_timeout));
-    config.ssl_mode(match tls {
-        TlsMode::Disable => SslMode::Disable,
-        TlsMode::Prefer => SslMode::Prefer,
-        _ => SslMode::Require,
-    });
+    config.ssl_mode(if tls == TlsMode::Prefer { SslMode::Prefer } else { SslMode::Require });
     let is_direct = config.get_ssl_negotiation() == SslNegotiation::Direct;
-    if is_direct && config.get_ssl_mode() != SslMode::Require {
+    if is_direct && matches!(tls, TlsMode::Disable | TlsMode::Prefer) {
         return Err(invalid("sslnegotiation"));
     }
     if config.get_user().is_none() && whoami::username().is_err() {

@@ -70,8 +70,16 @@ fn read_schema_and_rows(client: &mut Client) -> Vec<String> {
     all
 }
 
+/// Migrates in one transaction, as the command does.
+pub fn migrate(client: &mut Client, yes: bool) -> Result<Vec<String>, Failure> {
+    let mut transaction = client.transaction().unwrap();
+    let changes = migrate::upgrade(&mut transaction, yes)?;
+    transaction.commit().unwrap();
+    Ok(changes)
+}
+
 fn run(db: &Database, yes: bool) -> Result<Vec<String>, Failure> {
-    migrate::migrate(&mut db.client(), yes)
+    migrate(&mut db.client(), yes)
 }
 
 /// The changes that create all tables.
@@ -474,12 +482,12 @@ fn migrations_work_through_a_pooler() {
     let mut clients: Vec<Client> =
         (0..4).map(|_| Client::connect(&pooler.url(), NoTls).unwrap()).collect();
     for client in &mut clients {
-        let refused = migrate::migrate(client, false).unwrap_err();
+        let refused = migrate(client, false).unwrap_err();
         assert_eq!(refused.reason, Reason::UpgradeRefused, "{}", refused.error_chain());
     }
-    migrate::migrate(&mut clients[0], true).unwrap();
+    migrate(&mut clients[0], true).unwrap();
     for client in &mut clients {
-        assert_eq!(migrate::migrate(client, true).unwrap(), [""; 0]);
+        assert_eq!(migrate(client, true).unwrap(), [""; 0]);
         assert_eq!(problems(client), [""; 0]);
         let path = client.simple_query("SHOW search_path").unwrap();
         assert!(format!("{path:?}").contains("$user"), "{path:?}");
@@ -498,13 +506,13 @@ fn tables_are_created_in_the_first_schema_of_the_search_path() {
     db.exec("CREATE SCHEMA other");
     let other = format!("{}?options=-csearch_path%3Dother,public", db.url());
     let mut client = connected(&other);
-    assert_eq!(migrate::migrate(&mut client, false).unwrap(), CREATED);
+    assert_eq!(migrate(&mut client, false).unwrap(), CREATED);
     assert!(db.has_table("other.proactivite_requests"));
     assert_eq!(problems(&mut client), [""; 0]);
     assert_done(&db);
 
     let mut client = connected(&format!("{}?options=-csearch_path%3Dnowhere", db.url()));
-    let failure = migrate::migrate(&mut client, false).unwrap_err();
+    let failure = migrate(&mut client, false).unwrap_err();
     assert_eq!(failure.reason, Reason::DatabaseRefused);
     assert!(failure.message.contains("search path"), "{}", failure.message);
 }

@@ -1,12 +1,11 @@
 //! The tables and privileges that a cycle needs: `check` and a cycle agree about them.
 
-use datapass_pull::commands::migrate;
 use datapass_pull::error::Reason;
 use postgres::{Client, NoTls};
 
 use super::docs::runbook::blocks;
 use super::harness::{DataPass, Database, Demande, Fault, GOOD_JOBS_4, On, Run, validated};
-use super::migrate::problems;
+use super::migrate::{migrate, problems};
 
 #[test]
 fn missing_privileges_are_reported_as_grants() {
@@ -14,7 +13,7 @@ fn missing_privileges_are_reported_as_grants() {
     let role = db.role(None);
     let mut client = Client::connect(&db.url_as(&role, ""), NoTls).unwrap();
 
-    let failure = migrate::migrate(&mut client, false).unwrap_err();
+    let failure = migrate(&mut client, false).unwrap_err();
     assert_eq!(failure.reason, Reason::DatabaseRefused);
     assert!(failure.message.contains("as the owner"), "{}", failure.message);
 
