@@ -288,7 +288,7 @@ impl Store {
     }
 
     /// Connects, and retries what fails as transient.
-    pub fn connect(&self, stage: Stage) -> Result<Client> {
+    fn connect(&self, stage: Stage) -> Result<Client> {
         let retry_after =
             |failure: &Failure| retry::is_retryable(failure.reason).then_some(Duration::ZERO);
         retry::run(&self.deadline, self.max_retries, None, retry_after, || {
