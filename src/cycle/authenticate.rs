@@ -27,7 +27,8 @@ struct TokenResponse {
 #[derive(Debug)]
 pub struct Session {
     http: Http,
-    upstream: UpstreamConfig,
+    /// The settings of the API.
+    pub(super) upstream: UpstreamConfig,
     token: Mutex<Token>,
     /// Whether a request succeeded, so that the token had the scope.
     has_succeeded: AtomicBool,
@@ -38,21 +39,6 @@ pub struct Session {
 struct Token {
     secret: SecretString,
     is_renewed: bool,
-}
-
-/// What to ask the API for.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Resource<'a> {
-    /// What is appended to the base, such as `demandes`.
-    pub name: &'a str,
-    /// The query.
-    pub query: &'a [(&'a str, &'a str)],
-    /// What messages show of the query; may be empty.
-    pub detail: &'a str,
-    /// Which page of the listing it is, counted from 1.
-    pub page: Option<u64>,
-    /// Set when the response is not needed any more.
-    pub is_abandoned: Option<&'a AtomicBool>,
 }
 
 impl Session {
@@ -72,22 +58,12 @@ impl Session {
         self.http.reconnect(retry, reason)
     }
 
-    /// Returns the settings of the API.
-    pub fn upstream(&self) -> &UpstreamConfig {
-        &self.upstream
-    }
-
-    /// Sends a GET with the token, which is renewed once per session when it has expired.
-    pub fn get<T>(
-        &self,
-        resource: &Resource<'_>,
-        read: &mut ReadBody<'_, T>,
-    ) -> Result<T, HttpError> {
+    /// Sends a request with the token, which is renewed once per session when it has expired.
+    pub fn send<T>(&self, call: &Call<'_>, read: &mut ReadBody<'_, T>) -> Result<T, HttpError> {
         let token = self.lock().clone();
-        match self.send(resource, &token, read) {
+        match self.send_with(&token, call, read) {
             Err(error) if !token.is_renewed && self.has_expired(&error) => {
-                let token = self.renew()?;
-                self.send(resource, &token, read)
+                self.send_with(&self.renew()?, call, read)
             }
             result => {
                 self.has_succeeded.fetch_or(result.is_ok(), Ordering::Relaxed);
@@ -96,26 +72,18 @@ impl Session {
         }
     }
 
-    fn send<T>(
+    fn send_with<T>(
         &self,
-        resource: &Resource<'_>,
         token: &Token,
+        call: &Call<'_>,
         read: &mut ReadBody<'_, T>,
     ) -> Result<T, HttpError> {
-        let url = self.upstream.resource(resource.name);
-        let call = Call {
-            stage: Stage::List,
-            detail: resource.detail,
-            page: resource.page,
-            is_abandoned: resource.is_abandoned,
-            build: &|client| {
-                let request = client.get(&url).query(resource.query);
-                // A proxy that stores responses would serve a list of another time.
-                let request = request.header(CACHE_CONTROL, "no-cache");
-                request.bearer_auth(token.secret.expose_secret())
-            },
+        let build = |client: &Client| {
+            // A proxy that stores responses would serve a list of another time.
+            let request = (call.build)(client).header(CACHE_CONTROL, "no-cache");
+            request.bearer_auth(token.secret.expose_secret())
         };
-        self.http.send(&call, read)
+        self.http.send(&Call { build: &build, ..*call }, read)
     }
 
     /// Returns whether the token may have expired. A 422 is what DataPass answers to a revoked token

@@ -12,11 +12,7 @@ use datapass_pull::net::body::MAX_BODY_BYTES;
 fn main() {
     let mut args = std::env::args().skip(1);
     let (file, wanted) = (args.next().unwrap(), args.next().unwrap());
-    let (mut elements, mut entries) = (0, 0);
-    decode(File::open(file).unwrap(), MAX_BODY_BYTES, &wanted, &mut |element| {
-        elements += 1;
-        entries += usize::from(element.entry.is_some());
-    })
-    .unwrap();
-    println!("{elements} {entries}");
+    let elements = decode(File::open(file).unwrap(), MAX_BODY_BYTES, &wanted).unwrap();
+    let entries = elements.iter().filter(|element| element.entry.is_some());
+    println!("{} {}", elements.len(), entries.count());
 }

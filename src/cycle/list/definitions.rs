@@ -1,10 +1,10 @@
 //! `/definitions`: what the account sees. Without access it gets an empty listing, which looks like
 //! "nothing to do".
 
-use crate::cycle::authenticate::{Resource, Session};
+use crate::cycle::authenticate::Session;
 use crate::error::{Failure, Reason, Stage};
 use crate::net::body::read_json;
-use crate::net::http::HttpError;
+use crate::net::http::{Call, HttpError};
 
 /// How many ids a message names.
 const MAX_SHOWN: usize = 10;
@@ -17,8 +17,15 @@ pub fn visible(session: &Session) -> Result<Vec<String>, HttpError> {
     struct Definition {
         id: String,
     }
-    let resource = Resource { name: "definitions", ..Resource::default() };
-    let definitions: Vec<Definition> = session.get(&resource, &mut |body, _| {
+    let url = session.upstream.resource("definitions");
+    let call = Call {
+        stage: Stage::List,
+        detail: "",
+        page: None,
+        is_abandoned: None,
+        build: &|client| client.get(&url),
+    };
+    let definitions: Vec<Definition> = session.send(&call, &mut |body, _| {
         read_json(body, "the definitions are not an array of objects with an id")
     })?;
     Ok(definitions.into_iter().map(|it| it.id).collect())

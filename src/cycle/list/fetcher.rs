@@ -11,10 +11,10 @@ use log::info;
 
 use super::decode::decode;
 use super::definitions;
-use crate::cycle::authenticate::{Resource, Session};
+use crate::cycle::authenticate::Session;
 use crate::error::{Failure, Reason, Result, Stage};
 use crate::net::body::MAX_BODY_BYTES;
-use crate::net::http::Meta;
+use crate::net::http::{Call, Meta};
 use crate::types::entry::Element;
 
 /// A page of the listing.
@@ -55,31 +55,24 @@ pub trait Source: Send + Sync + 'static {
 
 impl Source for Session {
     fn page(&self, ask: Ask, is_abandoned: &AtomicBool) -> Result<Page> {
-        let Ask { number, offset, .. } = ask;
+        let Ask { number, offset, limit } = ask;
+        let url = self.upstream.resource("demandes");
         let query = [
             ("state[]", "validated"),
-            ("limit", &ask.limit.to_string()),
+            ("limit", &limit.to_string()),
             ("offset", &offset.to_string()),
         ];
-        let resource = Resource {
-            name: "demandes",
-            query: &query,
+        let call = Call {
+            stage: Stage::List,
             detail: &format!("offset {offset}"),
             page: Some(number),
             is_abandoned: Some(is_abandoned),
+            build: &|client| client.get(&url).query(&query),
         };
-        let page = self.get(&resource, &mut |body, meta| {
+        let page = self.send(&call, &mut |body, meta| {
             let begun = Instant::now();
-            let mut elements = Vec::new();
-            let mut body = Body {
-                body,
-                bytes: 0,
-                is_abandoned,
-            };
-            let definition_id = &self.upstream().definition_id;
-            decode(&mut body, MAX_BODY_BYTES, definition_id, &mut |element| {
-                elements.push(element);
-            })?;
+            let mut body = Body { body, bytes: 0, is_abandoned };
+            let elements = decode(&mut body, MAX_BODY_BYTES, &self.upstream.definition_id)?;
             let (status, rows, bytes) = (meta.status.as_u16(), elements.len(), body.bytes);
             let duration_ms = (meta.elapsed + begun.elapsed()).as_millis() as u64;
             info!(
@@ -94,7 +87,7 @@ impl Source for Session {
 
     fn lack_of_access(&self) -> Result<Option<Failure>> {
         let visible = definitions::visible(self)?;
-        let sees_it = visible.contains(&self.upstream().definition_id);
+        let sees_it = visible.contains(&self.upstream.definition_id);
         Ok((!sees_it).then(|| definitions::no_access(&visible)))
     }
 

@@ -176,14 +176,14 @@ impl Reader<'_> {
             let pages = {
                 let summary = &mut self.outcome.lock().run.summary;
                 summary.seen = seen;
-                summary.drift_rewinds = earlier_rewinds + paging.drift_rewinds();
+                summary.drift_rewinds = earlier_rewinds + paging.drift_rewinds;
                 summary.pages += 1;
                 summary.pages
             };
             debug!(stage = Stage::List.as_str(), page = pages; "{seen} demandes are listed so far");
             progress::update(pages, seen);
         }
-        if paging.ignores_offset() {
+        if paging.ignores_offset {
             warn!(stage = Stage::List.as_str();
                 "The server does not page: it returned the same rows at every offset. They are fewer \
                  than requested, so they are taken as the whole list");
@@ -191,7 +191,7 @@ impl Reader<'_> {
         Ok(Reading {
             elements: with_distinct_references(elements.into_values().collect()),
             seen: paging.seen() as u64,
-            has_shrunk: paging.has_shrunk(),
+            has_shrunk: paging.has_shrunk,
         })
     }
 

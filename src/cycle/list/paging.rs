@@ -83,7 +83,7 @@ pub enum Unproved {
 }
 
 /// The state of one reading of the list.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Paging {
     limit: usize,
     concurrency: usize,
@@ -104,15 +104,19 @@ pub struct Paging {
     previous: Vec<Key>,
     largest_page_rows: usize,
     has_restarted: bool,
-    has_shrunk: bool,
-    ignores_offset: bool,
     requests: u64,
-    drift_rewinds: u64,
+    /// How often the listing stepped back.
+    pub drift_rewinds: u64,
+    /// Whether the list was read from its start again and ended with fewer rows than were seen.
+    pub has_shrunk: bool,
+    /// Whether the server ignores the offset; its one page is then the whole list.
+    pub ignores_offset: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Mode {
     /// Pages overlap.
+    #[default]
     Overlap,
     /// The list is read to a short page, pass after pass, and its rows are counted.
     Count,
@@ -164,26 +168,8 @@ impl Paging {
     /// `expected_rows` is how many rows the list had last time. It decides how many pages are in
     /// flight and proves nothing: with another length the listing costs a few more requests.
     pub fn new(limit: usize, concurrency: usize, expected_rows: Option<u64>) -> Self {
-        let mut paging = Self {
-            limit,
-            concurrency,
-            expected_rows,
-            mode: Mode::Overlap,
-            planned: VecDeque::from([0]),
-            in_flight: 0,
-            frontier: None,
-            step_back: 0,
-            resume_at: None,
-            rows: HashMap::new(),
-            pass: Pass::default(),
-            previous: Vec::new(),
-            largest_page_rows: 0,
-            has_restarted: false,
-            has_shrunk: false,
-            ignores_offset: false,
-            requests: 0,
-            drift_rewinds: 0,
-        };
+        let planned = VecDeque::from([0]);
+        let mut paging = Self { limit, concurrency, expected_rows, planned, ..Self::default() };
         if expected_rows.is_some() {
             paging.look_ahead(0, limit as u64, 1);
         }
@@ -214,22 +200,6 @@ impl Paging {
         self.rows.len()
     }
 
-    /// Returns how often the listing stepped back.
-    pub fn drift_rewinds(&self) -> u64 {
-        self.drift_rewinds
-    }
-
-    /// Returns whether the list was read from its start again and ended with fewer rows than were
-    /// seen.
-    pub fn has_shrunk(&self) -> bool {
-        self.has_shrunk
-    }
-
-    /// Returns whether the server ignores the offset; its one page is then the whole list.
-    pub fn ignores_offset(&self) -> bool {
-        self.ignores_offset
-    }
-
     /// Takes the page that was awaited first.
     pub fn receive(&mut self, rows: &[Element]) -> Result<(), Unproved> {
         let Some(offset) = self.planned.pop_front() else {
@@ -238,19 +208,20 @@ impl Paging {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.largest_page_rows = self.largest_page_rows.max(rows.len());
         let is_first = self.rows.is_empty();
-        let same_rows = || self.previous.iter().eq(rows.iter().map(|row| &row.key));
-        let mut page = Received {
+        let is_repeated = offset > 0
+            && !rows.is_empty()
+            && self.previous.iter().eq(rows.iter().map(|row| &row.key));
+        let page = Received {
             offset,
             rows,
             // Of the first page's size nothing but the limit is known.
             may_be_last: rows.len() < self.largest_page_rows
                 || (is_first && rows.len() < self.limit),
             is_usual_size: rows.len() >= self.limit || rows.len() == self.previous.len(),
-            is_repeated: offset > 0 && !rows.is_empty() && same_rows(),
-            added: 0,
+            is_repeated,
+            added: self.record(rows),
         };
         self.has_restarted |= offset == 0 && !is_first;
-        page.added = self.record(rows);
         match (self.resume_at.take(), self.mode) {
             (Some(next), _) => self.check_end(&page, next)?,
             (None, Mode::Overlap) => self.join(&page),
@@ -302,11 +273,8 @@ impl Paging {
         let oldest = page.rows.iter().filter_map(|row| row.created_at).min();
         self.frontier = [self.frontier, oldest].into_iter().flatten().min();
         let length = page.rows.len();
-        let overlap = match page.may_be_last {
-            true => overlap_rows(length, END_OVERLAP_ROWS),
-            false => overlap_rows(length, OVERLAP_ROWS),
-        };
-        let next = page.offset + last_newer.min(length - overlap) as u64;
+        let most = if page.may_be_last { END_OVERLAP_ROWS } else { OVERLAP_ROWS };
+        let next = page.offset + last_newer.min(length - overlap_rows(length, most)) as u64;
         if page.is_repeated {
             return self.look_past(page.offset + FAR_ROWS, next);
         }
@@ -340,11 +308,8 @@ impl Paging {
             if length < SMALLEST_PAGE_ROWS.min(self.limit).max(3) as u64 {
                 return;
             }
-            let overlap = match length < rows {
-                true => overlap_rows(length as usize, END_OVERLAP_ROWS),
-                false => overlap_rows(length as usize, OVERLAP_ROWS),
-            };
-            let next = offset + length - overlap as u64;
+            let most = if length < rows { END_OVERLAP_ROWS } else { OVERLAP_ROWS };
+            let next = offset + length - overlap_rows(length as usize, most) as u64;
             offset = *self.planned.get(nth).unwrap_or(&next);
             if nth == self.planned.len() {
                 self.planned.push_back(next);

@@ -60,5 +60,5 @@ pub fn read(
         let bound = 32 + 12 * plain + concurrency;
         assert!(requests <= bound, "{requests} requests, more than {bound}");
     }
-    Ok(Proved { elements, requests, drift_rewinds: paging.drift_rewinds() })
+    Ok(Proved { elements, requests, drift_rewinds: paging.drift_rewinds })
 }

@@ -1,7 +1,7 @@
 //! Decodes one page of the listing from its stream: a bare JSON array of demandes.
 //!
 //! A demande has about ten thousand bytes, of which a few hundred matter. So the body is read once,
-//! through one buffer, and each element is returned as soon as its last byte is there: its members are
+//! through one buffer, and each element is taken as soon as its last byte is there: its members are
 //! kept as raw text, and only those of a demande of the wanted definition are read.
 //!
 //! # What spoils a page and what does not
@@ -32,38 +32,14 @@ use crate::types::entry::Element;
 /// Elements that one page may have: ten times what upstream serves at most.
 pub const MAX_ELEMENTS: usize = 10_000;
 
-/// Reads a page to its end, and hands each element on in the order of the page.
+/// Reads a page to its end, and returns its elements in their order.
 ///
 /// `max_bytes` bounds the body as it is read, that is, after any decompression. Demandes of
-/// another definition than `wanted` come without an [`Entry`]. After an error the elements that
-/// were already handed on are to be forgotten.
-pub fn decode(
-    reader: impl Read,
-    max_bytes: u64,
-    wanted: &str,
-    sink: &mut dyn FnMut(Element),
-) -> Result<(), BodyError> {
-    decode_from(Buffer::new(reader, max_bytes, FIRST_BYTES), wanted, sink)
-}
-
-fn decode_from(
-    mut buffer: Buffer<impl Read>,
-    wanted: &str,
-    sink: &mut dyn FnMut(Element),
-) -> Result<(), BodyError> {
-    let mut page = Page { place: Place::Mark, element_count: 0, wanted, sink };
-    loop {
-        buffer.fill()?;
-        let consumed = page.take(buffer.text()?)?;
-        buffer.consume(consumed);
-        if buffer.ended() {
-            return match page.place {
-                Place::End => Ok(()),
-                Place::NoList => Err(BodyError::WrongShape("the listing is not a JSON array")),
-                _ => Err(BodyError::NotJson),
-            };
-        }
-    }
+/// another definition than `wanted` come without an [`Entry`].
+pub fn decode(reader: impl Read, max_bytes: u64, wanted: &str) -> Result<Vec<Element>, BodyError> {
+    let mut page = Page::new(wanted);
+    page.read(Buffer::new(reader, max_bytes, FIRST_BYTES))?;
+    Ok(page.elements)
 }
 
 /// Where in the body the parser is: what may come next.
@@ -88,12 +64,31 @@ enum Place {
 /// The parser of a page, fed with one stretch of text after the other.
 struct Page<'s> {
     place: Place,
-    element_count: usize,
+    elements: Vec<Element>,
     wanted: &'s str,
-    sink: &'s mut dyn FnMut(Element),
 }
 
-impl Page<'_> {
+impl<'s> Page<'s> {
+    fn new(wanted: &'s str) -> Self {
+        Self { place: Place::Mark, elements: Vec::new(), wanted }
+    }
+
+    /// Reads the body to its end.
+    fn read(&mut self, mut buffer: Buffer<impl Read>) -> Result<(), BodyError> {
+        loop {
+            buffer.fill()?;
+            let consumed = self.take(buffer.text()?)?;
+            buffer.consume(consumed);
+            if buffer.ended() {
+                return match self.place {
+                    Place::End => Ok(()),
+                    Place::NoList => Err(BodyError::WrongShape("the listing is not a JSON array")),
+                    _ => Err(BodyError::NotJson),
+                };
+            }
+        }
+    }
+
     /// Takes all that is complete in this text, and returns its length.
     fn take(&mut self, text: &str) -> Result<usize, BodyError> {
         let mut rest = text;
@@ -129,8 +124,8 @@ impl Page<'_> {
         Ok(text.len() - rest.len())
     }
 
-    /// Hands on the element that the text begins with, and returns its length; `None` when it is
-    /// not complete.
+    /// Takes the element that the text begins with, and returns its length; `None` when it is not
+    /// complete.
     fn element(&mut self, text: &str) -> Result<Option<usize>, BodyError> {
         let (members, taken) = match parse::<Members<'_>>(text) {
             Ok((members, taken)) => (Some(members), taken),
@@ -142,11 +137,10 @@ impl Page<'_> {
                 Err(Stop::Unfit) => return Err(BodyError::NotJson),
             },
         };
-        if self.element_count == MAX_ELEMENTS {
+        if self.elements.len() == MAX_ELEMENTS {
             return Err(BodyError::Oversized("the page has more than 10000 elements"));
         }
-        self.element_count += 1;
-        (self.sink)(element::read(members, &text[..taken], self.wanted));
+        self.elements.push(element::read(members, &text[..taken], self.wanted));
         Ok(Some(taken))
     }
 }

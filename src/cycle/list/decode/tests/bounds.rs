@@ -34,10 +34,10 @@ impl Read for Endless {
 /// Decodes what begins like `head` and goes on with `text` for ever.
 fn endless(head: &str, text: &str, ceiling_bytes: u64) -> (Endless, usize, BodyError) {
     let mut tail = Endless::new(text);
-    let mut elements = 0;
+    let mut page = Page::new(WANTED);
     let body = head.as_bytes().chain(&mut tail);
-    let error = decode(body, ceiling_bytes, WANTED, &mut |_| elements += 1).unwrap_err();
-    (tail, elements, error)
+    let error = page.read(Buffer::new(body, ceiling_bytes, FIRST_BYTES)).unwrap_err();
+    (tail, page.elements.len(), error)
 }
 
 /// Twice what one element may have.

@@ -41,9 +41,7 @@ fn demande(name: &str, value: Option<&str>) -> String {
 }
 
 fn decode_all(body: impl Read) -> Result<Vec<Element>, BodyError> {
-    let mut elements = Vec::new();
-    decode(body, 64 << 20, WANTED, &mut |element| elements.push(element))?;
-    Ok(elements)
+    decode(body, 64 << 20, WANTED)
 }
 
 fn only(element: &str) -> Element {
@@ -433,7 +431,7 @@ fn a_page_cut_anywhere_is_no_json() {
 
 #[test]
 fn bounds_hold() {
-    let ceiling = |body: &str, ceiling| decode(body.as_bytes(), ceiling, WANTED, &mut |_| ());
+    let ceiling = |body: &str, ceiling| decode(body.as_bytes(), ceiling, WANTED);
     assert!(ceiling("[1,2]", 5).is_ok());
     assert!(matches!(ceiling("[1,2]", 4), Err(BodyError::TooLarge(4))));
 
@@ -448,7 +446,7 @@ fn bounds_hold() {
 
     // Endless white space, brackets or text: the ceiling or the buffer ends it.
     for byte in b" [{\"1" {
-        let verdict = decode(io::repeat(*byte), 5 << 20, WANTED, &mut |_| ()).unwrap_err();
+        let verdict = decode(io::repeat(*byte), 5 << 20, WANTED).unwrap_err();
         assert!(matches!(
             verdict,
             BodyError::TooLarge(_) | BodyError::Oversized(_) | BodyError::NotJson

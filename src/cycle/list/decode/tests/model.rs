@@ -10,7 +10,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::super::buffer::Buffer;
-use super::super::{BodyError, Element, decode_from};
+use super::super::{BodyError, Element, Page};
 use super::WANTED;
 use crate::types::time::{parse_date, parse_instant};
 use crate::types::{CommuneCode, Entity, EntityType};
@@ -204,9 +204,9 @@ fn read(body: &[u8], first_bytes: usize, chunks: &[usize]) -> Result<Vec<Element
         }
     }
     let buffer = Buffer::new(Chunks(body, chunks.iter().cycle()), 64 << 20, first_bytes);
-    let mut elements = Vec::new();
-    decode_from(buffer, WANTED, &mut |element| elements.push(element))?;
-    Ok(elements)
+    let mut page = Page::new(WANTED);
+    page.read(buffer)?;
+    Ok(page.elements)
 }
 
 /// Returns a strategy for a member's text: mostly one of its own, at times any value.
