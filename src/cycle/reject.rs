@@ -13,7 +13,7 @@ pub(super) fn reject_unstorable(tx: &mut Tx<'_>, entries: &mut [Listed]) -> Resu
             continue;
         }
         // A reference made of the public id could not be stored either.
-        entry.reference = entry.key.ascii_reference();
+        entry.reference = entry.reference.escape_default().to_string();
         let rule = "a character that the database cannot store";
         entry.reject(Fault { field: "public_id", rule });
     }

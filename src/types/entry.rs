@@ -34,14 +34,6 @@ impl Key {
             Self::Public(_) | Self::Digest { .. } => None,
         }
     }
-
-    /// Returns a reference of ASCII alone, for a database that cannot store the key's string.
-    pub fn ascii_reference(&self) -> String {
-        match self {
-            Self::Public(id) => id.as_str().escape_unicode().to_string(),
-            Self::Id(_) | Self::Digest { .. } => self.to_string(),
-        }
-    }
 }
 
 impl fmt::Display for Key {

@@ -34,29 +34,23 @@ pub(super) fn entry(
 
     // A home is hidden, unless the program is there.
     let is_in_home = ["/home/", "/root/", "/run/user/"].iter().any(|home| binary.starts_with(home));
-    let service = fill(
-        include_str!("datapass-pull.service"),
-        &[
-            ("limit", &span(pace.limit_interval_seconds)),
-            ("retries", &RETRIES.to_string()),
-            ("starts", &(RETRIES + 1).to_string()),
-            ("program", &program),
-            ("timeout", &span(config.timeout.as_secs())),
-            ("env_file", &env_file),
-            ("restart", &span(pace.restart_seconds)),
-            ("start_timeout", &span(run_seconds + START_SECONDS)),
-            ("stop_timeout", &span(STOP_SECONDS)),
-            ("protect_home", if is_in_home { "read-only" } else { "yes" }),
-        ],
-    );
-    let timer = fill(
-        include_str!("datapass-pull.timer"),
-        &[
-            ("cron", &cron.to_string()),
-            ("calendar", &calendar),
-            ("delay", &span(pace.random_delay_seconds)),
-        ],
-    );
+    let values = [
+        ("limit", &*span(pace.limit_interval_seconds)),
+        ("retries", &RETRIES.to_string()),
+        ("starts", &(RETRIES + 1).to_string()),
+        ("program", &program),
+        ("timeout", &span(config.timeout.as_secs())),
+        ("env_file", &env_file),
+        ("restart", &span(pace.restart_seconds)),
+        ("start_timeout", &span(run_seconds + START_SECONDS)),
+        ("stop_timeout", &span(STOP_SECONDS)),
+        ("protect_home", if is_in_home { "read-only" } else { "yes" }),
+        ("cron", &cron.to_string()),
+        ("calendar", &calendar),
+        ("delay", &span(pace.random_delay_seconds)),
+    ];
+    let service = fill(include_str!("datapass-pull.service"), &values);
+    let timer = fill(include_str!("datapass-pull.timer"), &values);
     Ok(format!(
         "# /etc/systemd/system/datapass-pull.service\n{service}\n\
          # /etc/systemd/system/datapass-pull.timer\n{timer}"
@@ -135,7 +129,7 @@ fn program(path: &str) -> Result<String, String> {
     }
     let path = path.replace('%', "%%");
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@%".contains(c);
-    if path.chars().all(plain) { Ok(path) } else { Ok(format!("\"{path}\"")) }
+    Ok(if path.chars().all(plain) { path } else { format!("\"{path}\"") })
 }
 
 /// Returns the path of `EnvironmentFile=`, which is a glob pattern and has no quoting.
