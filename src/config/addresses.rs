@@ -4,15 +4,26 @@
 use std::path::PathBuf;
 
 use sentry_types::Dsn;
+use strum::{EnumString, VariantNames};
 use url::Url;
 
 use crate::db::url::{self as database_url, DatabaseUrl};
 use crate::net::proxies::is_loopback;
 use crate::net::tls::{self, TlsError};
 
+/// `DATAPASS_ALLOW_HTTP`: the hosts that may be asked without TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, EnumString, VariantNames)]
+pub(super) enum PlainHttp {
+    #[strum(serialize = "1")]
+    AnyHost,
+    #[default]
+    #[strum(serialize = "0")]
+    Loopback,
+}
+
 /// Parses the URL of a server that gets a secret: https, or http on this very host or when allowed.
 /// It may have a query (RFC 6749 section 3.2), but no fragment.
-pub(super) fn web_url(text: &str, allow_http: bool) -> Result<Url, String> {
+pub(super) fn web_url(text: &str, plain_http: PlainHttp) -> Result<Url, String> {
     const EXPECTED: &str = "must be an https:// URL";
     if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
         return Err(format!("has a space or a control character ({EXPECTED})"));
@@ -23,7 +34,7 @@ pub(super) fn web_url(text: &str, allow_http: bool) -> Result<Url, String> {
     if !slashes || !matches!(url.scheme(), "http" | "https") {
         return Err(EXPECTED.to_owned());
     }
-    if url.scheme() == "http" && !allow_http && !is_loopback(&url) {
+    if url.scheme() == "http" && plain_http == PlainHttp::Loopback && !is_loopback(&url) {
         return Err("must be https:// (http is for loopback hosts, or for any with \
                     DATAPASS_ALLOW_HTTP=1)"
             .to_owned());
@@ -38,8 +49,8 @@ pub(super) fn web_url(text: &str, allow_http: bool) -> Result<Url, String> {
 }
 
 /// Parses the base of the API and takes the slashes off its end.
-pub(super) fn base_url(text: &str, allow_http: bool) -> Result<Url, String> {
-    let mut url = web_url(text, allow_http)?;
+pub(super) fn base_url(text: &str, plain_http: PlainHttp) -> Result<Url, String> {
+    let mut url = web_url(text, plain_http)?;
     if url.query().is_some() {
         return Err("has a query (?…), which is not allowed".to_owned());
     }
@@ -49,10 +60,10 @@ pub(super) fn base_url(text: &str, allow_http: bool) -> Result<Url, String> {
 }
 
 /// Parses a Sentry DSN, which keeps to https like any other URL.
-pub(super) fn sentry_dsn(text: &str, allow_http: bool) -> Result<Dsn, String> {
+pub(super) fn sentry_dsn(text: &str, plain_http: PlainHttp) -> Result<Dsn, String> {
     const EXPECTED: &str = "must be a Sentry DSN (https://KEY@HOST/PROJECT)";
     let dsn: Dsn = text.parse().map_err(|_| EXPECTED.to_owned())?;
-    web_url(dsn.envelope_api_url().as_str(), allow_http)?;
+    web_url(dsn.envelope_api_url().as_str(), plain_http)?;
     Ok(dsn)
 }
 
@@ -79,70 +90,71 @@ pub(super) fn database_url(text: &str) -> Result<DatabaseUrl, String> {
 
 #[cfg(test)]
 mod tests {
+    use super::PlainHttp::{AnyHost, Loopback};
     use super::*;
 
     #[test]
     fn urls_are_https_or_local() {
-        for (text, allow_http, expected) in [
-            ("https://h/api/v1", false, "https://h/api/v1"),
-            ("https://h/api/v1/", false, "https://h/api/v1"),
-            ("https://h/api/v1//", false, "https://h/api/v1"),
-            ("https://h", false, "https://h/"),
-            ("https://h:8443/", false, "https://h:8443/"),
-            ("HTTPS://H/", false, "https://h/"),
-            ("http://localhost:3000/v1", false, "http://localhost:3000/v1"),
-            ("http://127.0.0.1/v1", false, "http://127.0.0.1/v1"),
-            ("http://127.9.8.7/v1", false, "http://127.9.8.7/v1"),
-            ("http://[::1]:80/v1", false, "http://[::1]/v1"),
-            ("http://h/v1", true, "http://h/v1"),
+        for (text, plain_http, expected) in [
+            ("https://h/api/v1", Loopback, "https://h/api/v1"),
+            ("https://h/api/v1/", Loopback, "https://h/api/v1"),
+            ("https://h/api/v1//", Loopback, "https://h/api/v1"),
+            ("https://h", Loopback, "https://h/"),
+            ("https://h:8443/", Loopback, "https://h:8443/"),
+            ("HTTPS://H/", Loopback, "https://h/"),
+            ("http://localhost:3000/v1", Loopback, "http://localhost:3000/v1"),
+            ("http://127.0.0.1/v1", Loopback, "http://127.0.0.1/v1"),
+            ("http://127.9.8.7/v1", Loopback, "http://127.9.8.7/v1"),
+            ("http://[::1]:80/v1", Loopback, "http://[::1]/v1"),
+            ("http://h/v1", AnyHost, "http://h/v1"),
         ] {
-            let url = base_url(text, allow_http).map(String::from);
+            let url = base_url(text, plain_http).map(String::from);
             assert_eq!(url.as_deref(), Ok(expected), "{text}");
-            assert!(web_url(text, allow_http).is_ok(), "{text}");
+            assert!(web_url(text, plain_http).is_ok(), "{text}");
         }
-        for (text, allow_http, expected) in [
-            ("http://h/v1", false, "must be https://"),
-            ("http://localhost.example/v1", false, "must be https://"),
-            ("http://126.0.0.1/v1", false, "must be https://"),
-            ("http://[::2]/v1", false, "must be https://"),
-            ("http://127.0.0.1.example/v1", false, "must be https://"),
-            ("ftp://h/v1", true, "must be an https:// URL"),
-            ("hunter2", true, "must be an https:// URL"),
-            ("h/v1", true, "must be an https:// URL"),
-            ("https:h/v1", true, "must be an https:// URL"),
-            ("https:\\\\h", true, "must be an https:// URL"),
-            ("https://", true, "must be an https:// URL"),
-            ("file:///etc/passwd", true, "must be an https:// URL"),
-            ("https://h/v1 ", true, "has a space"),
-            ("https://h/v1\n", true, "has a space"),
-            ("https://hunter2@h/v1", true, "has a user name or password"),
-            ("https://:hunter2@h/v1", true, "has a user name or password"),
-            ("https://h/v1#hunter2", true, "has a fragment"),
-            ("https://h/v1#", true, "has a fragment"),
-            ("https://h/v1?hunter2", true, "has a query"),
-            ("https://h/v1?", true, "has a query"),
+        for (text, plain_http, expected) in [
+            ("http://h/v1", Loopback, "must be https://"),
+            ("http://localhost.example/v1", Loopback, "must be https://"),
+            ("http://126.0.0.1/v1", Loopback, "must be https://"),
+            ("http://[::2]/v1", Loopback, "must be https://"),
+            ("http://127.0.0.1.example/v1", Loopback, "must be https://"),
+            ("ftp://h/v1", AnyHost, "must be an https:// URL"),
+            ("hunter2", AnyHost, "must be an https:// URL"),
+            ("h/v1", AnyHost, "must be an https:// URL"),
+            ("https:h/v1", AnyHost, "must be an https:// URL"),
+            ("https:\\\\h", AnyHost, "must be an https:// URL"),
+            ("https://", AnyHost, "must be an https:// URL"),
+            ("file:///etc/passwd", AnyHost, "must be an https:// URL"),
+            ("https://h/v1 ", AnyHost, "has a space"),
+            ("https://h/v1\n", AnyHost, "has a space"),
+            ("https://hunter2@h/v1", AnyHost, "has a user name or password"),
+            ("https://:hunter2@h/v1", AnyHost, "has a user name or password"),
+            ("https://h/v1#hunter2", AnyHost, "has a fragment"),
+            ("https://h/v1#", AnyHost, "has a fragment"),
+            ("https://h/v1?hunter2", AnyHost, "has a query"),
+            ("https://h/v1?", AnyHost, "has a query"),
         ] {
-            let problem = base_url(text, allow_http).unwrap_err();
+            let problem = base_url(text, plain_http).unwrap_err();
             assert!(problem.starts_with(expected), "{text}: {problem}");
             assert!(!problem.contains("hunter2"), "{text}: {problem}");
         }
-        assert!(web_url("https://h/token?tenant=1", false).is_ok());
+        assert!(web_url("https://h/token?tenant=1", Loopback).is_ok());
     }
 
     #[test]
     fn a_dsn_parses_and_is_https_or_local() {
-        for (text, allow_http, is_good) in [
-            ("https://key@o1.ingest.example/42", false, true),
-            ("http://key@127.0.0.1:9000/42", false, true),
-            ("http://key@localhost/42", false, true),
-            ("http://key@[::1]:9000/42", false, true),
-            ("http://key@sentry.example/42", false, false),
-            ("http://key@sentry.example/42", true, true),
-            ("https://sentry.example/42", true, false),
-            ("https://hunter2@sentry.example", true, false),
-            ("hunter2", true, false),
+        for (text, plain_http, is_good) in [
+            ("https://key@o1.ingest.example/42", Loopback, true),
+            ("http://key@127.0.0.1:9000/42", Loopback, true),
+            ("http://key@localhost/42", Loopback, true),
+            ("http://key@[::1]:9000/42", Loopback, true),
+            ("http://key@sentry.example/42", Loopback, false),
+            ("http://key@sentry.example/42", AnyHost, true),
+            ("https://sentry.example/42", AnyHost, false),
+            ("https://hunter2@sentry.example", AnyHost, false),
+            ("hunter2", AnyHost, false),
         ] {
-            let dsn = sentry_dsn(text, allow_http).map(drop);
+            let dsn = sentry_dsn(text, plain_http).map(drop);
             assert_eq!(dsn.is_ok(), is_good, "{text}");
             assert!(!dsn.err().is_some_and(|problem| problem.contains("hunter2")), "{text}");
         }

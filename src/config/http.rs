@@ -2,19 +2,15 @@
 
 use url::{Host, Url};
 
-use super::addresses;
+use super::addresses::{self, PlainHttp};
 use super::settings::Settings;
+use super::values;
 use crate::net::client::HttpSettings;
 use crate::net::proxies::{Exceptions, Proxies};
 
 impl Settings {
-    pub(super) fn allows_http(&mut self) -> bool {
-        let allowed = self.text("DATAPASS_ALLOW_HTTP", |text| match text {
-            "1" => Ok(true),
-            "0" => Ok(false),
-            _ => Err("must be 1 or 0".to_owned()),
-        });
-        allowed.unwrap_or_default()
+    pub(super) fn plain_http(&mut self) -> PlainHttp {
+        self.text("DATAPASS_ALLOW_HTTP", values::word).unwrap_or_default()
     }
 
     /// Validates what requests to `targets` need; none when one would go through a proxy that is

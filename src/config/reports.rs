@@ -73,8 +73,8 @@ impl Settings {
     }
 
     fn sentry(&mut self) -> Option<SentryConfig> {
-        let allow_http = self.allows_http();
-        let dsn = self.secret("SENTRY_DSN", |it| addresses::sentry_dsn(it, allow_http));
+        let plain_http = self.plain_http();
+        let dsn = self.secret("SENTRY_DSN", |it| addresses::sentry_dsn(it, plain_http));
         let environment = self.text("SENTRY_ENVIRONMENT", |it| values::plain(it, 64));
         let monitor = self.monitor();
         if monitor.is_some() && dsn.is_none() {
@@ -92,8 +92,8 @@ impl Settings {
     }
 
     fn ping(&mut self) -> Option<PingConfig> {
-        let allow_http = self.allows_http();
-        let url = self.secret("DATAPASS_PING_URL", |it| addresses::web_url(it, allow_http))?;
+        let plain_http = self.plain_http();
+        let url = self.secret("DATAPASS_PING_URL", |it| addresses::web_url(it, plain_http))?;
         let http = self.http(&[Some(&url)])?;
         Some(PingConfig { url, http })
     }

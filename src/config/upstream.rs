@@ -35,10 +35,10 @@ impl UpstreamConfig {
 
 impl Settings {
     pub(super) fn upstream(&mut self) -> Option<UpstreamConfig> {
-        let allow_http = self.allows_http();
-        let auth_url = self.text("DATAPASS_AUTH_URL", |it| addresses::web_url(it, allow_http));
+        let plain_http = self.plain_http();
+        let auth_url = self.text("DATAPASS_AUTH_URL", |it| addresses::web_url(it, plain_http));
         let api_base_url =
-            self.text("DATAPASS_API_BASE_URL", |it| addresses::base_url(it, allow_http));
+            self.text("DATAPASS_API_BASE_URL", |it| addresses::base_url(it, plain_http));
         let client_id = self.text("DATAPASS_CLIENT_ID", |it| values::plain(it, 4_096));
         let client_secret =
             self.secret("DATAPASS_CLIENT_SECRET", |it| values::plain(it, usize::MAX));
