@@ -53,7 +53,7 @@ pub fn settle(
         })
     });
     match (settled.and_then(BestEffort::wait), outcome.committing) {
-        (Ok(Ok(true)), Some(done)) => {
+        (Ok(true), Some(done)) => {
             warn!(stage = failure.stage.as_str();
                 "The answer to COMMIT did not come, and everything is written: {}", failure.error_chain());
             remarks::log(&done);
@@ -61,10 +61,8 @@ pub fn settle(
             Ok(())
         }
         (settled, _) => {
-            match settled {
-                Ok(Ok(_)) => {}
-                Ok(Err(error)) => debug!("The failed run is not recorded: {}", error.error_chain()),
-                Err(why) => debug!("The failed run is not recorded: {why}"),
+            if let Err(error) = settled {
+                debug!("The failed run is not recorded: {}", error.error_chain());
             }
             Err(failure)
         }

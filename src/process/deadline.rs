@@ -30,10 +30,9 @@ enum OnSignal {
 impl Deadline {
     /// Returns the deadline of a run: when `timeout` has passed, or a signal comes.
     pub fn after(timeout: Duration) -> Self {
-        // An absurd age must not overflow.
-        let end = Instant::now().checked_add(timeout);
         Self {
-            end: end.unwrap_or_else(signals::far_future),
+            // An absurd age must not overflow.
+            end: Instant::now() + timeout.min(signals::FOREVER),
             on_signal: OnSignal::Stop,
             stage: Arc::new(Mutex::new(Stage::Prepare)),
         }

@@ -13,6 +13,9 @@ use signal_hook::iterator::Signals;
 /// How long after a signal the process ends at the latest: within the two seconds of the interface.
 const PROCESS_TIME: Duration = Duration::from_millis(1_750);
 
+/// Longer than any run; an `Instant` may be added to it.
+pub(super) const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
+
 /// What every wait looks at.
 #[derive(Debug)]
 pub(super) struct State {
@@ -27,7 +30,7 @@ impl State {
     pub(super) fn process_end(&self) -> Instant {
         let after_signal = self.signalled.map(|signal| signal + PROCESS_TIME);
         let ends = [after_signal, self.process_end];
-        ends.into_iter().flatten().min().unwrap_or_else(far_future)
+        ends.into_iter().flatten().min().unwrap_or_else(|| Instant::now() + FOREVER)
     }
 }
 
@@ -41,11 +44,6 @@ fn state() -> MutexGuard<'static, State> {
 fn change(change: impl FnOnce(&mut State)) {
     change(&mut state());
     CHANGED.notify_all();
-}
-
-/// Returns an instant that no run reaches.
-pub(super) fn far_future() -> Instant {
-    Instant::now() + Duration::from_secs(100 * 365 * 86_400)
 }
 
 /// Returns when the first signal came.

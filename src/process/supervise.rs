@@ -10,7 +10,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::error::{Failure, Result, Stage};
+use crate::error::{Failure, Reason, Result, Stage};
 use crate::exit::Exit;
 use crate::process::deadline::{self, Deadline};
 use crate::process::panics;
@@ -100,9 +100,9 @@ pub fn in_time<T: Send + 'static>(
 }
 
 /// A step that follows a run or precedes it, as a best effort: it may take its usual time, or what a
-/// signal leaves of it; the first signal ends the wait. An error says why there is no result.
+/// signal leaves of it; the first signal ends the wait.
 pub struct BestEffort<T> {
-    work: Work<T>,
+    work: Work<Result<T>>,
     end: Instant,
     earlier_signal: Option<Instant>,
 }
@@ -111,25 +111,29 @@ impl<T: Send + 'static> BestEffort<T> {
     /// Starts it.
     pub fn start(
         usual: Duration,
-        work: impl FnOnce(Deadline) -> T + Send + 'static,
-    ) -> Result<Self, &'static str> {
+        work: impl FnOnce(Deadline) -> Result<T> + Send + 'static,
+    ) -> Result<Self> {
         let deadline = Deadline::for_report(usual);
         let (end, earlier_signal) = (deadline.end(), signals::signalled());
         let work = Work::start("report", move || work(deadline));
-        Ok(Self { work: work.map_err(|_| "no thread can be started")?, end, earlier_signal })
+        let work = work.map_err(|error| Failure::no_thread(Stage::Prepare, error))?;
+        Ok(Self { work, end, earlier_signal })
     }
 
     /// Waits for its end.
-    pub fn wait(self) -> Result<T, &'static str> {
+    pub fn wait(self) -> Result<T> {
         let ended = self.work.wait_until(|state| match state.signalled {
             Some(signal) if self.earlier_signal.is_none() => signal,
             _ => self.end,
         });
-        match ended {
-            Some(result) => result.map_err(|_| "internal error"),
-            None if signals::signalled() != self.earlier_signal => Err("stopped by a signal"),
-            None => Err("no response in time"),
-        }
+        let (reason, message) = match ended {
+            Some(result) => return result.unwrap_or_else(|_| Err(panics::failure(Stage::Prepare))),
+            None if signals::signalled() != self.earlier_signal => {
+                (Reason::Interrupted, "stopped by a signal")
+            }
+            None => (Reason::Timeout, "no response in time"),
+        };
+        Err(Failure::new(Stage::Prepare, reason, message))
     }
 }
 
@@ -138,7 +142,6 @@ mod tests {
     use std::panic;
 
     use super::*;
-    use crate::error::Reason;
 
     #[test]
     fn a_panic_is_a_failure_with_a_location_and_without_its_message() {

@@ -72,12 +72,9 @@ impl<'a> Notifier<'a> {
             })
             .collect();
         for (receiver, sent) in sent {
-            let problem = match sent.and_then(BestEffort::wait) {
-                Ok(Ok(())) => continue,
-                Ok(Err(failure)) => failure.error_chain(),
-                Err(why) => why.to_owned(),
-            };
-            warn!("Cannot notify {receiver}: {problem}");
+            if let Err(failure) = sent.and_then(BestEffort::wait) {
+                warn!("Cannot notify {receiver}: {}", failure.error_chain());
+            }
         }
     }
 }
