@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use reqwest::StatusCode;
-use reqwest::blocking::{Client, Request, RequestBuilder, Response};
+use reqwest::blocking::{Client, RequestBuilder, Response};
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, DATE, HeaderName, LOCATION, RETRY_AFTER};
 use url::Url;
 
@@ -145,13 +145,18 @@ impl Http {
             let failure = Failure::new(call.stage, Reason::Configuration, "Cannot build a request");
             failure.with_source(error.without_url())
         })?;
-        let exchange = Exchange {
-            stage: call.stage,
-            name: self.name(&request, call.detail),
-            deadline: &self.deadline,
+        let detail = match call.detail {
+            "" => String::new(),
+            detail => format!(" ({detail})"),
         };
+        let (method, url) = (request.method(), request.url());
+        let route = self.settings.proxies.route(url);
+        let name = format!("{method} {}{detail} at {route}", url.path());
+        let exchange = Exchange { stage: call.stage, name, deadline: &self.deadline };
         let begun = Instant::now();
-        let response = client.execute(request).map_err(|error| exchange.no_response(error))?;
+        let response = client.execute(request).map_err(|error| {
+            client::no_response(exchange.stage, &exchange.name, error, &self.deadline)
+        })?;
         let meta =
             Meta { date: date_of(&response), elapsed: begun.elapsed(), status: response.status() };
         match meta.status {
@@ -164,17 +169,6 @@ impl Http {
                 .map_err(|error| exchange.unusable_body(error)),
             _ => Err(exchange.refused(response, meta)),
         }
-    }
-
-    /// Returns method, path, host and proxy of a request, for messages.
-    fn name(&self, request: &Request, detail: &str) -> String {
-        let url = request.url();
-        let mut name = format!("{} {}", request.method(), url.path());
-        if !detail.is_empty() {
-            name.push_str(&format!(" ({detail})"));
-        }
-        name.push_str(&format!(" at {}", self.settings.proxies.route(url)));
-        name
     }
 }
 
@@ -190,10 +184,6 @@ impl Exchange<'_> {
     /// Makes an error; `problem` follows the name of the request.
     fn error(&self, reason: Reason, problem: &str) -> HttpError {
         Failure::new(self.stage, reason, format!("{}{problem}", self.name)).into()
-    }
-
-    fn no_response(&self, error: reqwest::Error) -> HttpError {
-        client::no_response(self.stage, &self.name, error, self.deadline).into()
     }
 
     /// Classifies a body of no use.
@@ -257,21 +247,15 @@ fn status_meaning(status: StatusCode, stage: Stage) -> (Reason, &'static str) {
 
 /// Reads the error word of a token endpoint (RFC 6749 section 5.2), if it is one of the RFC's own.
 fn oauth_error(response: Response) -> Option<&'static str> {
-    const WORDS: [&str; 6] = [
-        "invalid_request",
-        "invalid_client",
-        "invalid_grant",
-        "unauthorized_client",
-        "unsupported_grant_type",
-        "invalid_scope",
-    ];
+    const WORDS: &str = "invalid_request invalid_client invalid_grant unauthorized_client \
+                         unsupported_grant_type invalid_scope";
     #[derive(serde::Deserialize)]
     struct ErrorAnswer {
         error: String,
     }
     let mut body = body::decoded(response).ok()?;
     let answer: ErrorAnswer = body::read_json(&mut body, "").ok()?;
-    WORDS.into_iter().find(|word| *word == answer.error)
+    WORDS.split(' ').find(|word| *word == answer.error)
 }
 
 fn header(response: &Response, name: HeaderName) -> Option<&str> {
