@@ -4,11 +4,11 @@
 //! libraries log requests and rows below that. Messages may hold remote text, so that nothing in
 //! them can end a line, forge one, or control a terminal.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use env_filter::Filter;
+use env_logger::{Builder, Logger, Target};
 use log::kv::{self, Key, Value as KeyValue, VisitSource, VisitValue};
 use log::{Level, LevelFilter, Log, Metadata, Record, error, warn};
 use serde_json::{Map, Value, json};
@@ -46,10 +46,14 @@ pub fn init(config: &LogConfig) {
         Format::Text => Style::Text,
     };
     let _ = STYLE.set(style);
-    let (filter, is_understood) = filter(config);
-    log::set_max_level(filter.filter());
+    let (mut builder, is_understood) = levels(config);
+    builder
+        .format(move |out, record| out.write_all(line(style, record, Utc::now()).as_bytes()))
+        .target(Target::Pipe(Box::new(StandardError)));
+    let logger = builder.build();
+    log::set_max_level(logger.filter());
     // It fails only when a log is there already.
-    let _ = log::set_boxed_logger(Box::new(Logger { filter, style }));
+    let _ = log::set_boxed_logger(Box::new(Capped(logger)));
     if !is_understood {
         warn!(stage = Stage::Prepare.as_str(); "RUST_LOG is not understood and has no effect");
     }
@@ -68,39 +72,54 @@ pub fn failure(failure: &Failure) {
     }
 }
 
-/// Returns the level of each target, and whether `RUST_LOG` is understood.
-fn filter(config: &LogConfig) -> (Filter, bool) {
-    let mut builder = env_filter::Builder::new();
+/// Returns a logger with the level of each target, and whether `RUST_LOG` is understood.
+fn levels(config: &LogConfig) -> (Builder, bool) {
+    let mut builder = Builder::new();
     builder.filter_level(LevelFilter::Warn).filter_module(DRY_RUN, LevelFilter::Info);
     let own = match config.verbosity {
         0 => {
             let directives = config.rust_log.as_deref().unwrap_or_default();
-            let is_understood = builder.try_parse(directives).is_ok();
-            return (builder.build(), is_understood);
+            // env_logger would print on standard error what it does not understand.
+            let is_understood = env_filter::Builder::new().try_parse(directives).is_ok();
+            if is_understood {
+                builder.parse_filters(directives);
+            }
+            return (builder, is_understood);
         }
         1 => LevelFilter::Info,
         2 => LevelFilter::Debug,
         _ => LevelFilter::Trace,
     };
-    (builder.filter_module(OWN_TARGET, own).build(), true)
+    builder.filter_module(OWN_TARGET, own);
+    (builder, true)
 }
 
-struct Logger {
-    filter: Filter,
-    style: Style,
+/// Standard error, out of the way of the progress line. Each event is one write.
+struct StandardError;
+
+impl Write for StandardError {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        progress::write_log(event).map(|()| event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
-impl Log for Logger {
+/// The logger, without what other crates log below warnings.
+struct Capped(Logger);
+
+impl Log for Capped {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         let is_allowed = is_own(metadata.target()) || metadata.level() <= Level::Warn;
-        is_allowed && self.filter.enabled(metadata)
+        is_allowed && self.0.enabled(metadata)
     }
 
     fn log(&self, record: &Record<'_>) {
-        if self.enabled(record.metadata()) && self.filter.matches(record) {
-            let line = line(self.style, record, Utc::now());
+        if self.enabled(record.metadata()) {
             // A closed standard error loses lines and nothing else.
-            let _ = progress::write_log(line.as_bytes());
+            self.0.log(record);
         }
     }
 
@@ -215,7 +234,7 @@ mod tests {
 
     /// The level that a target ends up with.
     fn level(config: &LogConfig, target: &str) -> LevelFilter {
-        let logger = Logger { filter: filter(config).0, style: Style::Text };
+        let logger = Capped(levels(config).0.build());
         let enabled = |level: &Level| {
             let metadata = Metadata::builder().level(*level).target(target).build();
             logger.enabled(&metadata)

@@ -30,7 +30,7 @@ impl<T: Send + 'static> Work<T> {
     pub(crate) fn start(name: &str, work: impl FnOnce() -> T + Send + 'static) -> io::Result<Self> {
         let (sender, result) = mpsc::channel();
         thread::Builder::new().name(name.to_owned()).spawn(move || {
-            // It fails when nobody waits any more.
+            // It fails when no one waits any more.
             let _ = sender.send(catch_unwind(AssertUnwindSafe(work)));
             signals::wake();
         })?;
