@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 
 use crate::state::handled::{KnownEntries, KnownEntry};
 use crate::state::rejections::{KnownRejection, KnownRejections};
-use crate::types::entry::{Element, Listed, Rejected, Valid, ValidatedAt};
+use crate::types::entry::{Element, Listed, Rejected, Valid};
 
 /// Returns the entries of a listing in the order of creation: oldest validation first, those without
 /// one last.
@@ -229,9 +229,9 @@ impl Scope {
     /// An entry without a time counts as older than any; one whose time cannot be read does not.
     fn skips(self, entry: &Listed) -> bool {
         self.skip_before.is_some_and(|skip_before| match entry.last_validated_at {
-            ValidatedAt::At(time) => time < skip_before,
-            ValidatedAt::Never => true,
-            ValidatedAt::Unreadable => false,
+            Ok(Some(time)) => time < skip_before,
+            Ok(None) => true,
+            Err(_) => false,
         })
     }
 }

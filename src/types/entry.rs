@@ -4,7 +4,7 @@ use std::fmt;
 
 use chrono::{DateTime, NaiveDate, Utc};
 
-use super::{AuthorizationId, DemandeId, Perimeter, ScholarshipLevel, Siret};
+use super::{AuthorizationId, DemandeId, Invalid, Perimeter, ScholarshipLevel, Siret};
 
 /// Identifies an element: a demande has the same key on every page that lists it.
 ///
@@ -80,26 +80,9 @@ impl Entry {
     }
 }
 
-/// The `last_validated_at` of a demande.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ValidatedAt {
-    /// Absent or null.
-    Never,
-    /// A time, to the microsecond.
-    At(DateTime<Utc>),
-    /// Something else: the entry is rejected.
-    Unreadable,
-}
-
-impl ValidatedAt {
-    /// Returns the time, if there is one that can be read.
-    pub fn time(self) -> Option<DateTime<Utc>> {
-        match self {
-            Self::At(time) => Some(time),
-            Self::Never | Self::Unreadable => None,
-        }
-    }
-}
+/// The `last_validated_at` of a demande, to the microsecond: none when it is absent, and an error when
+/// it cannot be read, which rejects the entry.
+pub type ValidatedAt = Result<Option<DateTime<Utc>>, Invalid>;
 
 /// What a row is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -176,7 +159,7 @@ impl Listed {
 
     /// Returns when it was validated last, if that can be read.
     pub fn time(&self) -> Option<DateTime<Utc>> {
-        self.last_validated_at.time()
+        self.last_validated_at.ok().flatten()
     }
 
     /// Returns its public id, if that can be read.

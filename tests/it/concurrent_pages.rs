@@ -4,7 +4,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use datapass_pull::cycle::list::paging::Paging;
 use datapass_pull::types::DemandeId;
-use datapass_pull::types::entry::{Element, Key, ValidatedAt};
+use datapass_pull::types::entry::{Element, Key};
 
 /// Lists `rows` rows with `concurrency` responses at a time; returns the numbers of requests and of
 /// waits.
@@ -12,7 +12,7 @@ fn cost(rows: u64, limit: usize, concurrency: usize, expected: Option<u64>) -> (
     let element = |nth: u64| Element {
         key: Key::Id(DemandeId::try_from(1 + nth as i64).unwrap()),
         created_at: Some(DateTime::<Utc>::UNIX_EPOCH - TimeDelta::seconds(nth as i64)),
-        last_validated_at: ValidatedAt::Never,
+        last_validated_at: Ok(None),
         entry: None,
     };
     let mut paging = Paging::new(limit, concurrency, expected);

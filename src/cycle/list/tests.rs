@@ -11,14 +11,14 @@ use super::fetcher::Page;
 use super::*;
 use crate::state::runs::Run;
 use crate::state::summary::Summary;
-use crate::types::entry::{Entry, Rejected, ValidatedAt};
+use crate::types::entry::{Entry, Rejected};
 
 /// A list of `entries` entries and as many demandes of another definition, newest first.
 fn rows(entries: i64) -> Vec<Element> {
     let row = |id: i64| Element {
         key: Key::Id(id.try_into().unwrap()),
         created_at: DateTime::from_timestamp(-id, 0),
-        last_validated_at: ValidatedAt::Never,
+        last_validated_at: Ok(None),
         entry: (id % 2 == 1).then(|| Entry {
             of_definition: true,
             body: Err(Rejected { authorization_id: None, faults: Vec::new() }),

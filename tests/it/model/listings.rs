@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 
 use datapass_pull::cycle::list::paging::Unproved;
-use datapass_pull::types::entry::{Element, Key, ValidatedAt};
+use datapass_pull::types::entry::{Element, Key};
 
 use super::pages;
 use super::upstream::instant;
@@ -26,7 +26,7 @@ fn element(row: &Row) -> Element {
     Element {
         key: Key::Id(row.id.try_into().unwrap()),
         created_at: Some(instant(row.created)),
-        last_validated_at: ValidatedAt::At(instant(row.validated)),
+        last_validated_at: Ok(Some(instant(row.validated))),
         entry: None,
     }
 }

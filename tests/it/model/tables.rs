@@ -10,7 +10,7 @@ use datapass_pull::cycle::filter::{self, Known, Scope, Sorted};
 use datapass_pull::cycle::list::paging::Unproved;
 use datapass_pull::state::handled::{KnownEntries, KnownEntry};
 use datapass_pull::state::rejections::{KnownRejection, KnownRejections};
-use datapass_pull::types::entry::{self, Element, Key, ValidatedAt};
+use datapass_pull::types::entry::{self, Element, Key};
 
 use super::upstream::{Change, Upstream};
 use super::{Counts, pages};
@@ -284,8 +284,7 @@ impl Tables {
     fn plain(&self, entry: &entry::Listed) -> Result<&'static str> {
         let id = id_of(&entry.key)?;
         let is_before = self.skip_before.is_some_and(|skip_before| {
-            entry.last_validated_at != ValidatedAt::Unreadable
-                && entry.time().is_none_or(|time| time < skip_before)
+            entry.last_validated_at.is_ok() && entry.time().is_none_or(|time| time < skip_before)
         });
         let rejection = self.rejections.get(&id);
         let is_open = rejection.is_some_and(|it| {

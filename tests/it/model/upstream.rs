@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 use datapass_pull::types::entry::{Element, Entry, Fault, Key, Rejected, Valid, ValidatedAt};
-use datapass_pull::types::{Entity, EntityType, Perimeter};
+use datapass_pull::types::{Entity, EntityType, Invalid, Perimeter};
 
 /// The start of each history, in seconds
 const BEGIN_S: i64 = 1_700_000_000;
@@ -81,7 +81,7 @@ pub struct Demande {
 impl Demande {
     /// Returns whether it is valid, so that a row is to be created for it.
     pub fn should_have_row(&self) -> bool {
-        self.of_definition && self.valid && self.validated != ValidatedAt::Unreadable
+        self.of_definition && self.valid && self.validated.is_ok()
     }
 }
 
@@ -219,12 +219,12 @@ impl Upstream {
             Change::Approve { nth, valid, late } => {
                 if let Some(id) = self.take_reopened(nth) {
                     self.demandes[id as usize - 1].valid = valid;
-                    self.validate(id, ValidatedAt::At(self.clock()), late.into());
+                    self.validate(id, Ok(Some(self.clock())), late.into());
                 }
             }
             Change::Cancel { nth, late } => {
                 if let Some(id) = self.take_reopened(nth) {
-                    self.validate(id, ValidatedAt::At(self.clock()), late.into());
+                    self.validate(id, Ok(Some(self.clock())), late.into());
                 }
             }
             Change::Revoke { place } => {
@@ -280,10 +280,10 @@ impl Upstream {
 
     fn submit(&mut self, created: i64, kind: Kind, late: i64) {
         let validated = match kind {
-            Kind::WithoutTime => ValidatedAt::Never,
-            Kind::Unreadable => ValidatedAt::Unreadable,
-            Kind::Future => ValidatedAt::At(instant(self.now + FUTURE_S)),
-            Kind::Valid | Kind::Invalid | Kind::Foreign => ValidatedAt::At(self.clock()),
+            Kind::WithoutTime => Ok(None),
+            Kind::Unreadable => Err(Invalid("unreadable")),
+            Kind::Future => Ok(Some(instant(self.now + FUTURE_S))),
+            Kind::Valid | Kind::Invalid | Kind::Foreign => Ok(Some(self.clock())),
         };
         self.demandes.push(Demande {
             created,

@@ -9,7 +9,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::types::entry::{Element, Entry, Fault, Key, Rejected, Valid, ValidatedAt};
+use crate::types::entry::{Element, Entry, Fault, Key, Rejected, Valid};
 use crate::types::time::{parse_date, parse_instant};
 use crate::types::{
     AuthorizationId, DemandeId, Entity, EntityType, Invalid, Perimeter, ScholarshipLevel, Siret,
@@ -98,12 +98,7 @@ pub(super) fn read(members: Option<Members<'_>>, text: &str, wanted: &str) -> El
     let key = key_of(demande_id, member("public_id"), created_at, text);
     let definition = required(filled(member("definition_id")), is(wanted));
     let definition = faults.keep("definition_id", definition);
-    let validated = optional(written(member("last_validated_at")), parse_instant);
-    let last_validated_at = match validated {
-        Ok(Some(time)) => ValidatedAt::At(time),
-        Ok(None) => ValidatedAt::Never,
-        Err(_) => ValidatedAt::Unreadable,
-    };
+    let last_validated_at = optional(written(member("last_validated_at")), parse_instant);
     let element = |entry: Option<Entry>| Element { key, created_at, last_validated_at, entry };
     if definition == Some(false) {
         return element(None);
@@ -111,7 +106,7 @@ pub(super) fn read(members: Option<Members<'_>>, text: &str, wanted: &str) -> El
 
     let authorization_id = required(written(member("public_id")), str::parse);
     let authorization_id = faults.keep("public_id", authorization_id);
-    faults.keep("last_validated_at", validated);
+    faults.keep("last_validated_at", last_validated_at);
     let state = required(written(member("state")), is("validated"));
     if faults.keep("state", state) == Some(false) {
         faults.note("state", "not validated");
@@ -142,7 +137,7 @@ fn unreadable(text: &str) -> Element {
     Element {
         key: key_of(None, None, None, text),
         created_at: None,
-        last_validated_at: ValidatedAt::Unreadable,
+        last_validated_at: Err(Invalid("unreadable")),
         entry: Some(Entry {
             of_definition: false,
             body: Err(Rejected {

@@ -72,7 +72,7 @@ fn a_valid_demande_is_read_whole() {
     let entry = element.entry.unwrap();
     assert!(entry.of_definition);
     assert_eq!(
-        element.last_validated_at.time().unwrap().to_rfc3339(),
+        element.last_validated_at.ok().flatten().unwrap().to_rfc3339(),
         "2025-06-20T06:00:00.001+00:00"
     );
     assert_eq!(entry.authorization_id().unwrap().as_str(), "2b0c1d1e");

@@ -37,7 +37,7 @@ fn said(element: &Element) -> Said {
                 Err(rejected.faults.iter().map(|fault| fault.field.to_owned()).collect())
             }
         };
-        (element.last_validated_at.time(), body)
+        (element.last_validated_at.ok().flatten(), body)
     });
     (element.key.to_string(), element.created_at, entry)
 }
