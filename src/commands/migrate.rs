@@ -9,6 +9,7 @@
 //! Each statement waits at most five seconds for its lock. A busy table makes `migrate` fail as
 //! transient, with nothing changed, instead of holding up the requests behind it.
 
+use postgres::error::SqlState;
 use postgres::types::Type;
 use postgres::{Error, Row, Transaction};
 use serde_json::json;
@@ -156,21 +157,20 @@ fn examine(transaction: &mut Transaction<'_>) -> Result<Found, Error> {
 }
 
 fn step_failed(step: &Step, error: Error) -> Failure {
-    let is_duplicate = error.code().is_some_and(|code| code.code() == "23505");
+    let is_duplicate = error.code() == Some(&SqlState::UNIQUE_VIOLATION);
     let mut failure = failed(error);
-    match &step.advice {
-        Some(advice) if is_duplicate => failure.message.push_str(&format!("; {advice}")),
-        _ => failure.message.push_str(&format!("; in `{}`", step.sql)),
-    }
+    failure.message.push_str(&match &step.advice {
+        Some(advice) if is_duplicate => format!("; {advice}"),
+        _ => format!("; in `{}`", step.sql),
+    });
     failure
 }
 
 fn failed(error: Error) -> Failure {
     let mut failure = sqlstate::failure(Stage::Prepare, "migrate the tables", None, &error);
-    if error.code().is_some_and(|code| code.code() == "42501") {
-        failure
-            .message
-            .push_str("; migrate must run as the owner of the tables, with CREATE on their schema");
+    if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
+        let advice = "; migrate must run as the owner of the tables, with CREATE on their schema";
+        failure.message.push_str(advice);
     }
     failure
 }

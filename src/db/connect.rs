@@ -10,6 +10,7 @@ use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use postgres::config::SslMode;
+use postgres::error::SqlState;
 use postgres::{Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -103,7 +104,7 @@ fn open(mut config: Config, tls: Option<MakeRustlsConnect>) -> Result<Client, po
         Err(error)
             if config.get_ssl_mode() == SslMode::Prefer
                 && (sqlstate::is_handshake(&error)
-                    || error.code().is_some_and(|it| it.code() == "28000")) =>
+                    || error.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION)) =>
         {
             config.ssl_mode(SslMode::Disable).connect(NoTls)
         }

@@ -5,7 +5,7 @@
 //! server refuses, and shows what no plan does: which values a table could refuse or hide.
 
 use postgres::error::SqlState;
-use postgres::types::Type;
+use postgres::types::{ToSql, Type};
 use postgres::{Error, Transaction};
 
 use crate::db::sqlstate;
@@ -58,13 +58,14 @@ pub fn examine(transaction: &mut Transaction<'_>) -> Result<(String, Vec<Finding
     for (table, sql) in STATEMENTS {
         refusals.extend(refusal(transaction, sql)?.map(|error| (table, error)));
     }
-    findings.extend(explain(transaction, &TABLES.map(|(name, _)| name), refusals)?);
+    let names = TABLES.map(|(name, _)| name);
+    findings.extend(explain(transaction, &names, refusals).map_err(unreadable)?);
     Ok((place, findings))
 }
 
 /// Returns what could keep jobs out of GoodJob's table, whose columns are checked elsewhere.
 pub fn examine_jobs(transaction: &mut Transaction<'_>) -> Result<Vec<Finding>, Failure> {
-    explain(transaction, &[GOOD_JOBS], Vec::new())
+    explain(transaction, &[GOOD_JOBS], Vec::new()).map_err(unreadable)
 }
 
 fn server(transaction: &mut Transaction<'_>) -> Result<(String, Vec<Finding>), Error> {
@@ -115,44 +116,30 @@ fn explain(
     transaction: &mut Transaction<'_>,
     tables: &[&str],
     mut refusals: Vec<(&str, Error)>,
-) -> Result<Vec<Finding>, Failure> {
-    let found = catalog_findings(transaction, tables, &refusals).map_err(unreadable)?;
-    let mut findings = Vec::new();
-    for (table, problem, message) in found {
-        findings.push(match problem.as_deref() {
-            None => Finding::Warning(message),
-            Some(phase) => {
-                refusals.retain(|(name, _)| *name != table);
-                let is_missing = phase == "missing";
-                let reason =
-                    if is_missing { Reason::TablesMissing } else { Reason::DatabaseRefused };
-                Finding::Problem(Failure::new(Stage::Prepare, reason, message))
-            }
-        });
-    }
-    refusals.dedup_by_key(|(table, _)| *table);
-    findings.extend(refusals.iter().map(|(_, error)| Finding::Problem(unplannable(error))));
-    Ok(findings)
-}
-
-/// Reads the catalog's findings: the table, the phase if it is a problem, the message.
-fn catalog_findings(
-    transaction: &mut Transaction<'_>,
-    tables: &[&str],
-    refusals: &[(&str, Error)],
-) -> Result<Vec<(String, Option<String>, String)>, Error> {
+) -> Result<Vec<Finding>, Error> {
     // Privileges are checked last: without any, all the rest is well.
     let is_denied = |error: &Error| error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE);
     let refused: Vec<&str> = refusals.iter().map(|(table, _)| *table).collect();
     let unfit = refusals.iter().filter(|(_, error)| !is_denied(error));
     let unfit: Vec<&str> = unfit.map(|(table, _)| *table).collect();
-    let parameters = [
-        (&tables as _, Type::TEXT_ARRAY),
-        (&refused as _, Type::TEXT_ARRAY),
-        (&unfit as _, Type::TEXT_ARRAY),
-    ];
-    let rows = transaction.query_typed(FINDINGS, &parameters)?;
-    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))).collect()
+    let lists: [&(dyn ToSql + Sync); 3] = [&tables, &refused, &unfit];
+    let mut findings = Vec::new();
+    for row in transaction.query_typed(FINDINGS, &lists.map(|list| (list, Type::TEXT_ARRAY)))? {
+        let (table, message): (&str, String) = (row.try_get(0)?, row.try_get(2)?);
+        let reason = match row.try_get(1)? {
+            None => {
+                findings.push(Finding::Warning(message));
+                continue;
+            }
+            Some("missing") => Reason::TablesMissing,
+            Some(_) => Reason::DatabaseRefused,
+        };
+        findings.push(Finding::Problem(Failure::new(Stage::Prepare, reason, message)));
+        refusals.retain(|(name, _)| *name != table);
+    }
+    refusals.dedup_by_key(|(table, _)| *table);
+    findings.extend(refusals.iter().map(|(_, error)| Finding::Problem(unplannable(error))));
+    Ok(findings)
 }
 
 fn unplannable(error: &Error) -> Failure {
