@@ -33,7 +33,7 @@ fn program(args: &[OsString], variables: Variables) -> Exit {
         Err(error) => return refused(&error, args, variables),
     };
     let settings = Settings::new(options, variables, Utc::now());
-    output::log::init(settings.log());
+    output::log::init(&settings.log);
     dispatch(command, settings)
 }
 
@@ -47,26 +47,26 @@ fn refused(error: &clap::Error, args: &[OsString], variables: Variables) -> Exit
     let mut settings = Settings::new(options, variables, Utc::now());
     let text = error.render().to_string();
     // An operator has just read it, and needs no log and no report.
-    let is_typed = io::stderr().is_terminal() && settings.log().format == Format::Text;
+    let is_typed = io::stderr().is_terminal() && settings.log.format == Format::Text;
     if is_typed {
         // A closed standard error loses the text, not the code.
         let _ = io::stderr().lock().write_all(text.as_bytes());
     } else {
-        output::log::init(settings.log());
+        output::log::init(&settings.log);
     }
     let sentence = text.lines().next().unwrap_or_default();
     let sentence = sentence.strip_prefix("error: ").unwrap_or(sentence);
     let message = format!("The command line is not understood: {sentence}");
     let failure = Failure::new(Stage::Prepare, Reason::Usage, message);
     let Some(args) = pull else {
-        return answer(settings.format(), Err(failure));
+        return answer(settings.format, Err(failure));
     };
     let reports = if is_typed || args.dry_run { Reports::default() } else { settings.reports() };
-    pull::not_started(failure, &reports, &args, settings.format())
+    pull::not_started(failure, &reports, &args, settings.format)
 }
 
 fn dispatch(command: Command, settings: Settings) -> Exit {
-    let format = settings.format();
+    let format = settings.format;
     let answered = match command {
         Command::Pull(args) => return pull::run(settings, &args),
         Command::Check => return check::run(settings),

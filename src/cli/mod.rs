@@ -34,7 +34,7 @@ pub struct Cli {
 }
 
 /// The options of a command line, by their long names.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Options(ArgMatches);
 
 impl Options {

@@ -32,7 +32,7 @@ const MAX_WAIT: Duration = Duration::from_secs(15 * 60);
 
 /// Runs one cycle, or several with `--retry-for`, and reports the last one.
 pub fn run(settings: Settings, args: &PullArgs) -> Exit {
-    let (format, log_format) = (settings.format(), settings.log().format);
+    let (format, log_format) = (settings.format, settings.log.format);
     let (reports, config) = load(settings, args.clone());
     let config = match config {
         Ok(config) => config,

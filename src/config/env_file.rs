@@ -12,8 +12,7 @@ pub(super) fn parse(text: &str) -> Vec<Entry<'_>> {
     let mut entries = vec![];
     let mut number = 1;
     while !rest.is_empty() {
-        let line_end = rest.find('\n').map_or(rest.len(), |at| at + 1);
-        let (line, behind) = rest.split_at(line_end);
+        let (line, behind) = rest.split_once('\n').unwrap_or((rest, ""));
         let line = line.trim();
         let mut next = behind;
         if !line.is_empty() && !line.starts_with('#') {
@@ -43,31 +42,28 @@ fn entry(text: &str) -> Option<(&str, String, &str)> {
         return None;
     }
     let mut value = String::new();
-    let mut chars = rest.chars();
-    // Whether the value has begun, and whether a blank ended it.
-    let (mut begun, mut ended) = (false, false);
+    if let Some(behind) = line_end(rest) {
+        return Some((name, value, behind));
+    }
+    let mut chars = rest.trim_start().chars();
     loop {
-        let Some(c) = chars.next().filter(|c| *c != '\n') else {
-            return Some((name, value, chars.as_str()));
-        };
-        match c {
-            c if c.is_whitespace() => ended = begun,
-            '#' if ended || (!begun && rest.starts_with(char::is_whitespace)) => {
-                let comment = chars.as_str();
-                let end = comment.find('\n').map_or(comment.len(), |at| at + 1);
-                return Some((name, value, &comment[end..]));
-            }
-            _ if ended => return None,
-            quote @ ('\'' | '"') => {
-                begun = true;
-                quoted(&mut chars, quote, &mut value)?;
-            }
-            c => {
-                begun = true;
-                value.push(if c == '\\' { chars.next().filter(|c| !c.is_control())? } else { c });
-            }
+        let rest = chars.as_str();
+        match chars.next() {
+            None => return Some((name, value, rest)),
+            Some(c) if c.is_whitespace() => return Some((name, value, line_end(rest)?)),
+            Some(quote @ ('\'' | '"')) => quoted(&mut chars, quote, &mut value)?,
+            Some('\\') => value.push(chars.next().filter(|c| !c.is_control())?),
+            Some(c) => value.push(c),
         }
     }
+}
+
+/// Returns what follows the line, when the line has no more than blanks and a comment behind them.
+fn line_end(text: &str) -> Option<&str> {
+    let (line, behind) = text.split_once('\n').unwrap_or((text, ""));
+    let comment = line.trim_start();
+    let is_end = comment.is_empty() || (comment.starts_with('#') && comment.len() < line.len());
+    is_end.then_some(behind)
 }
 
 /// Reads up to the closing quote.

@@ -1,6 +1,6 @@
 //! What HTTP requests need beside their URL: proxies, in upper or lower case, and root certificates.
 
-use url::{Host, Url};
+use url::Url;
 
 use super::addresses::{self, PlainHttp};
 use super::settings::Settings;
@@ -40,7 +40,6 @@ impl Settings {
 
 /// Parses a proxy; one without a scheme is http.
 fn proxy(text: &str) -> Result<Url, String> {
-    const EXPECTED: &str = "must be an http:// or https:// URL, or HOST:PORT";
     let has_blank = text.chars().any(|c| c.is_control() || c.is_whitespace());
     let url = match text.contains("://") {
         true => Url::parse(text),
@@ -48,14 +47,12 @@ fn proxy(text: &str) -> Result<Url, String> {
     };
     let is_usable = |url: &Url| {
         // The HTTP library ignores a proxy whose name has other characters.
-        let is_known = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-        let is_host = match url.host() {
-            Some(Host::Domain(name)) => name.bytes().all(is_known),
-            host => host.is_some(),
-        };
-        is_host && matches!(url.scheme(), "http" | "https")
+        let is_known = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+        let is_known = url.domain().is_none_or(|name| name.chars().all(is_known));
+        is_known && !has_blank && matches!(url.scheme(), "http" | "https")
     };
-    url.ok().filter(|url| !has_blank && is_usable(url)).ok_or_else(|| EXPECTED.to_owned())
+    let expected = || "must be an http:// or https:// URL, or HOST:PORT".to_owned();
+    url.ok().filter(is_usable).ok_or_else(expected)
 }
 
 #[cfg(test)]

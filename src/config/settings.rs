@@ -16,6 +16,7 @@ use crate::process::deadline::Deadline;
 use crate::process::supervise::supervise;
 
 /// The settings of a process, validated when a command asks for them.
+#[derive(Default)]
 pub struct Settings {
     pub(super) options: Options,
     /// The instant that ages count from.
@@ -26,8 +27,10 @@ pub struct Settings {
     pub(super) interrupted: Option<Failure>,
     /// Why the env file could not be read at all.
     pub(super) unreadable: Option<String>,
-    pub(super) log: LogConfig,
-    pub(super) format: Format,
+    /// How to log.
+    pub log: LogConfig,
+    /// The format of the output; text for a command without `--format`.
+    pub format: Format,
     pub(super) problems: Vec<Problem>,
     pub(super) warnings: BTreeSet<String>,
 }
@@ -41,16 +44,6 @@ pub(super) struct Problem {
 }
 
 impl Settings {
-    /// Returns how to log.
-    pub fn log(&self) -> &LogConfig {
-        &self.log
-    }
-
-    /// Returns the format of the output; text for a command without `--format`.
-    pub fn format(&self) -> Format {
-        self.format
-    }
-
     /// Asks for the settings of a command and validates them all.
     ///
     /// # Errors

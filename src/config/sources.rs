@@ -1,6 +1,6 @@
 //! Where settings come from: options, the variables of the process, an env file, secret files.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 
+use super::env_file;
 use super::settings::Settings;
-use super::{Format, LogConfig, env_file};
 use crate::cli::Options;
 use crate::cli::variables::{VARIABLES, Variable};
 use crate::error::Result;
@@ -52,17 +52,7 @@ impl Settings {
     /// Takes the options of the command line, with the env file that they name, the variables of the
     /// process, and the instant that ages count from.
     pub fn new(options: Options, variables: Vec<(OsString, OsString)>, now: DateTime<Utc>) -> Self {
-        let mut settings = Self {
-            options,
-            now,
-            values: HashMap::new(),
-            interrupted: None,
-            unreadable: None,
-            log: LogConfig::default(),
-            format: Format::default(),
-            problems: vec![],
-            warnings: BTreeSet::new(),
-        };
+        let mut settings = Self { options, now, ..Self::default() };
         for variable in VARIABLES {
             if let Some(default) = variable.default {
                 let (place, value) = (variable.name.to_owned(), Some(default.into()));

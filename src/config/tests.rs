@@ -47,7 +47,7 @@ fn run(args: &str, variables: Variables) -> (Result<Asked>, Vec<String>) {
     let mut settings = Settings::new(options, variables, now);
     let asked = match command {
         Command::Pull(args) => {
-            let (reports, format) = (settings.reports(), settings.format());
+            let (reports, format) = (settings.reports(), settings.format);
             let config = settings.pull(&args);
             config.map(|config| Asked::Pull(Box::new((config, reports, format))))
         }

@@ -49,8 +49,8 @@ const SECTIONS: [(&str, &str); 9] = [
 /// Verifies every section and prints what it finds; returns the exit code that a cycle would end
 /// with.
 pub fn run(settings: Settings) -> Exit {
-    let verbosity = settings.log().verbosity;
-    let findings = Findings::new(settings.format());
+    let verbosity = settings.log.verbosity;
+    let findings = Findings::new(settings.format);
     let loaded = settings.load(|it| {
         let reports = it.reports();
         it.pull(&PullArgs::default()).map(|config| (config, reports))
