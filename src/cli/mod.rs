@@ -330,12 +330,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_definition_is_sound() {
+    fn the_clap_definition_is_valid() {
         command().debug_assert();
     }
 
     #[test]
-    fn help_and_version_are_no_failures() {
+    fn help_and_version_are_not_errors() {
         for args in ["--help", "-h", "help", "--version", "-V", "pull --help", "help watermark set"]
         {
             assert!(!parsed(args).unwrap_err().use_stderr(), "{args}");
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn every_shell_gets_its_completions() {
+    fn completions_are_printed_for_each_shell() {
         for shell in clap_complete::Shell::value_variants() {
             let script = completions(*shell);
             for word in ["page-size", "watermark"] {

@@ -126,7 +126,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn options_of_a_cycle_stand_with_and_without_its_command() {
+    fn options_of_a_cycle_are_accepted_with_and_without_pull() {
         let given = "--page-size 5 --concurrency 1 --max-retries 0 --metrics-file m --timeout 1m \
                      --retry-for 2h --enqueue none --format json --log-format json --env-file e -vv";
         let (before, after) = given.split_at(given.find("--timeout").unwrap());
@@ -170,7 +170,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_option_stands_before_and_after_a_command_that_has_it() {
+    fn an_option_may_precede_or_follow_its_command() {
         for (options, commands) in [
             (
                 "-v --log-format json --env-file e --format json",
@@ -267,7 +267,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_refused_without_its_text() {
+    fn an_invalid_command_line_is_refused_without_its_values() {
         for args in [
             "frobnicate",
             "--frobnicate",
@@ -305,7 +305,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn of_a_refused_command_line_it_is_known_what_was_meant() {
+    fn a_refused_command_line_still_has_its_command_and_known_options() {
         let cases = [
             ("--frobnicate", None, true),
             ("--format json --frobnicate", Some("json"), true),

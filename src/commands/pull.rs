@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_double_up_to_a_quarter_of_an_hour_and_end_in_time() {
+    fn waits_double_up_to_15_minutes_and_end_within_the_limit() {
         let minutes = |count: u64| Duration::from_secs(count * 60);
         for (retries, wait) in [(0, 1), (1, 2), (2, 4), (3, 8), (4, 15), (5, 15), (u32::MAX, 15)] {
             let (wait, elapsed) = (minutes(wait), minutes(30));
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_may_pass_by_itself_is_retried() {
+    fn only_transient_failures_except_unauthorized_are_retried() {
         let retried = [Reason::ServerError, Reason::Deadline, Reason::DatabaseBusy];
         assert!(retried.into_iter().all(is_retryable));
         let ends = [Reason::Unauthorized, Reason::Interrupted, Reason::TokenRefused];

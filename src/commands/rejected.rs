@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_means_one_entry_or_none() {
+    fn an_id_refers_to_one_entry_or_none() {
         // `-` behind a closed entry, `+` behind one that was accepted before it was closed.
         let rows = |words: &str| -> Vec<Rejection> {
             let word = |word: &str| Rejection {

@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_database_address_parses_or_is_refused_without_its_text() {
+    fn a_database_url_parses_or_is_refused_without_its_value() {
         for text in ["postgres://u:p@h/d", "postgresql://u@[::1]:5432/d"] {
             assert!(database_url(text).is_ok(), "{text}");
         }
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn root_certificates_are_looked_at() {
+    fn root_certificates_are_validated() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("ca.pem");
         let missing = directory.path().join("missing");

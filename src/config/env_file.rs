@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_read_as_systemd_reads_it() {
+    fn a_value_is_parsed_as_systemd_does() {
         for (line, expected) in [
             ("A=", ""),
             ("A=x", "x"),
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_line_has_its_number_and_the_others_are_read() {
+    fn an_invalid_line_is_reported_by_number_and_the_others_are_read() {
         for bad in [
             "hunter2",
             "A",

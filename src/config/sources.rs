@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn quotes_are_a_pair_of_one_kind() {
+    fn a_quoted_value_starts_and_ends_with_the_same_quote() {
         let cases = [
             ("'x'", true),
             ("\"x\"", true),
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_file_loses_a_byte_order_mark_and_one_line_end() {
+    fn a_byte_order_mark_and_one_line_end_of_a_secret_file_are_removed() {
         let directory = tempfile::tempdir().unwrap();
         for (content, expected) in [
             ("s3cret", "s3cret"),
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_secret_file_is_refused_without_its_content() {
+    fn an_invalid_secret_file_is_refused_without_its_content() {
         let directory = tempfile::tempdir().unwrap();
         let path = write(&directory, &vec![b'x'; 64 * 1024], 0o600);
         assert!(read_secret(&path).is_ok());

@@ -90,7 +90,7 @@ fn problem(args: &str, base: &[(&str, &str)], more: &[(&str, &str)]) -> (Reason,
 }
 
 #[test]
-fn a_bare_cycle_has_every_default() {
+fn a_cycle_without_options_has_all_defaults() {
     let (config, reports, format) = pull("", &[]);
     assert_eq!(config.upstream.auth_url.as_str(), "https://datapass.example/api/oauth/token");
     assert_eq!(config.upstream.api_base_url.as_str(), "https://datapass.example/api/v1");
@@ -118,7 +118,7 @@ fn a_bare_cycle_has_every_default() {
 }
 
 #[test]
-fn the_option_wins_over_the_variable_over_the_file() {
+fn an_option_overrides_the_variable_which_overrides_the_file() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("env");
     std::fs::write(&path, "DATAPASS_PAGE_SIZE=3\nDATAPASS_TIMEOUT=3m\nDATAPASS_RETRY_FOR=3h\n")
@@ -133,7 +133,7 @@ fn the_option_wins_over_the_variable_over_the_file() {
 }
 
 #[test]
-fn every_variable_is_read_and_yields_to_its_option() {
+fn every_variable_is_read_and_overridden_by_its_option() {
     let directory = tempfile::tempdir().unwrap();
     let ca_file = directory.path().join("ca.pem");
     std::fs::write(&ca_file, crate::net::tls::tests::root_pem()).unwrap();
@@ -206,7 +206,7 @@ fn every_variable_is_read_and_yields_to_its_option() {
 }
 
 #[test]
-fn nothing_set_names_all_that_is_required_in_order() {
+fn all_missing_settings_are_reported_in_order() {
     let (reason, message) = problem("", &[], &[]);
     assert_eq!(reason, Reason::Configuration);
     assert_eq!(
@@ -230,7 +230,7 @@ fn nothing_set_names_all_that_is_required_in_order() {
 }
 
 #[test]
-fn every_bad_variable_is_named_and_none_is_shown() {
+fn every_invalid_variable_is_named_without_its_value() {
     let is_judged = |name: &str| {
         !matches!(
             name,
@@ -264,7 +264,7 @@ fn every_bad_variable_is_named_and_none_is_shown() {
 }
 
 #[test]
-fn only_bad_options_are_a_usage_error() {
+fn only_invalid_options_are_a_usage_error() {
     for (args, expected) in [
         ("--since 2026-05-19", "--since is in the future"),
         ("--since 2026-05-18T10:00:00", "--since has no offset"),
@@ -331,7 +331,7 @@ fn a_schedule_needs_no_other_settings() {
 }
 
 #[test]
-fn a_schedule_has_what_was_asked() {
+fn a_schedule_has_the_given_options() {
     let schedule = |args: &str| schedule(args, &[("DATAPASS_PULL_CRON", "5 * * * *")]).0;
     let systemd = schedule("systemd --timeout 2m");
     assert_eq!(systemd.scheduler, Scheduler::Systemd);

@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn names_keep_to_their_characters() {
+    fn names_contain_only_allowed_characters() {
         for (validate, good, bad) in [
             (
                 ruby_class as fn(&str) -> Result<String, String>,
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_to_write_has_a_name() {
+    fn a_path_to_write_has_a_file_name() {
         let directory = tempfile::tempdir().unwrap();
         let missing = directory.path().join("missing");
         assert_eq!(writable_file(missing.clone()), Ok(missing));

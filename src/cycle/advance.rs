@@ -23,7 +23,7 @@ mod tests {
 
     /// Every combination of none and three times, against the rule in words.
     #[test]
-    fn never_back_and_as_far_as_nothing_waits() {
+    fn the_watermark_never_decreases_and_stops_at_the_oldest_open_entry() {
         let times: Vec<Option<DateTime<Utc>>> = [None, Some(1), Some(2), Some(3)]
             .map(|it| it.and_then(|seconds| DateTime::from_timestamp(seconds, 0)))
             .to_vec();

@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn shapes() {
+    fn columns_of_each_good_job_version_are_recognized() {
         let must = ["id", "created_at", "updated_at"];
         let names = |text: &'static str| text.split(", ").collect::<Vec<_>>();
         let discrete_names = names(DISCRETE);

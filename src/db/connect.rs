@@ -167,8 +167,8 @@ mod tests {
     use crate::db::url;
 
     #[test]
-    fn a_silent_server_is_abandoned_in_time() {
-        // The kernel accepts for it, and nothing ever answers.
+    fn a_connection_to_a_silent_server_times_out() {
+        // The kernel accepts the connection, but no response is sent.
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let text = format!("postgres://me@127.0.0.1:{port}");
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_is_transient_and_shown() {
+    fn an_unknown_host_name_is_transient_and_named() {
         let url = url::parse("postgres://me@host.invalid").unwrap();
         let failure = connect(&url, Duration::from_secs(60)).err().unwrap();
         assert_eq!(failure.reason, Reason::DatabaseUnavailable);

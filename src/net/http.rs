@@ -44,7 +44,7 @@ impl From<HttpError> for Failure {
     }
 }
 
-/// What the caller wants to know of a response beside its body.
+/// What the caller needs of a response beside its body.
 #[derive(Debug, Clone, Copy)]
 pub struct Meta {
     /// The server's `Date`.
@@ -186,7 +186,7 @@ impl Exchange<'_> {
         Failure::new(self.stage, reason, format!("{}{problem}", self.name)).into()
     }
 
-    /// Classifies a body of no use.
+    /// Classifies an unusable body.
     fn unusable_body(&self, error: BodyError) -> HttpError {
         let reason = match &error {
             BodyError::NotJson => Reason::BadBody,

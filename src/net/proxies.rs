@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn no_proxy_in_its_usual_formats() {
+    fn no_proxy_accepts_its_usual_formats() {
         for (no_proxy, excepted, others) in [
             ("", &[][..], &["http://h.test"][..]),
             ("*", &["http://h.test", "https://10.1.2.3:8443"], &[]),
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn the_scheme_decides_and_loopback_is_asked_directly() {
+    fn the_scheme_selects_the_proxy_and_loopback_hosts_have_none() {
         let url = |text: &str| Url::parse(text).unwrap();
         let proxies = Proxies {
             http: Some(url("http://user:canari@plain.test:3128/")),

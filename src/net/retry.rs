@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_waited_at_least_and_never_overflows() {
+    fn a_wait_is_at_least_retry_after_and_does_not_overflow() {
         assert_eq!(delay(0, seconds(7), 0.0), seconds(7));
         assert_eq!(delay(0, seconds(7), 1.0), seconds(8));
         assert_eq!(delay(4, seconds(7), 0.5), seconds(24));
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_in_its_formats() {
+    fn retry_after_is_parsed_in_both_formats() {
         let date = "2026-05-18T10:00:00Z".parse().ok();
         let seconds = |value| retry_after(value, date).map(|wait| wait.as_secs());
         assert_eq!(seconds("120"), Some(120));

@@ -183,7 +183,7 @@ pub fn describe_refusal(refusal: &CertificateError, setting: &str) -> String {
     }
 }
 
-/// Tells whether an error comes from TLS, certificates included.
+/// Returns whether an error comes from TLS, certificates included.
 pub fn is_tls(error: &AnyError) -> bool {
     chain(error).any(|error| error.is::<rustls::Error>())
 }
@@ -376,7 +376,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn bad_files_are_named() {
+    fn invalid_files_are_named() {
         let directory = tempfile::tempdir().unwrap();
         let missing = directory.path().join("missing.pem");
         let error = roots(Some(&missing)).unwrap_err();
@@ -396,7 +396,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// Makes a root certificate whose key is thrown away.
+    /// Makes a root certificate and discards its key.
     pub(crate) fn root_pem() -> String {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::default();
@@ -405,7 +405,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_private_root_is_taken() {
+    fn a_private_root_is_accepted() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ca.pem");
         let two = format!("\u{feff}{}{}", root_pem(), root_pem());

@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn long_values_go_on_below_and_no_word_is_broken() {
+    fn long_values_are_wrapped_between_words() {
         assert_eq!(entry("rejected  ", "3"), "rejected  3\n");
         assert_eq!(entry("held by  ", "a  b\n\u{1b}"), "held by  a  b\\n\\u{1b}\n");
         let long = "x".repeat(90);

@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_controls_a_terminal_is_written_out() {
+    fn control_characters_are_escaped() {
         assert_eq!(escape("a\n\u{1b}é"), "a\\n\\u{1b}é");
         assert!(matches!(escape("plain é"), Cow::Borrowed(_)));
     }

@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn our_level_is_free_and_others_stay_at_warnings() {
+    fn the_level_applies_to_this_crate_and_others_stay_at_warnings() {
         use LevelFilter::{Debug, Error, Info, Off, Trace, Warn};
         let cases = [
             (0, "", Warn, Warn, Warn),
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_json_line_has_the_fields_at_its_top() {
+    fn a_json_line_has_the_fields_at_its_top_level() {
         let pairs = [
             ("stage", KeyValue::from("list")),
             ("page", KeyValue::from(3_u64)),

@@ -34,7 +34,7 @@ pub fn show() -> Option<Shown> {
     LINE.set_style(style.tick_chars("-\\|/ "));
     update(0, 0);
     LINE.set_draw_target(target);
-    // The library's own ticker panics where there is no thread for it; here the line is idle.
+    // The library's own ticker panics if its thread cannot start; here the line just does not move.
     let _ = thread::Builder::new().spawn(|| {
         while !LINE.is_finished() {
             LINE.tick();

@@ -10,7 +10,7 @@ use crate::error::{Failure, Reason, Result, Stage};
 use crate::exit::Exit;
 use crate::output::{escape, log};
 
-/// Writes to standard output, styles only on a terminal that wants them. A reader that went away is
+/// Writes to standard output, with styles only on a terminal that supports them. A closed pipe is
 /// not a failure.
 pub fn print(text: &str) -> io::Result<()> {
     let mut out = AutoStream::auto(io::stdout().lock());

@@ -56,7 +56,7 @@ pub(super) fn end_process_at(end: Instant) {
     change(|state| state.process_end = Some(end));
 }
 
-/// Wakes all waits, so that each looks again at what it waits for.
+/// Wakes all waits, so that each checks its condition again.
 pub(super) fn wake() {
     change(|_| {});
 }

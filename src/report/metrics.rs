@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_definition_is_escaped_and_read_back_alone() {
+    fn only_samples_of_the_definition_are_read_back() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let names = [r#"a"b\c"#, "a\nb", "a", r#"a" "#, "a,version=\"1"];
         let samples = |name: &str, value| {

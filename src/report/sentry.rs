@@ -173,7 +173,7 @@ fn of_failure(history: Option<&History>, failure: &Failure) -> Option<Alert<'sta
             let message = format!("{failed}; nothing succeeded for {SILENCE_DAYS} days");
             (Level::Error, message, vec!["silence"])
         }
-        // A signal is no sign of a wrong set-up.
+        // A signal does not indicate a wrong set-up.
         (_, Some(_)) | (Reason::Interrupted, None) => return None,
         (_, None) => {
             let message = format!("{failed}; when it succeeded last is not known");

@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_line_as_text_and_as_json() {
+    fn the_summary_is_written_as_text_and_as_json() {
         let summary = Summary {
             reason: Some(Reason::Unauthorized),
             pages: 3,

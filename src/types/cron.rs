@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_read_as_crontab_5_documents() {
+    fn fields_are_parsed_as_crontab_5_documents() {
         for (text, minutes) in [
             ("0", vec![0]),
             ("05", vec![5]),
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_cron_is_refused_with_the_field() {
+    fn an_invalid_expression_is_refused_with_its_field() {
         for (text, names) in [
             ("60 1 * * *", "minute"),
             ("-1 1 * * *", "minute"),
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn every_bad_field_is_named() {
+    fn every_invalid_field_is_named() {
         let problem = refused("60 24 * 13 *");
         for name in ["minute", "hour", "month"] {
             assert!(problem.contains(&format!("a bad {name} ")), "{problem}");

@@ -166,7 +166,7 @@ mod tests {
         for text in ["13002526500013", "00000000000000", "35600000049837"] {
             kept(text, |it: Siret| it.to_string());
         }
-        // La Poste: no Luhn sum is a multiple of ten, and one digit sum is no multiple of five.
+        // La Poste: no Luhn sum is a multiple of ten, and one digit sum is not a multiple of five.
         kept("35600000000001", |it: Siret| it.to_string());
         kept("35600000000002", |it: Siret| it.to_string());
         assert_eq!(refused::<Siret>("35600000100002"), "checksum");

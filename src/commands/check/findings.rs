@@ -183,7 +183,7 @@ impl State {
         self.lines.push(Line { name, verdict, detail });
     }
 
-    /// Returns how many lines have which verdict.
+    /// Returns the number of lines with each verdict.
     fn tally(&self) -> String {
         let count = |verdict| self.lines.iter().filter(|line| line.verdict == verdict).count();
         let (ok, warnings, failed) =

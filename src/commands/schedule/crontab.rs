@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_quoted_only_when_they_must() {
+    fn words_are_quoted_only_if_necessary() {
         assert_eq!(quote("/usr/local/bin/a-b_c.d"), "/usr/local/bin/a-b_c.d");
         assert_eq!(quote("/a b"), "'/a b'");
         assert_eq!(quote("/it's 5%"), r"'/it'\''s 5'\%''");

@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn spans_have_the_greatest_whole_unit() {
+    fn durations_have_the_largest_whole_unit() {
         for (seconds, text) in [(90, "90s"), (900, "15m"), (5_400, "90m"), (7_200, "2h")] {
             assert_eq!(span(seconds), text);
         }

@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn five_fields_become_a_calendar() {
+    fn cron_fields_are_converted_to_on_calendar() {
         for (text, calendar) in [
             ("0 1 * * *", "*-*-* 01:00:00 UTC"),
             ("* * * * *", "*-*-* *:*:00 UTC"),
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn no_ordinary_start_hits_the_limit_and_quick_failures_do() {
+    fn only_quick_failures_reach_the_start_limit() {
         for text in ["* * * * *", "*/5 * * * *", "*/15 * * * *", "0 * * * *", "0 */2 * * *"] {
             let cron = cron(text);
             for timeout in [60, 900, 7200] {
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_written_for_their_place() {
+    fn paths_are_quoted_for_their_setting() {
         assert_eq!(program("/usr/bin/a").as_deref(), Ok("/usr/bin/a"));
         assert_eq!(program("/opt/a b/$x 5%").as_deref(), Ok("\"/opt/a b/$x 5%%\""));
         for path in ["/a'b", "/a\"b", "/a\\b"] {
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_in_a_home_can_be_reached() {
+    fn a_program_in_a_home_directory_is_accessible() {
         let config = super::super::tests::config(Scheduler::Systemd);
         let entry = |binary| entry(&config, binary, "/e");
         let text = entry("/home/x/.cargo/bin/datapass-pull").expect("an entry");

@@ -88,7 +88,7 @@ fn a_secret_comes_from_one_place() {
 }
 
 #[test]
-fn bytes_that_are_no_text_are_named_and_harm_nothing() {
+fn values_that_are_not_utf_8_are_reported_except_in_paths() {
     let junk = || OsString::from_vec(vec![b'h', 0xff]);
     let names = VARIABLES.iter().map(|variable| (OsString::from(variable.name), junk()));
     let all = names.chain([(junk(), junk()), ("PATH".into(), junk())]);
@@ -150,7 +150,7 @@ fn an_env_file_is_validated_with_the_rest() {
 }
 
 #[test]
-fn the_process_wins_over_the_file_and_empty_is_unset() {
+fn the_environment_overrides_the_file_and_empty_is_unset() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("env");
     let content = "\u{feff}DATAPASS_JOB_CLASS=File\r\nexport DATAPASS_JOB_QUEUE='fi le' # comment\n\n\
@@ -170,7 +170,7 @@ fn the_process_wins_over_the_file_and_empty_is_unset() {
 }
 
 #[test]
-fn a_proxy_is_known_in_both_cases_and_the_process_and_upper_case_win() {
+fn a_proxy_variable_is_read_in_both_cases_and_upper_case_wins() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("env");
     std::fs::write(&path, "HTTPS_PROXY=upper.file:1\nhttps_proxy=lower.file:1\n").unwrap();
@@ -190,7 +190,7 @@ fn a_proxy_is_known_in_both_cases_and_the_process_and_upper_case_win() {
 }
 
 #[test]
-fn a_bad_line_is_numbered_and_never_shown() {
+fn an_invalid_line_is_reported_by_its_number_only() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("env");
     let cases: [(&[u8], &[&str]); 3] = [

@@ -138,7 +138,7 @@ impl Fetcher {
                 while !is_abandoned.load(Ordering::Relaxed)
                     && let Ok(Ok((ask, reply))) = queue.lock().map(|queue| queue.recv())
                 {
-                    // Nobody waits for it any more when this fails.
+                    // This fails when the page is not needed any more.
                     let _ = reply.send(source.page(ask, &is_abandoned));
                 }
             };

@@ -3,7 +3,7 @@
 //! [`paging`] decides which page to ask for and when the listing is complete, and proves it;
 //! [`fetcher`] keeps pages in flight; [`decode`] turns a body into elements. This file reads the list,
 //! and reads it again when what the account sees has changed meanwhile: its access may be removed and
-//! given back, and one of several servers may answer `[]` for good.
+//! restored, and one of several servers may always answer `[]`.
 
 pub mod decode;
 pub mod definitions;

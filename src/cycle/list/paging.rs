@@ -287,7 +287,7 @@ impl Paging {
         if !self.planned.front().is_some_and(|next| within.contains(next)) {
             self.plan(next);
         }
-        // Any other size is no guide to where the pages after the next one begin.
+        // Any other size does not predict the offsets of the pages after the next one.
         if page.is_usual_size {
             self.look_ahead(page.offset, length as u64, 0);
         }

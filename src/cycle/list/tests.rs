@@ -123,7 +123,7 @@ fn reason(listing: Result<Listing>) -> Reason {
 }
 
 #[test]
-fn an_idle_list_needs_no_question() {
+fn an_unchanged_list_needs_no_request_for_definitions() {
     for last in [History::default(), after(30), after(0)] {
         let model = Model::new(|_, _| rows(15));
         assert_eq!(model.list(&last).unwrap().elements.len(), 15);
@@ -150,7 +150,7 @@ fn an_empty_list_is_read_again_when_it_had_rows() {
 }
 
 #[test]
-fn a_list_that_shrinks_while_it_is_read_is_read_again() {
+fn a_list_that_shrinks_during_the_listing_is_read_again() {
     let none = &History::default();
     // All of it is gone from the second page on, and back for the second reading.
     let is_gone = |reading, number| reading == 0 && number > 1;
@@ -207,7 +207,7 @@ fn an_account_without_the_definition_is_transient_only_when_it_had_it() {
 }
 
 #[test]
-fn definitions_that_cannot_be_read_end_no_listing() {
+fn a_failed_request_for_definitions_does_not_fail_the_listing() {
     let model = Model::new(|_, _| vec![]).definition(Err(Reason::ServerError));
     assert!(model.list(&History::default()).is_ok());
     for ends in [Reason::Deadline, Reason::Interrupted] {
@@ -263,7 +263,7 @@ impl Source for Stuck {
 }
 
 #[test]
-fn a_page_that_is_not_needed_any_more_holds_up_no_other() {
+fn a_discarded_page_does_not_delay_the_others() {
     let (is_asked, asked) = mpsc::channel();
     let (end, until) = mpsc::channel();
     let (is_abandoned, abandoned) = mpsc::channel();

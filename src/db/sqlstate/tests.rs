@@ -124,7 +124,7 @@ fn values_are_never_shown() {
 }
 
 #[test]
-fn missing_tables_and_privileges_say_what_to_do() {
+fn missing_tables_and_privileges_are_reported_with_a_remedy() {
     let (reason, text) = classified(&server_error(&[
         (b'C', "42P01"),
         (b'M', "la relation « datapass_pull_runs » n'existe pas"),
@@ -153,7 +153,7 @@ fn missing_tables_and_privileges_say_what_to_do() {
 }
 
 #[test]
-fn only_conflicts_are_run_again() {
+fn only_conflicts_are_retried() {
     for (code, expected) in [
         ("40001", true),
         ("40P01", true),
@@ -169,7 +169,7 @@ fn only_conflicts_are_run_again() {
 
 /// PgBouncer's own words, as they are in its source.
 #[test]
-fn a_refusal_of_pgbouncer_is_permanent_and_any_other_error_an_outage() {
+fn a_login_refused_by_pgbouncer_is_permanent_and_other_errors_are_transient() {
     use Reason::*;
     for (message, expected, shown) in [
         ("password authentication failed", DatabaseLogin, "password authentication failed"),

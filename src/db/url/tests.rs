@@ -12,7 +12,7 @@ fn servers(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn urls_are_read_as_libpq_does() {
+fn urls_are_parsed_as_libpq_does() {
     let url = parse(
         "postgresql://me:s%40c%2Fret@db1:5433,db2,[::1]:5434/my%20base?application_name=x&\
          target_session_attrs=any&connect_timeout=3&options=-csearch_path%3Dother%2Cpublic",
@@ -31,7 +31,7 @@ fn urls_are_read_as_libpq_does() {
 }
 
 #[test]
-fn hosts_come_from_everywhere() {
+fn hosts_may_be_in_the_authority_or_the_query() {
     for (text, expected) in [
         ("postgres://db/x", &["db:5432"][..]),
         ("postgres://db:6432", &["db:6432"]),
@@ -56,7 +56,7 @@ fn hosts_come_from_everywhere() {
 }
 
 #[test]
-fn tls_means_what_libpq_says() {
+fn sslmode_means_the_same_as_in_libpq() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ca.pem");
     std::fs::write(&path, tls::tests::root_pem()).unwrap();
@@ -118,7 +118,7 @@ fn defaults_are_set_unless_given() {
 }
 
 #[test]
-fn what_rails_and_libpq_add_is_ignored() {
+fn options_of_rails_and_libpq_are_ignored() {
     let url = parse(
         "postgres://db/x?pool=5&encoding=utf8&reconnect=true&prepared_statements=false&timeout=5000\
          &checkout_timeout=5&variables[statement_timeout]=5s&gssencmode=disable&sslcompression=0\
@@ -129,7 +129,7 @@ fn what_rails_and_libpq_add_is_ignored() {
 }
 
 #[test]
-fn what_is_refused_names_the_option_alone() {
+fn a_refused_option_is_named_without_its_value() {
     let unsupported = |name: &str| format!("has the parameter {name}, which is not supported");
     let unknown = || UNKNOWN.to_owned();
     let value = invalid;
@@ -212,7 +212,7 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_answered(text in "(postgres://)?[a-z:@/?&=%' \\\\\\[\\],.0-9]{0,40}") {
+    fn any_string_is_parsed_or_refused(text in "(postgres://)?[a-z:@/?&=%' \\\\\\[\\],.0-9]{0,40}") {
         let _ = parse(&text);
     }
 }

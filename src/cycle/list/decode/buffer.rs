@@ -1,25 +1,25 @@
-//! Reads a body through one bounded buffer: text at hand, of which the parser takes what it can.
+//! Reads a body through one bounded buffer, of which the parser consumes complete elements.
 
 use std::io::{ErrorKind, Read};
 use std::ops::Range;
 
 use crate::net::body::BodyError;
 
-/// Bytes that the buffer has at first: some twenty demandes, and small enough for a second-level cache.
+/// The initial size of the buffer: about twenty demandes, and small enough for a second-level cache.
 pub(super) const FIRST_BYTES: usize = 256 * 1024;
 
-/// Bytes that the buffer may grow to, and so the most that one element may have.
+/// The largest size of the buffer, and so of an element, in bytes.
 ///
 /// A demande has about ten thousand.
 pub(super) const MAX_ELEMENT_BYTES: usize = 4 << 20;
 
-/// The part of a body that is at hand, and the way to more of it.
+/// The buffered part of a body, and the reader of the rest.
 pub(super) struct Buffer<R> {
     reader: R,
     bytes: Vec<u8>,
-    /// What was read and not yet consumed.
+    /// The range that was read and not yet consumed.
     unread: Range<usize>,
-    /// Bytes that the body may have, and those that may still come.
+    /// The limit of the body, and what is left of it.
     max_bytes: u64,
     left_bytes: u64,
     ended: bool,
@@ -37,17 +37,17 @@ impl<R: Read> Buffer<R> {
         }
     }
 
-    /// Tells whether the text at hand is all that is left.
+    /// Returns whether the body has no more bytes than the buffered ones.
     pub(super) fn ended(&self) -> bool {
         self.ended
     }
 
     /// Reads until the buffer is full or the body ends.
     ///
-    /// What was not consumed stays, at the front. When that is more than half of the buffer, an
-    /// element is longer than foreseen and the buffer doubles first, so that what is left over is
-    /// looked at again only beside at least as much that is new. Waiting for a full buffer makes
-    /// the result the same whatever chunks the reader returns.
+    /// Unconsumed bytes are moved to the front. If they are more than half of the buffer, an element
+    /// is longer than expected and the buffer is doubled first, so that they are parsed again only
+    /// together with at least as many new bytes. Filling the buffer makes the result independent of
+    /// the chunks that the reader returns.
     pub(super) fn fill(&mut self) -> Result<(), BodyError> {
         self.bytes.copy_within(self.unread.clone(), 0);
         self.unread = 0..self.unread.len();
@@ -77,11 +77,11 @@ impl<R: Read> Buffer<R> {
         Ok(())
     }
 
-    /// Returns the text at hand, less what the end of the buffer may have cut: a character, and a
-    /// number.
+    /// Returns the buffered text without a character or a number that the end of the buffer may have
+    /// truncated.
     ///
-    /// The parser takes the end of its text for the end of a number, complete or not; everything
-    /// else that is cut it knows as such.
+    /// The parser treats the end of its text as the end of a number; it detects any other truncated
+    /// value.
     pub(super) fn text(&self) -> Result<&str, BodyError> {
         let bytes = &self.bytes[self.unread.clone()];
         let whole = match simdutf8::compat::from_utf8(bytes) {
@@ -89,7 +89,7 @@ impl<R: Read> Buffer<R> {
             Err(error) if error.error_len().is_none() => &bytes[..error.valid_up_to()],
             Err(_) => return Err(BodyError::NotJson),
         };
-        // At the end of the body nothing completes the character, and so it fails there.
+        // At the end of the body an incomplete character is an error.
         match simdutf8::basic::from_utf8(whole) {
             Ok(text) if !self.ended => Ok(self.less_number(text)),
             _ => Err(BodyError::NotJson),
@@ -103,7 +103,7 @@ impl<R: Read> Buffer<R> {
         text.trim_end_matches(|c| matches!(c, '0'..='9' | '+' | '-' | '.' | 'e' | 'E'))
     }
 
-    /// Gives up the first bytes of the text.
+    /// Consumes the first bytes of the text.
     pub(super) fn consume(&mut self, count: usize) {
         self.unread.start += count;
     }

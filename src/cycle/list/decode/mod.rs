@@ -4,7 +4,7 @@
 //! through one buffer, and each element is taken as soon as its last byte is there: its members are
 //! kept as raw text, and only those of a demande of the wanted definition are read.
 //!
-//! # What spoils a page and what does not
+//! # Errors of a page and of an element
 //! All of the body is checked to be UTF-8 and to follow the grammar of JSON (RFC 8259), skipped
 //! values included; a byte-order mark before it is skipped. A body that does not, or is truncated, is
 //! [`BodyError::NotJson`]; one that does and is not an array is [`BodyError::WrongShape`]. Inside a
@@ -29,7 +29,7 @@ use self::element::Members;
 use crate::net::body::BodyError;
 use crate::types::entry::Element;
 
-/// Elements that one page may have: ten times what upstream serves at most.
+/// The largest number of elements of a page: ten times what upstream serves.
 pub const MAX_ELEMENTS: usize = 10_000;
 
 /// Reads a page to its end, and returns its elements in their order.
@@ -124,8 +124,7 @@ impl<'s> Page<'s> {
         Ok(text.len() - rest.len())
     }
 
-    /// Takes the element that the text begins with, and returns its length; `None` when it is not
-    /// complete.
+    /// Takes the first element of the text, and returns its length; `None` when it is not complete.
     fn element(&mut self, text: &str) -> Result<Option<usize>, BodyError> {
         let (members, taken) = match parse::<Members<'_>>(text) {
             Ok((members, taken)) => (Some(members), taken),

@@ -1,50 +1,50 @@
-//! Tests of the bounds: what a hostile body may cost in memory and time, and what it may break.
+//! Tests of the limits: the memory and time that a hostile body may cost, and its effect on elements.
 
 use std::io::{self, Read};
 
 use super::*;
 
-/// Repeats a text for ever, and keeps account of the buffer that it is read into.
+/// Repeats a text endlessly, and records the size of the reads.
 struct Endless {
     text: Vec<u8>,
     at: usize,
-    /// The most room that was offered at once.
-    largest_room_bytes: usize,
+    /// The largest buffer of a read.
+    largest_read_bytes: usize,
     read_bytes: usize,
 }
 
 impl Endless {
     fn new(text: &str) -> Self {
-        Self { text: text.into(), at: 0, largest_room_bytes: 0, read_bytes: 0 }
+        Self { text: text.into(), at: 0, largest_read_bytes: 0, read_bytes: 0 }
     }
 }
 
 impl Read for Endless {
-    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
-        self.largest_room_bytes = self.largest_room_bytes.max(room.len());
-        for byte in room.iter_mut() {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.largest_read_bytes = self.largest_read_bytes.max(buffer.len());
+        for byte in buffer.iter_mut() {
             *byte = self.text[self.at % self.text.len()];
             self.at += 1;
         }
-        self.read_bytes += room.len();
-        Ok(room.len())
+        self.read_bytes += buffer.len();
+        Ok(buffer.len())
     }
 }
 
-/// Decodes what begins like `head` and goes on with `text` for ever.
-fn endless(head: &str, text: &str, ceiling_bytes: u64) -> (Endless, usize, BodyError) {
+/// Decodes a body that starts with `head` and endlessly repeats `text`.
+fn endless(head: &str, text: &str, max_bytes: u64) -> (Endless, usize, BodyError) {
     let mut tail = Endless::new(text);
     let mut page = Page::new(WANTED);
     let body = head.as_bytes().chain(&mut tail);
-    let error = page.read(Buffer::new(body, ceiling_bytes, FIRST_BYTES)).unwrap_err();
+    let error = page.read(Buffer::new(body, max_bytes, FIRST_BYTES)).unwrap_err();
     (tail, page.elements.len(), error)
 }
 
-/// Twice what one element may have.
-const CEILING_BYTES: u64 = 8 << 20;
+/// Twice the largest size of an element
+const MAX_BYTES: u64 = 8 << 20;
 
 #[test]
-fn an_endless_body_ends_at_a_bound_in_a_bounded_buffer() {
+fn an_endless_body_fails_at_a_limit_in_a_bounded_buffer() {
     let demande = format!("{},", demande("", None));
     let long = format!("{{\"a\":\"{}\"}},", "x".repeat(300_000));
     for (head, text) in [
@@ -68,29 +68,29 @@ fn an_endless_body_ends_at_a_bound_in_a_bounded_buffer() {
         ("[{\"x\":", "[{\"a\":"),
         ("[{", "\"id\":1,"),
     ] {
-        let (tail, elements, error) = endless(head, text, CEILING_BYTES);
+        let (tail, elements, error) = endless(head, text, MAX_BYTES);
         let what = format!("{head:?} {:?}: {error:?}", &text[..text.len().min(20)]);
         assert!(
             matches!(error, BodyError::TooLarge(_) | BodyError::Oversized(_) | BodyError::NotJson),
             "{what}"
         );
-        assert!(tail.largest_room_bytes <= MAX_ELEMENT_BYTES, "{what}");
-        assert!(tail.read_bytes <= CEILING_BYTES as usize + MAX_ELEMENT_BYTES, "{what}");
+        assert!(tail.largest_read_bytes <= MAX_ELEMENT_BYTES, "{what}");
+        assert!(tail.read_bytes <= MAX_BYTES as usize + MAX_ELEMENT_BYTES, "{what}");
         assert!(elements <= MAX_ELEMENTS, "{what}");
     }
 }
 
 #[test]
-fn a_usual_page_is_read_through_the_first_buffer_whatever_its_length() {
+fn a_usual_page_of_any_length_does_not_grow_the_buffer() {
     let text = format!("{},", demande("", None));
     let (tail, elements, error) = endless("[", &text, 3 << 20);
     assert!(matches!(error, BodyError::TooLarge(_) | BodyError::Oversized(_)), "{error:?}");
     assert!(elements > 3000, "{elements} elements");
-    assert!(tail.largest_room_bytes <= buffer::FIRST_BYTES);
+    assert!(tail.largest_read_bytes <= buffer::FIRST_BYTES);
 }
 
 #[test]
-fn a_million_tiny_elements_end_at_the_ten_thousandth() {
+fn a_page_of_more_than_ten_thousand_elements_is_refused() {
     let (tail, elements, error) = endless("[", "1,", 64 << 20);
     assert!(matches!(error, BodyError::TooLarge(_) | BodyError::Oversized(_)), "{error:?}");
     assert_eq!(elements, MAX_ELEMENTS);
@@ -104,7 +104,7 @@ fn with(name: &str, value: &str) -> String {
 }
 
 #[test]
-fn what_is_skipped_may_hold_anything_that_is_json() {
+fn skipped_values_may_be_any_valid_json() {
     let deep = |open: &str, inner: &str, close: &str| {
         format!("{}{inner}{}", open.repeat(100_000), close.repeat(100_000))
     };
@@ -122,7 +122,7 @@ fn what_is_skipped_may_hold_anything_that_is_json() {
         ("\\u0000", "1".to_owned()),
         ("\\u0000id", "\"no id\"".to_owned()),
         ("", "1".to_owned()),
-        // The last of two members with one name counts, and the good one is the last.
+        // The last of two members with the same name counts, and the valid one is the last.
         ("id", "\"first\"".to_owned()),
         ("\\u0069d", "\"first\"".to_owned()),
         ("data", deep("[", "", "]")),
@@ -135,7 +135,7 @@ fn what_is_skipped_may_hold_anything_that_is_json() {
 }
 
 #[test]
-fn what_is_kept_may_hold_anything_that_is_json_and_is_a_fault() {
+fn kept_values_of_another_type_reject_the_entry() {
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     let deep_object = format!("{}1{}", "{\"siret\":".repeat(100_000), "}".repeat(100_000));
     let many = format!("[{}1]", "1,".repeat(1_000_000));
@@ -161,7 +161,7 @@ fn what_is_kept_may_hold_anything_that_is_json_and_is_a_fault() {
             assert!(entry.body.is_err(), "{member}: {}", &value[..12]);
         }
     }
-    // A list of communes that is only long is no fault of its own, and its text is read too.
+    // A long list of communes is not a reason to reject the entry, and its text is read too.
     let list = format!("[{}\"69123\"]", "\"\",".repeat(1_000_000));
     let data = format!("{{\"echelon_bourse\":\"1\",\"manual_code_insee_communes\":{list}}}");
     let entry = only(&demande("data", Some(&data))).entry.unwrap();
@@ -173,14 +173,14 @@ fn what_is_kept_may_hold_anything_that_is_json_and_is_a_fault() {
 
 #[test]
 fn time_is_linear_in_the_length_of_an_element() {
-    // One element as long as may be, through a reader that gives a byte at a time at its start:
-    // were each look at the buffer to begin anew for each read, this would take hours.
+    // An element of the largest size, from a reader that first returns single bytes: if each read
+    // parsed the buffer from its start again, this would take hours.
     struct Slow<R>(R, usize);
     impl<R: Read> Read for Slow<R> {
-        fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
             self.1 += 1;
-            let room_bytes = if self.1 < 200_000 { 1 } else { room.len() };
-            self.0.read(&mut room[..room_bytes])
+            let chunk_bytes = if self.1 < 200_000 { 1 } else { buffer.len() };
+            self.0.read(&mut buffer[..chunk_bytes])
         }
     }
     let element = with("x", &format!("\"{}\"", "x".repeat(MAX_ELEMENT_BYTES - 2000)));

@@ -1,4 +1,4 @@
-//! Tests of the decoder: named cases here, random pages against a naive decoder beside.
+//! Tests of the decoder: named cases here, random pages against a naive decoder in `model`.
 
 mod bounds;
 mod model;
@@ -11,7 +11,7 @@ use crate::types::entry::{Fault, Key};
 
 const WANTED: &str = "proactivite_pour_les_etudiants_boursiers_dyn";
 
-/// What `{}` in a template of [`demande`] stands for when nothing is to be changed.
+/// The value of `{}` in a template of [`demande`] when nothing is changed.
 const FIELDS: [(&str, &str); 9] = [
     ("id", "5"),
     ("public_id", r#""2b0c1d1e""#),
@@ -30,7 +30,7 @@ const FIELDS: [(&str, &str); 9] = [
     ),
 ];
 
-/// Returns the text of a valid demande in which one member has another text, or is left out.
+/// Returns the JSON of a valid demande in which one member has another value, or is omitted.
 fn demande(name: &str, value: Option<&str>) -> String {
     let members: Vec<String> = FIELDS
         .iter()
@@ -65,7 +65,7 @@ fn faults(name: &str, value: impl Into<Option<&'static str>>) -> String {
 }
 
 #[test]
-fn a_valid_demande_is_read_whole() {
+fn all_fields_of_a_valid_demande_are_read() {
     let element = only(&demande("", None));
     assert_eq!(element.key.to_string(), "D5");
     assert_eq!(element.created_at.unwrap().to_rfc3339(), "2025-06-19T17:36:36.298+00:00");
@@ -173,7 +173,7 @@ fn the_level_is_niveau_bourse_min_unless_blank() {
 
 /// A reopened demande whose habilitation was revoked is `validated` and not approved.
 #[test]
-fn of_the_habilitations_of_the_definition_one_must_be_active() {
+fn one_habilitation_of_the_definition_must_be_active() {
     let faults = |text: Option<&str>| {
         let body = only(&demande("habilitations", text)).entry.unwrap().body;
         body.map_or_else(|it| it.faults[0].to_string(), |_| String::new())
@@ -252,7 +252,7 @@ fn the_perimeter_is_an_entity_or_communes_or_both() {
         let fault = perimeter(&format!("{alone}:{bad}"));
         let expected = "data.manual_code_insee_communes: not a ";
         assert!(fault.starts_with(expected), "{bad}: {fault}");
-        // Beside an entity they reject nothing.
+        // With an entity, invalid communes do not reject the entry.
         assert_eq!(perimeter(&format!("{both}:{bad}")), "departement 2A ", "{bad}");
     }
     for (codes, kept) in [
@@ -280,7 +280,7 @@ fn the_perimeter_is_an_entity_or_communes_or_both() {
 }
 
 #[test]
-fn an_absent_transmission_date_is_no_fault() {
+fn an_absent_transmission_date_is_valid() {
     let date = |date: &str| {
         let data = format!(
             r#"{{"echelon_bourse":"1","entity_type":"commune","code_insee_entity":"2A004"{date}}}"#
@@ -306,7 +306,7 @@ fn an_absent_transmission_date_is_no_fault() {
 }
 
 #[test]
-fn elements_of_every_kind_leave_their_neighbours_alone() {
+fn an_invalid_element_does_not_affect_the_others() {
     let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
     let deep_member = demande("data", Some(&deep));
     for (text, fault) in [
@@ -332,7 +332,8 @@ fn the_key_is_the_id_else_the_public_id_else_a_digest() {
     assert_eq!(only(&demande("id", Some("7.5"))).key.to_string(), "2b0c1d1e");
     assert_eq!(only("{}").key.to_string(), "44136fa355b3678a1146ad16f7e8649e");
     assert_eq!(only("{}").key, only("{}").key);
-    // The reference of one without an id is made of its creation, so that its text may change.
+    // The reference of an element without an id is made of its creation time, so that other fields may
+    // change.
     let created = |time: &str, more: &str| only(&format!(r#"{{"created_at":"{time}"{more}}}"#)).key;
     let now = "2025-06-19T19:36:36.298+02:00";
     let (one, edited) = (created(now, ""), created(now, r#","a":1"#));
@@ -341,10 +342,10 @@ fn the_key_is_the_id_else_the_public_id_else_a_digest() {
     let later = created("2025-06-19T19:36:36.299+02:00", "");
     assert_ne!(one.to_string(), later.to_string());
     assert_ne!(only("{}").key, only("{\"a\":1}").key);
-    // What cannot be stored as a text is no key either.
+    // A string that cannot be stored is not a key either,
     let nul = only(r#"{"public_id":"a\u0000"}"#);
     assert!(matches!(nul.key, Key::Digest { .. }));
-    // Nor is a text that would be taken for the number of another demande.
+    // nor is one that looks like the number of another demande.
     for public_id in ["5", "D5", "D05"] {
         let key = only(&format!(r#"{{"public_id":"{public_id}"}}"#)).key;
         assert!(matches!(key, Key::Digest { .. }), "{public_id}");
@@ -355,7 +356,7 @@ fn the_key_is_the_id_else_the_public_id_else_a_digest() {
     }
 }
 
-/// Tells how a body ends: its number of elements, or the kind of error.
+/// Returns the number of elements of a body, or the kind of error.
 fn verdict(body: &[u8]) -> String {
     match decode_all(body) {
         Ok(elements) => elements.len().to_string(),
@@ -366,7 +367,7 @@ fn verdict(body: &[u8]) -> String {
 }
 
 #[test]
-fn bodies_that_are_no_list() {
+fn bodies_that_are_not_a_list_are_errors() {
     for body in ["[]", " [ ] ", "\r\n\t[]\n", "\u{feff}[]", "\u{feff} []"] {
         assert_eq!(verdict(body.as_bytes()), "0");
     }
@@ -422,7 +423,7 @@ fn bodies_that_are_no_list() {
 }
 
 #[test]
-fn a_page_cut_anywhere_is_no_json() {
+fn a_page_truncated_anywhere_is_not_valid_json() {
     let page = format!("[{},12.5e-3,null]", demande("", None));
     for end in 0..page.len() {
         assert_eq!(verdict(&page.as_bytes()[..end]), "NotJson", "{end}");
@@ -431,9 +432,9 @@ fn a_page_cut_anywhere_is_no_json() {
 
 #[test]
 fn bounds_hold() {
-    let ceiling = |body: &str, ceiling| decode(body.as_bytes(), ceiling, WANTED);
-    assert!(ceiling("[1,2]", 5).is_ok());
-    assert!(matches!(ceiling("[1,2]", 4), Err(BodyError::TooLarge(4))));
+    let with_limit = |body: &str, limit| decode(body.as_bytes(), limit, WANTED);
+    assert!(with_limit("[1,2]", 5).is_ok());
+    assert!(matches!(with_limit("[1,2]", 4), Err(BodyError::TooLarge(4))));
 
     let body = |bytes: usize| format!("[\"{}\"]", "x".repeat(bytes));
     assert_eq!(verdict(body(MAX_ELEMENT_BYTES - 10).as_bytes()), "1");
@@ -444,7 +445,7 @@ fn bounds_hold() {
     assert_eq!(verdict(many(MAX_ELEMENTS).as_bytes()), MAX_ELEMENTS.to_string());
     assert_eq!(verdict(many(MAX_ELEMENTS + 1).as_bytes()), "TooLarge");
 
-    // Endless white space, brackets or text: the ceiling or the buffer ends it.
+    // Endless white space, brackets or text exceeds a limit of the body or of the buffer.
     for byte in b" [{\"1" {
         let verdict = decode(io::repeat(*byte), 5 << 20, WANTED).unwrap_err();
         assert!(matches!(
@@ -455,7 +456,7 @@ fn bounds_hold() {
 }
 
 #[test]
-fn an_error_of_the_reader_is_kept_apart() {
+fn a_read_error_is_distinguished_from_invalid_json() {
     struct Broken(bool);
     impl Read for Broken {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -473,7 +474,7 @@ fn an_error_of_the_reader_is_kept_apart() {
 }
 
 #[test]
-fn no_message_shows_what_was_read() {
+fn no_error_message_contains_the_body() {
     let secret = "jeanne.durand@exemple.fr";
     for body in [format!("[\"{secret}"), format!("\"{secret}\""), format!("[{secret}]")] {
         let error = decode_all(body.as_bytes()).unwrap_err();

@@ -1,5 +1,5 @@
-//! Random pages, whole and damaged, read in every way of cutting them, against a naive decoder
-//! that builds the whole document.
+//! Random pages, valid and damaged, read in chunks of any size and compared with a naive decoder
+//! that parses the whole document.
 
 use std::io::{self, ErrorKind, Read};
 
@@ -15,8 +15,8 @@ use super::WANTED;
 use crate::types::time::{parse_date, parse_instant};
 use crate::types::{CommuneCode, Entity, EntityType};
 
-/// What an element says, as texts: key, creation, and of an entry validation and row or fields at
-/// fault.
+/// The content of an element as strings: key, creation time, and for an entry its validation time and
+/// its row or invalid fields.
 type Said =
     (String, Option<DateTime<Utc>>, Option<(Option<DateTime<Utc>>, Result<String, Vec<String>>)>);
 
@@ -42,9 +42,9 @@ fn said(element: &Element) -> Said {
     (element.key.to_string(), element.created_at, entry)
 }
 
-/// The naive decoder: builds the document, then looks each field up.
+/// The naive decoder: parses the document, then looks up each field.
 fn naive(raw: &RawValue) -> Option<Said> {
-    // Fails on what `Value` cannot hold though it is JSON: such elements are not compared.
+    // Fails on valid JSON that `Value` cannot represent: such elements are not compared.
     let value: Value = serde_json::from_str(raw.get()).ok()?;
     let instant = |name: &str| value[name].as_str().and_then(|text| parse_instant(text).ok());
     let id = value["id"].as_i64().filter(|id| *id > 0);
@@ -163,7 +163,7 @@ fn naive(raw: &RawValue) -> Option<Said> {
     Some((key, created_at, Some((instant("last_validated_at"), body))))
 }
 
-/// Compares the verdict on a body, and what every element says, with the naive decoder's.
+/// Compares the result for a body, and the content of each element, with the naive decoder's.
 fn agrees(body: &[u8], read: &Result<Vec<Element>, BodyError>) -> Result<(), TestCaseError> {
     let expected: Result<Vec<&RawValue>, BodyError> = match serde_json::from_slice(body) {
         Ok(list) => Ok(list),
@@ -209,7 +209,7 @@ fn read(body: &[u8], first_bytes: usize, chunks: &[usize]) -> Result<Vec<Element
     Ok(page.elements)
 }
 
-/// Returns a strategy for a member's text: mostly one of its own, at times any value.
+/// Returns a strategy for a member's value: mostly one of its usual values, sometimes any value.
 fn text(own: &'static [&'static str]) -> impl Strategy<Value = String> {
     let any = select(
         &[
@@ -327,7 +327,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_page_reads_as_the_naive_decoder_reads_it(
+    fn a_page_is_decoded_as_by_the_naive_decoder(
         page in page(),
         first_bytes in 1_usize..3000,
         chunks in prop::collection::vec(0_usize..2000, 0..4),
@@ -337,7 +337,7 @@ proptest! {
     }
 
     #[test]
-    fn a_damaged_page_reads_as_the_naive_decoder_reads_it(
+    fn a_damaged_page_is_decoded_as_by_the_naive_decoder(
         page in page(),
         damage in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..3, any::<u8>()), 1..3),
         other in select(&b"\"\\{}[]:, 0e-tn\x00\xc3\xff"[..]),
@@ -357,7 +357,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_give_elements_or_an_error(
+    fn any_bytes_are_decoded_or_refused(
         body in prop_oneof![
             prop::collection::vec(any::<u8>(), 0..200),
             prop::collection::vec(select(&b"[]{}:,\"\\u0d8e19+-.tfn \n\xc3\xa9"[..]), 0..40),
@@ -369,7 +369,7 @@ proptest! {
 }
 
 #[test]
-fn a_page_reads_the_same_wherever_it_is_cut() {
+fn the_result_does_not_depend_on_buffer_and_chunk_sizes() {
     let page = format!(
         "[ {},\n12.5e-3 , -0, \"\\ud83d\\ude00é\u{1f600}\", null,true , {{}} ]\n",
         super::demande("public_id", Some("\"caf\\u00e9 é\u{1f600}\""))
