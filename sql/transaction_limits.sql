@@ -1,4 +1,5 @@
 -- Limits the transaction to the remaining time of the cycle, and makes `timestamp` columns take UTC.
+-- A lock is waited for half a minute, since another cycle's transaction takes a fraction of it.
 -- A cycle that is suspended between two statements, for instance by a sleeping machine, loses its
 -- locks within a minute, since other cycles wait for the watermark.
 -- If the server can (PostgreSQL 14 on Linux), it ends a statement within a second after its client is
@@ -6,7 +7,7 @@
 -- All settings are local to the transaction, so that a pooled server connection is unchanged.
 -- The column `refusal` is why the server accepts no changes.
 select set_config('statement_timeout', $1, true),
-       set_config('lock_timeout', $2, true),
+       set_config('lock_timeout', least($1::integer, 30000)::text, true),
        set_config('idle_in_transaction_session_timeout', least($1::integer, 60000)::text, true),
        set_config('TimeZone', 'UTC', true),
        case when version() like '%linux%'

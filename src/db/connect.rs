@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use postgres::config::SslMode;
 use postgres::error::SqlState;
 use postgres::{Client, Config, NoTls};
+use rustls::ClientConfig;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::db::sqlstate;
@@ -85,28 +86,25 @@ fn attempt(
         config.hostaddr(address);
     }
     let tls = url.client_config.clone().filter(|_| !server.is_socket());
-    if tls.is_none() {
-        config.ssl_mode(SslMode::Disable);
-    }
-    let client = within(url, server, end, move || open(config, tls.map(MakeRustlsConnect::new)))?;
+    let client = within(url, server, end, move || open(config, tls))?;
     client.map_err(|error| {
         let what = format!("connect to PostgreSQL at {server}");
         sqlstate::failure(Stage::Prepare, &what, None, &error)
     })
 }
 
-fn open(mut config: Config, tls: Option<MakeRustlsConnect>) -> Result<Client, postgres::Error> {
+fn open(mut config: Config, tls: Option<ClientConfig>) -> Result<Client, postgres::Error> {
     let Some(tls) = tls else {
-        return config.connect(NoTls);
+        return config.ssl_mode(SslMode::Disable).connect(NoTls);
     };
-    match config.connect(tls) {
+    match config.connect(MakeRustlsConnect::new(tls)) {
         // `prefer` falls back once: after a failed handshake, or for a pg_hba.conf that refuses TLS.
         Err(error)
             if config.get_ssl_mode() == SslMode::Prefer
                 && (sqlstate::is_handshake(&error)
                     || error.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION)) =>
         {
-            config.ssl_mode(SslMode::Disable).connect(NoTls)
+            open(config, None)
         }
         outcome => outcome,
     }

@@ -243,7 +243,7 @@ fn causes(error: &Error) -> String {
 }
 
 /// Makes a server's text safe to print: one line, no control or direction characters, truncated.
-pub(crate) fn printable(text: &str) -> String {
+fn printable(text: &str) -> String {
     let is_direction = |char| matches!(char, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let shown = text.replace(|char: char| char.is_control() || is_direction(char), " ");
     match shown.char_indices().nth(MESSAGE_MAX_CHARS) {

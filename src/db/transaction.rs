@@ -21,8 +21,6 @@ use crate::process::deadline::Deadline;
 
 /// How often a transaction is run again after a conflict with another one.
 const MAX_RERUNS: u32 = 3;
-/// How long to wait for a lock at most; another cycle's transaction takes a fraction of it.
-const LOCK_TIMEOUT_MS: u128 = 30_000;
 
 const TRANSACTION_LIMITS: &str = include_str!("../../sql/transaction_limits.sql");
 
@@ -235,14 +233,10 @@ impl Store {
             }
         };
         let mut tx = Tx { inner, store: self, stage, access };
-        // PostgreSQL keeps these in a 32-bit number of milliseconds.
+        // PostgreSQL keeps it in a 32-bit number of milliseconds.
         let limit = left_ms.min(i32::MAX as u128).to_string();
-        let lock_limit = left_ms.min(LOCK_TIMEOUT_MS).to_string();
-        let server = tx.rows(
-            "set the limits of the transaction",
-            TRANSACTION_LIMITS,
-            &[(&limit, Type::TEXT), (&lock_limit, Type::TEXT)],
-        )?;
+        let what = "set the limits of the transaction";
+        let server = tx.rows(what, TRANSACTION_LIMITS, &[(&limit, Type::TEXT)])?;
         let refusal: Option<String> =
             server.first().map_or(Ok(None), |row| row.column("refusal"))?;
         // Transient, since a failover or an operator ends it.
