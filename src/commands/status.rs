@@ -160,27 +160,21 @@ impl State {
         if self.runs.is_empty() {
             return String::new();
         }
-        let mut text = format!(
-            "\n{:<18}{:<10}{:<15}{:>8}{:>5}{:>9}{:>8}{:>7}\n",
-            "started (UTC)", "run", "outcome", "created", "late", "rejected", "deleted", "ms"
-        );
+        let mut text =
+            "\nstarted (UTC)     run       outcome         created late rejected deleted     ms\n"
+                .to_owned();
         for run in &self.runs {
             let started = run.started_at.map(|it| it.format("%F %R").to_string());
-            let id = run.run_id.as_deref().and_then(|id| id.get(..8));
+            let started = started.as_deref().unwrap_or("-");
+            let id = run.run_id.as_deref().and_then(|id| id.get(..8)).unwrap_or("-");
             let outcome = match &*run.kind {
-                "cycle" => run.outcome.as_deref(),
-                by_hand => Some(by_hand),
+                "cycle" => run.outcome.as_deref().unwrap_or("-"),
+                by_hand => by_hand,
             };
+            let RecentRun { created, late, rejected, deleted, duration_ms, .. } = run;
             text.push_str(&format!(
-                "{:<18}{:<10}{:<15}{:>8}{:>5}{:>9}{:>8}{:>7}\n",
-                started.as_deref().unwrap_or("-"),
-                id.unwrap_or("-"),
-                outcome.unwrap_or("-"),
-                run.created,
-                run.late,
-                run.rejected,
-                run.deleted,
-                run.duration_ms,
+                "{started:<18}{id:<10}{outcome:<15}{created:>8}{late:>5}{rejected:>9}{deleted:>8}\
+                 {duration_ms:>7}\n"
             ));
             if let Some(reason) = &run.reason {
                 let stage = run.stage.as_deref().unwrap_or("-");
