@@ -2,18 +2,12 @@
 //!
 //! For Kubernetes 1.29 and later, where every field used here is on by default.
 
-use super::{RETRIES, fill, run_seconds, span};
+use super::{RETRIES, START_SECONDS, STOP_SECONDS, fill, run_seconds, span};
 use crate::config::{ScheduleConfig, ScheduleJob};
 use crate::error::Stage;
 
 /// The Job controller's waits before starts two to six: 10 s, doubled each time.
 const BACKOFF_SECONDS: u64 = 10 + 20 + 40 + 80 + 160;
-
-/// From SIGTERM to SIGKILL; the program ends within two seconds.
-const GRACE_SECONDS: u64 = 30;
-
-/// What a pod may take beyond the cycle's deadline: a node, the image, the start, a last report.
-const START_SECONDS: u64 = 60;
 
 /// Returns the CronJob, or a Job that is started by hand.
 pub(super) fn entry(
@@ -40,7 +34,7 @@ pub(super) fn entry(
     };
     let arguments: Vec<String> = arguments.iter().map(|word| format!("\"{word}\"")).collect();
     let (starts, run_seconds) = (RETRIES + 1, run_seconds(config));
-    let one_start = run_seconds + START_SECONDS + GRACE_SECONDS;
+    let one_start = run_seconds + START_SECONDS + STOP_SECONDS;
     let values = [
         ("name", name),
         ("version", env!("CARGO_PKG_VERSION")),
@@ -52,7 +46,7 @@ pub(super) fn entry(
         ("starts", &starts.to_string()),
         ("run", &span(run_seconds)),
         ("start", &START_SECONDS.to_string()),
-        ("grace", &GRACE_SECONDS.to_string()),
+        ("stop", &STOP_SECONDS.to_string()),
         ("backoff", &BACKOFF_SECONDS.to_string()),
         ("deadline", &(starts * one_start + BACKOFF_SECONDS).to_string()),
     ];

@@ -21,6 +21,12 @@ const DEFAULT_ENV_FILE: &str = "/etc/datapass-pull.env";
 /// How often systemd and Kubernetes start a cycle again that ended with 2.
 const RETRIES: u64 = 5;
 
+/// What a start may take beyond the deadline of its cycle: a node, an image, a last report.
+const START_SECONDS: u64 = 60;
+
+/// From SIGTERM to SIGKILL; the program ends within two seconds.
+const STOP_SECONDS: u64 = 30;
+
 /// Returns the entry for a scheduler.
 pub fn run(settings: Settings, scheduler: cli::Scheduler) -> Result<String> {
     let config = settings.load(|it| it.schedule(scheduler))?;

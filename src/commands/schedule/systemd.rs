@@ -4,15 +4,9 @@
 
 use chrono::Weekday;
 
-use super::{RETRIES, fill, run_seconds, span};
+use super::{RETRIES, START_SECONDS, STOP_SECONDS, fill, run_seconds, span};
 use crate::config::ScheduleConfig;
 use crate::types::cron::{Cron, Field, compact};
-
-/// What a start may take beyond the cycle's own deadline: the start itself, a last report.
-const START_SECONDS: u64 = 60;
-
-/// From SIGTERM to SIGKILL; the program ends within two seconds.
-const STOP_SECONDS: u64 = 30;
 
 /// The wait before a retry. systemd has no growing waits before version 254.
 const MAX_RESTART_SECONDS: u64 = 300;
