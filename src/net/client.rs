@@ -57,6 +57,7 @@ impl HttpSettings {
             .user_agent(concat!("datapass-pull/", env!("CARGO_PKG_VERSION")))
             .proxy(proxy)
             .tls_backend_preconfigured(tls)
+            // A request may carry the client secret or a token.
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .referer(false)

@@ -1,8 +1,7 @@
-//! The one blocking HTTP client: limits, retries, proxies, and what each failure means.
+//! Requests with retries, and what each failure means.
 //!
 //! A failure names method, path, host, proxy and status, never a query, a header or a piece of a
-//! body, since these may hold a secret or personal data. Redirects are not followed: the request
-//! carries the client secret or a token.
+//! body, since these may hold a secret or personal data.
 
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -83,11 +83,8 @@ pub(super) fn listen() -> io::Result<()> {
 }
 
 fn start() -> io::Result<()> {
-    let mut handled = vec![SIGTERM, SIGINT];
-    if !is_ignored(SIGHUP) {
-        handled.push(SIGHUP);
-    }
-    let mut signals = Signals::new(handled)?;
+    let hang_up = Some(SIGHUP).filter(|signal| !is_ignored(*signal));
+    let mut signals = Signals::new([SIGTERM, SIGINT].into_iter().chain(hang_up))?;
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         for _ in signals.forever() {
             change(|state| {
@@ -103,9 +100,7 @@ fn is_ignored(signal: i32) -> bool {
     // No safe function of the C library reads it. Without /proc, as in a bare container, no shell
     // has started the process.
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status
-        .lines()
-        .find_map(|line| line.strip_prefix("SigIgn:"))
-        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     mask.is_some_and(|mask| mask & (1 << (signal - 1)) != 0)
 }
