@@ -36,12 +36,14 @@ pub fn run(settings: Settings, action: cli::Rejected) -> Result<Answer> {
         cli::Rejected::Accept { id, reason } => (id, Some(reason)),
         cli::Rejected::Reopen { id } => (id, None),
     };
-    let (database, decision) = settings.load(move |it| {
+    let (database, id, decision) = settings.load(move |it| {
+        // Whatever a public id is like, blanks included, it can be named.
+        let id = it.argument("ID", not_blank(&id).map(|_| id.clone()));
         let decision = match reason {
             Some(reason) => it.argument("--reason", not_blank(&reason)).map(Decision::Accept),
             None => Some(Decision::Reopen),
         };
-        it.database().zip(decision)
+        Some((it.database()?, id?, decision?))
     })?;
     let (entry, text) =
         transact(&database, Access::ReadWrite, move |tx| decide(tx, &id, &decision))?;
