@@ -39,7 +39,7 @@ fn missing_privileges_are_reported_as_grants() {
 
 #[test]
 fn the_documented_grants_are_sufficient() {
-    let grants = blocks("Least grants").remove(0);
+    let grants = blocks("Required privileges").remove(0);
     let (upstream, database) = (DataPass::start(), Database::migrated());
     database.exec(GOOD_JOBS_4);
     database.exec(
