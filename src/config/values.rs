@@ -14,6 +14,7 @@ use chrono::{DateTime, NaiveDateTime, NaiveTime, TimeDelta, TimeZone, Utc};
 use regex_lite::Regex;
 use strum::VariantNames;
 
+use crate::types::digits;
 use crate::types::time::parse_date;
 
 /// Ages end here: a hundred years are safe in every unit and type that they are turned into.
@@ -22,11 +23,10 @@ const MAX_AGE: Duration = Duration::from_secs(36_500 * 86_400);
 /// Parses a whole number of decimal digits within a range.
 pub(super) fn number<T>(text: &str, range: RangeInclusive<T>) -> Result<T, String>
 where
-    T: TryFrom<u64> + PartialOrd + Display,
+    T: FromStr + PartialOrd + Display,
 {
-    let number = digits(text).and_then(|number| T::try_from(number).ok());
     let (min, max) = (range.start(), range.end());
-    number
+    digits(text)
         .filter(|number| range.contains(number))
         .ok_or_else(|| format!("must be a whole number from {min} to {max}"))
 }
@@ -34,12 +34,6 @@ where
 /// Parses an integer of PostgreSQL.
 pub(super) fn integer(text: &str) -> Result<i32, String> {
     text.parse().map_err(|_| format!("must be an integer from {} to {}", i32::MIN, i32::MAX))
-}
-
-/// Parses decimal digits, without the sign that `parse` would allow.
-fn digits(text: &str) -> Option<u64> {
-    let is_digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    is_digits.then(|| text.parse().ok()).flatten()
 }
 
 /// Parses an age: a whole number with `s`, `m`, `h` or `d`.
@@ -51,7 +45,7 @@ fn duration(text: &str) -> Option<Duration> {
         'd' => 86_400,
         _ => return None,
     };
-    let seconds = digits(&text[..text.len() - 1])?.checked_mul(unit_seconds)?;
+    let seconds = digits::<u64>(&text[..text.len() - 1])?.checked_mul(unit_seconds)?;
     Some(Duration::from_secs(seconds)).filter(|age| *age <= MAX_AGE)
 }
 

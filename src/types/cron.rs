@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use chrono::NaiveDate;
 
+use super::digits;
+
 /// The minutes of a day.
 const MINUTES_PER_DAY: u64 = 24 * 60;
 
@@ -200,7 +202,7 @@ impl Kind {
             let hint = if self.max == SUNDAY_TOO { ", and Sunday at the end is 7" } else { "" };
             return Err(format!("a range ends before it begins{hint}"));
         }
-        let step = number(step.unwrap_or("1"))
+        let step = digits(step.unwrap_or("1"))
             .filter(|step| (1..=self.max).contains(step))
             .ok_or_else(|| format!("a step is not from 1 to {}", self.max))?;
         Ok((first..=last).step_by(usize::from(step)))
@@ -209,16 +211,10 @@ impl Kind {
     fn value(&self, text: &str) -> Result<u8, String> {
         let mut named = (self.min..).zip(self.names);
         let named = named.find(|(_, name)| name.eq_ignore_ascii_case(text));
-        let value = named.map(|(value, _)| value).or_else(|| number(text));
+        let value = named.map(|(value, _)| value).or_else(|| digits(text));
         let value = value.filter(|value| (self.min..=self.max).contains(value));
         value.ok_or_else(|| "an unknown value".to_owned())
     }
-}
-
-/// Parses digits alone: Rust accepts `+5`, cron does not.
-fn number(text: &str) -> Option<u8> {
-    let is_digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    is_digits.then(|| text.parse().ok()).flatten()
 }
 
 /// Formats ascending values as a list, three and more in a row as a range joined by `dash`.

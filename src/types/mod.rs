@@ -18,6 +18,12 @@ pub use perimeter::{CommuneCode, Entity, EntityType, Perimeter};
 #[error("{0}")]
 pub struct Invalid(pub &'static str);
 
+/// Parses decimal digits alone, without the sign that `parse` would allow.
+pub(crate) fn digits<T: FromStr>(text: &str) -> Option<T> {
+    let is_digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    is_digits.then(|| text.parse().ok()).flatten()
+}
+
 /// The number of a demande: a positive integer, shown to people as `D123`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DemandeId(i64);

@@ -2,6 +2,8 @@
 
 use std::str::FromStr;
 
+use strum::{EnumString, IntoStaticStr};
+
 use super::Invalid;
 
 /// The INSEE code of a commune: five characters, `^([013-9]\d|2[AB1-9])\d{3}$`.
@@ -35,7 +37,8 @@ fn is_commune(code: &[u8; 5]) -> bool {
 }
 
 /// The kind of an [`Entity`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EnumString, IntoStaticStr)]
+#[strum(serialize_all = "lowercase", parse_err_ty = Invalid, parse_err_fn = unknown)]
 pub enum EntityType {
     /// `commune`.
     Commune,
@@ -48,21 +51,12 @@ pub enum EntityType {
 impl EntityType {
     /// Returns the text.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Commune => "commune",
-            Self::Departement => "departement",
-            Self::Region => "region",
-        }
+        self.into()
     }
 }
 
-impl FromStr for EntityType {
-    type Err = Invalid;
-
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        let all = [Self::Commune, Self::Departement, Self::Region];
-        all.into_iter().find(|kind| kind.as_str() == text).ok_or(Invalid("unknown"))
-    }
+fn unknown(_: &str) -> Invalid {
+    Invalid("unknown")
 }
 
 /// A commune, departement or region, by its INSEE code.
