@@ -30,10 +30,8 @@ pub(crate) const GOOD_JOBS: &str = "good_jobs";
 /// Returns the table that a statement of a cycle writes to.
 pub(crate) fn written_by(sql: &str) -> Option<&'static str> {
     let sql = sql.to_ascii_lowercase();
-    let written = ["insert into ", "update "].iter().find_map(|verb| {
-        let (_, rest) = sql.split_once(verb)?;
-        rest.split([' ', '\n', '(']).next()
-    })?;
+    let (_, rest) = sql.split_once("insert into ").or_else(|| sql.split_once("update "))?;
+    let written = rest.split([' ', '\n', '(']).next()?.trim_matches('"');
     let mut names = TABLES.map(|(name, _)| name).into_iter().chain([GOOD_JOBS]);
-    names.find(|name| written.trim_matches('"').ends_with(name))
+    names.find(|name| written.ends_with(name))
 }

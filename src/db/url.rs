@@ -173,10 +173,8 @@ pub fn parse(text: &str) -> Result<DatabaseUrl, String> {
         // The default is the process's user, which has no name in many a container.
         return Err("names no user, and the user of this process has no name".to_owned());
     }
-    let mut client_config = match servers.iter().all(Server::is_socket) {
-        true => None,
-        false => client_config(&tls)?,
-    };
+    let needs_tls = tls != TlsMode::Disable && !servers.iter().all(Server::is_socket);
+    let mut client_config = needs_tls.then(|| client_config(&tls)).transpose()?;
     if let Some(client_config) = client_config.as_mut().filter(|_| is_direct) {
         client_config.alpn_protocols = vec![b"postgresql".to_vec()];
     }
@@ -184,19 +182,17 @@ pub fn parse(text: &str) -> Result<DatabaseUrl, String> {
 }
 
 /// Returns how TLS is spoken, with the root certificates read.
-fn client_config(mode: &TlsMode) -> Result<Option<ClientConfig>, String> {
+fn client_config(mode: &TlsMode) -> Result<ClientConfig, String> {
     let roots = |file: &Option<PathBuf>| match file {
         None => tls::roots(None),
         Some(file) => tls::file_roots(file),
     };
     let roots = match mode {
-        TlsMode::Disable => return Ok(None),
-        TlsMode::Prefer | TlsMode::Require => Ok(None),
+        TlsMode::Disable | TlsMode::Prefer | TlsMode::Require => Ok(None),
         TlsMode::VerifyCa(file) => roots(file).map(|roots| Some((roots, NameCheck::Skip))),
         TlsMode::VerifyFull(file) => roots(file).map(|roots| Some((roots, NameCheck::Require))),
     };
-    let config = roots.and_then(tls::client_config);
-    config.map(Some).map_err(|error| match error {
+    roots.and_then(tls::client_config).map_err(|error| match error {
         TlsError::Unreadable { kind, .. } => {
             format!("names a file in sslrootcert that cannot be read ({kind})")
         }
@@ -320,7 +316,7 @@ impl Parameters {
         if roots == "system" {
             return Ok(TlsMode::VerifyFull(None));
         }
-        let roots = Some(PathBuf::from(roots)).filter(|path| !path.as_os_str().is_empty());
+        let roots = Some(roots).filter(|path| !path.is_empty()).map(PathBuf::from);
         Ok(match mode.as_str() {
             "disable" => TlsMode::Disable,
             "" | "allow" | "prefer" => TlsMode::Prefer,
