@@ -1,5 +1,6 @@
 -- Only one migration per database at a time, until the transaction ends; the number spells "datapass".
 set local statement_timeout = '60s';
+set local lock_timeout = 0;
 select pg_advisory_xact_lock(x'6461746170617373'::bigint);
 
 -- A rename or a retype needs an exclusive lock: it gives up soon, so that a busy application does not
