@@ -1,6 +1,6 @@
 //! The command line: commands, options and their help. Values are validated by the settings.
 //!
-//! An option belongs to the commands it applies to. Every value stays a string here, so that all
+//! An option belongs to the commands it applies to. Every value stays as it is here, so that all
 //! problems are reported together and an empty string means "unset" everywhere. No secret is an
 //! option: a command line is public on its machine.
 

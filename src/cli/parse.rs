@@ -108,6 +108,8 @@ fn without_settings(mut error: clap::Error) -> clap::Error {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::os::unix::ffi::OsStringExt;
+
     use super::*;
 
     fn words(args: &str) -> Vec<OsString> {
@@ -264,6 +266,15 @@ pub(super) mod tests {
             assert_eq!(value(&options, "format"), format, "{args}");
         }
         assert_eq!(parsed("-v -vv").unwrap().options.verbosity(), 3);
+    }
+
+    #[test]
+    fn a_value_may_be_any_bytes() {
+        let value = OsString::from_vec(vec![b'x', 0xff]);
+        for long in ["page-size", "format", "env-file"] {
+            let args = ["datapass-pull".into(), format!("--{long}").into(), value.clone()];
+            assert_eq!(parse(&args).unwrap().options.value(long), Some(&*value), "{long}");
+        }
     }
 
     #[test]

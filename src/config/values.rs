@@ -1,7 +1,7 @@
-//! The forms of values: pure functions from a text to a value.
+//! The formats of values: pure functions from a string to a value.
 //!
-//! Each returns, for a bad text, the end of a sentence that begins with the setting's name and
-//! says what is expected. It never repeats the text: a secret pasted into the wrong place must
+//! Each returns, for an invalid string, the end of a sentence that begins with the setting's name
+//! and says what is expected. It never repeats the string: a secret pasted into the wrong place must
 //! not show.
 
 use std::fmt::Display;
@@ -31,7 +31,7 @@ where
         .ok_or_else(|| format!("must be a whole number from {min} to {max}"))
 }
 
-/// Parses an integer of PostgreSQL.
+/// Parses an `integer` of PostgreSQL.
 pub(super) fn integer(text: &str) -> Result<i32, String> {
     text.parse().map_err(|_| format!("must be an integer from {} to {}", i32::MIN, i32::MAX))
 }
@@ -58,10 +58,10 @@ pub(super) fn age(text: &str) -> Result<Duration, String> {
 
 /// Parses a time that is not to come: RFC 3339 with an offset, a date (midnight UTC) or an age.
 ///
-/// It is cut to the microsecond, which is what PostgreSQL keeps, and a leap second becomes the
+/// It is truncated to the microsecond, which is what PostgreSQL keeps, and a leap second becomes the
 /// next one.
 pub(super) fn instant(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, String> {
-    const FORMS: &str = "expected RFC 3339 with an offset (2026-05-18T10:00:00Z), \
+    const EXPECTED: &str = "expected RFC 3339 with an offset (2026-05-18T10:00:00Z), \
                          a date (2026-05-18) or an age (36h, 7d)";
     let time = if let Some(age) = duration(text) {
         TimeDelta::from_std(age).ok().and_then(|age| now.checked_sub_signed(age))
@@ -75,9 +75,9 @@ pub(super) fn instant(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, S
         Some(time) if time <= now => Ok(time),
         Some(_) => Err("is in the future".to_owned()),
         None if text.parse::<NaiveDateTime>().is_ok() => {
-            Err(format!("has no offset, such as Z or +02:00 ({FORMS})"))
+            Err(format!("has no offset, such as Z or +02:00 ({EXPECTED})"))
         }
-        None => Err(format!("is no time ({FORMS})")),
+        None => Err(format!("is no time ({EXPECTED})")),
     }
 }
 
@@ -86,7 +86,7 @@ pub(super) fn word<T: FromStr + VariantNames>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| format!("must be {}", T::VARIANTS.join(" or ")))
 }
 
-/// Takes a text of at most `max` characters that is not blank and has no control character.
+/// Takes a string of at most `max` characters that is not blank and has no control character.
 pub(super) fn plain(text: &str, max: usize) -> Result<String, String> {
     if text.trim().is_empty() {
         return Err("is blank".to_owned());
@@ -283,7 +283,7 @@ mod tests {
             (
                 image,
                 &["a", "r.example:5000/a/b:1.0@sha256:00"],
-                &["", "a b", "a\n", "a\"", "a'", "a#b", "é", "-x", "https://x/y"],
+                &["", "a b", "a\n", "a\"", "a'", "a#b", "é", "-x", "a/", "https://x/y"],
             ),
             (
                 slug,
