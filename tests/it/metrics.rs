@@ -128,6 +128,7 @@ fn a_failure_keeps_the_metrics_of_the_last_success() {
 
     scene.upstream.fault(On::pages(1..), Fault::Status(403, &[]));
     let away = scene.cycle().env("DATABASE_URL", "postgres://canari@127.0.0.1:1/canari");
+    let away = away.env("DATAPASS_MAX_RETRIES", "0");
     let unstarted = scene.cycle().env("DATAPASS_CLIENT_SECRET", "");
     let mut before = value("last_run_timestamp_seconds");
     for (run, status) in [(scene.cycle(), 1.0), (away, 2.0), (unstarted, 1.0)] {
