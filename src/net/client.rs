@@ -12,7 +12,7 @@ use url::Url;
 use crate::error::{Failure, Reason, Result, Stage};
 use crate::net::proxies::Proxies;
 use crate::net::tls;
-use crate::process::deadline::{self, Deadline};
+use crate::process::deadline::Deadline;
 
 /// How long a connection may take to be established.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -75,8 +75,11 @@ impl HttpSettings {
         let left = deadline.check(Stage::Prepare)?;
         match client.get(url.clone()).timeout(left.min(REQUEST_TIMEOUT)).send() {
             Err(error) if !tls::chain(&error).any(|cause| cause.is::<Connected>()) => {
-                let name = format!("Connection to {}", self.proxies.route(url));
-                Err(no_response(Stage::Prepare, &name, error, deadline))
+                // What the deadline cuts off is no fault of the server.
+                deadline.check(Stage::Prepare)?;
+                let (reason, problem) = classify(error);
+                let message = format!("Connection to {}: {problem}", self.proxies.route(url));
+                Err(Failure::new(Stage::Prepare, reason, message))
             }
             _ => Ok(()),
         }
@@ -131,22 +134,8 @@ impl Posts {
     }
 }
 
-/// Returns the failure of a request without a response; `name` says which.
-pub(super) fn no_response(
-    stage: Stage,
-    name: &str,
-    error: reqwest::Error,
-    deadline: &Deadline,
-) -> Failure {
-    if error.is_timeout() && deadline.left().is_zero() {
-        return deadline::exceeded(stage);
-    }
-    let (reason, problem) = classify(error);
-    Failure::new(stage, reason, format!("{name}: {problem}"))
-}
-
 /// Classifies the error of a request without a response, and describes it without its URL.
-fn classify(error: reqwest::Error) -> (Reason, String) {
+pub(super) fn classify(error: reqwest::Error) -> (Reason, String) {
     let error = error.without_url();
     // The innermost cause is the only one that says more than "error sending request".
     let mut cause = tls::chain(&error).last().map(ToString::to_string).unwrap_or_default();

@@ -125,7 +125,14 @@ impl Http {
             let is_retried = retry::is_retryable(error.failure.reason) && !call.is_abandoned();
             is_retried.then_some(error.retry_after)
         };
-        let try_once = || self.try_once(call, read);
+        let try_once = || {
+            let answer = self.try_once(call, read);
+            // What the deadline cuts off is no fault of the server.
+            if answer.is_err() {
+                self.deadline.check(call.stage)?;
+            }
+            answer
+        };
         retry::run(&self.deadline, self.max_retries, call.page, retry_after, try_once)
     }
 
@@ -151,11 +158,9 @@ impl Http {
         let (method, url) = (request.method(), request.url());
         let route = self.settings.proxies.route(url);
         let name = format!("{method} {}{detail} at {route}", url.path());
-        let exchange = Exchange { stage: call.stage, name, deadline: &self.deadline };
+        let exchange = Exchange { stage: call.stage, name };
         let begun = Instant::now();
-        let response = client.execute(request).map_err(|error| {
-            client::no_response(exchange.stage, &exchange.name, error, &self.deadline)
-        })?;
+        let response = client.execute(request).map_err(|error| exchange.no_response(error))?;
         let meta =
             Meta { date: date_of(&response), elapsed: begun.elapsed(), status: response.status() };
         match meta.status {
@@ -172,17 +177,21 @@ impl Http {
 }
 
 /// One request that was sent, and what its failures are about.
-struct Exchange<'a> {
+struct Exchange {
     stage: Stage,
     /// Method, path, host and proxy.
     name: String,
-    deadline: &'a Deadline,
 }
 
-impl Exchange<'_> {
+impl Exchange {
     /// Makes an error; `problem` follows the name of the request.
     fn error(&self, reason: Reason, problem: &str) -> HttpError {
         Failure::new(self.stage, reason, format!("{}{problem}", self.name)).into()
+    }
+
+    fn no_response(&self, error: reqwest::Error) -> HttpError {
+        let (reason, problem) = client::classify(error);
+        self.error(reason, &format!(": {problem}"))
     }
 
     /// Classifies an unusable body.
@@ -191,9 +200,6 @@ impl Exchange<'_> {
             BodyError::NotJson => Reason::BadBody,
             BodyError::WrongShape(_) | BodyError::Coding(_) => Reason::WrongShape,
             BodyError::TooLarge(_) | BodyError::Oversized(_) => Reason::TooLarge,
-            BodyError::Io(_) if self.deadline.left().is_zero() => {
-                return deadline::exceeded(self.stage).into();
-            }
             BodyError::Io(error) if body::is_timeout(error) => Reason::Timeout,
             BodyError::Io(_) => Reason::BadBody,
         };
