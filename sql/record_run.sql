@@ -2,7 +2,9 @@
 insert into datapass_pull_runs
        (run_id, kind, outcome, reason, stage, pages, seen, matched, created, late, existing, deleted,
         revalidated, rejected, accepted, skipped, enqueued, drift_rewinds, since, watermark_before,
-        watermark, duration_ms, dry_run, enqueue, started_at, version)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-        $21, $22::bigint, false, $23, now() - $22::bigint * interval '1 ms', $24)
+        watermark, duration_ms, dry_run, enqueue, version, started_at)
+select run_id, kind, outcome, reason, stage, pages, seen, matched, created, late, existing, deleted,
+       revalidated, rejected, accepted, skipped, enqueued, drift_rewinds, since, watermark_before,
+       watermark, duration_ms, dry_run, enqueue, version, now() - duration_ms * interval '1 ms'
+  from jsonb_populate_record(null::datapass_pull_runs, $1)
 returning has_table_privilege('datapass_pull_runs', 'DELETE') as may_prune

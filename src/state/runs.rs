@@ -5,6 +5,7 @@ use std::time::Instant;
 use chrono::{DateTime, Utc};
 use postgres::types::Type;
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::db::transaction::{Columns, Param, Tx, TxError, not_written};
 use crate::error::Failure;
@@ -80,28 +81,21 @@ pub fn record(
     run: &Run,
     failure: Option<&Failure>,
 ) -> Result<(), TxError> {
-    let summary = &run.summary;
-    let counters = summary.counters().map(|(_, count)| i64::try_from(count).unwrap_or(i64::MAX));
-    let outcome = failure.map_or("success", |failure| failure.kind().as_str());
-    let reason = failure.map(|failure| failure.reason.as_str());
-    let stage = failure.map(|failure| failure.stage.as_str());
-    let duration_ms = i64::try_from(run.started.elapsed().as_millis()).unwrap_or(i64::MAX);
-    let mut params: Vec<Param<'_>> = vec![
-        (&summary.run_id, Type::UUID),
-        (&kind, Type::TEXT),
-        (&outcome, Type::TEXT),
-        (&reason, Type::TEXT),
-        (&stage, Type::TEXT),
-    ];
-    params.extend(counters.iter().map(|count| (count as _, Type::INT8)));
-    params.extend::<[Param<'_>; 6]>([
-        (&summary.since, Type::TIMESTAMPTZ),
-        (&summary.watermark_before, Type::TIMESTAMPTZ),
-        (&summary.watermark, Type::TIMESTAMPTZ),
-        (&duration_ms, Type::INT8),
-        (&run.enqueue, Type::TEXT),
-        (&env!("CARGO_PKG_VERSION"), Type::TEXT),
-    ]);
+    let summary = Summary {
+        reason: failure.map(|failure| failure.reason),
+        duration_ms: run.started.elapsed().as_millis() as u64,
+        ..run.summary.clone()
+    };
+    let mut row = summary.fields();
+    for (column, value) in [
+        ("kind", Some(kind)),
+        ("stage", failure.map(|failure| failure.stage.as_str())),
+        ("enqueue", run.enqueue),
+        ("version", Some(env!("CARGO_PKG_VERSION"))),
+    ] {
+        row.insert(column.to_owned(), json!(value));
+    }
+    let params: [Param<'_>; 1] = [(&Value::Object(row), Type::JSONB)];
     let recorded = tx.rows("record the run", RECORD_RUN, &params)?;
     let Some(row) = recorded.first() else {
         return Err(not_written("datapass_pull_runs").into());

@@ -57,11 +57,6 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Returns the word of the `outcome` field.
-    pub fn outcome(&self) -> &'static str {
-        self.reason.map_or("success", |reason| reason.kind().as_str())
-    }
-
     /// Returns the counters, by name, in the order of the summary line.
     pub fn counters(&self) -> [(&'static str, u64); 13] {
         [
@@ -82,9 +77,10 @@ impl Summary {
     }
 
     /// Returns every field, by name, in the order of the summary line.
-    fn fields(&self) -> Vec<(&'static str, Value)> {
+    pub fn fields(&self) -> Map<String, Value> {
         let time = |time: Option<DateTime<Utc>>| json!(time.map(rfc3339));
-        let mut fields = vec![("outcome", json!(self.outcome()))];
+        let outcome = self.reason.map_or("success", |reason| reason.kind().as_str());
+        let mut fields = vec![("outcome", json!(outcome))];
         fields.extend(self.reason.map(|reason| ("reason", json!(reason.as_str()))));
         fields.extend(self.counters().map(|(name, count)| (name, json!(count))));
         fields.extend([
@@ -95,29 +91,21 @@ impl Summary {
             ("dry_run", json!(self.dry_run)),
             ("run_id", json!(self.run_id.to_string())),
         ]);
-        fields
+        fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
     /// Writes the summary as one line, without its end.
     pub fn line(&self, format: Format) -> String {
-        let fields = self.fields().into_iter();
-        match format {
-            Format::Json => {
-                let object: Map<String, Value> =
-                    fields.map(|(name, value)| (name.to_owned(), value)).collect();
-                Value::Object(object).to_string()
-            }
-            Format::Text => {
-                let word = |value: Value| match value {
-                    Value::String(text) => text,
-                    Value::Null => "none".to_owned(),
-                    other => other.to_string(),
-                };
-                let words: Vec<String> =
-                    fields.map(|(name, value)| format!("{name}={}", word(value))).collect();
-                words.join(" ")
-            }
+        let fields = self.fields();
+        if format == Format::Json {
+            return Value::Object(fields).to_string();
         }
+        let words = fields.iter().map(|(name, value)| match value {
+            Value::String(text) => format!("{name}={text}"),
+            Value::Null => format!("{name}=none"),
+            other => format!("{name}={other}"),
+        });
+        words.collect::<Vec<_>>().join(" ")
     }
 }
 
