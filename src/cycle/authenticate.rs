@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use crate::config::UpstreamConfig;
-use crate::error::{Failure, Result, Stage};
+use crate::error::{Result, Stage};
 use crate::net::body::{BodyError, read_json};
 use crate::net::http::{Call, Http, HttpError, ReadBody};
 
@@ -26,7 +26,7 @@ struct TokenResponse {
 /// A session with DataPass: sends requests with an access token, and renews it once.
 #[derive(Debug)]
 pub struct Session {
-    http: Http,
+    pub(super) http: Http,
     /// The settings of the API.
     pub(super) upstream: UpstreamConfig,
     token: Mutex<Token>,
@@ -46,16 +46,6 @@ impl Session {
     pub fn authenticate(http: Http, upstream: UpstreamConfig) -> Result<Self> {
         let token = Token { secret: fetch_token(&http, &upstream)?, is_renewed: false };
         Ok(Self { http, upstream, token: Mutex::new(token), has_succeeded: AtomicBool::new(false) })
-    }
-
-    /// Waits as before retry number `retry`, counted from 0, and sends on new connections from then
-    /// on.
-    ///
-    /// # Errors
-    ///
-    /// `reason` itself when the deadline leaves no time for the wait.
-    pub fn reconnect(&self, retry: u32, reason: Failure) -> Result<()> {
-        self.http.reconnect(retry, reason)
     }
 
     /// Sends a request with the token, which is renewed once per session when it has expired.

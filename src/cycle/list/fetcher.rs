@@ -92,7 +92,7 @@ impl Source for Session {
     }
 
     fn reconnect(&self, retry: u32, reason: Failure) -> Result<()> {
-        self.reconnect(retry, reason)
+        self.http.reconnect(retry, reason)
     }
 }
 

@@ -61,24 +61,22 @@ pub fn list(
         Reader { source, page_size, concurrency, expected_rows, outcome, asked: 0, clocks: None };
     let mut most_seen = expected_rows.unwrap_or_default();
     let mut had_entries = false;
-    let mut repeats = 0;
+    let mut repeats = 0..MAX_REPEATS;
     let reading = loop {
         let reading = reader.read()?;
         had_entries |= reading.has_entries();
-        let is_missing = reading.seen == 0 && most_seen > 0;
-        if !reading.has_shrunk && (!is_missing || repeats == MAX_REPEATS) {
-            break reading;
-        }
-        let problem = match reading.has_shrunk {
-            true => "The list shrank while it was read",
-            false => "The list is empty, and was not before",
+        let problem = match reading {
+            Reading { has_shrunk: true, .. } => "The list shrank while it was read",
+            Reading { seen: 0, .. } if most_seen > 0 => "The list is empty, and was not before",
+            _ => break reading,
         };
-        if repeats == MAX_REPEATS {
-            return Err(view_changed(problem));
+        match repeats.next() {
+            Some(repeat) => reader.source.reconnect(repeat, view_changed(problem))?,
+            None if reading.has_shrunk => return Err(view_changed(problem)),
+            // That may be true: the access to the definition decides.
+            None => break reading,
         }
         most_seen = most_seen.max(reading.seen);
-        reader.source.reconnect(repeats, view_changed(problem))?;
-        repeats += 1;
     };
     let is_smaller = expected_rows.is_some_and(|seen| reading.seen < seen);
     let stepped_back = outcome.lock().run.summary.drift_rewinds > 0;

@@ -145,6 +145,8 @@ struct Pass {
 struct Received<'a> {
     offset: u64,
     rows: &'a [Element],
+    /// Whether the snapshot ended with it, whatever the server's page size.
+    is_short: bool,
     /// Whether the snapshot may end with it, as far as its size shows.
     may_be_last: bool,
     /// Whether its size is the limit, or was seen twice.
@@ -214,6 +216,7 @@ impl Paging {
         let page = Received {
             offset,
             rows,
+            is_short: rows.len() < SMALLEST_PAGE_ROWS.min(self.limit),
             // Of the first page's size nothing but the limit is known.
             may_be_last: rows.len() < self.largest_page_rows
                 || (is_first && rows.len() < self.limit),
@@ -261,7 +264,7 @@ impl Paging {
             return self.plan(page.offset.saturating_sub(self.step_back));
         }
         self.step_back = 0;
-        if self.is_short(page) {
+        if page.is_short {
             self.has_shrunk = self.has_restarted && page.end() < self.rows.len() as u64;
             self.mode = Mode::Done;
             return;
@@ -320,15 +323,14 @@ impl Paging {
     /// Takes a page of counted rows: reads the list to its end, then the rows that are missing, then
     /// begins the next pass.
     fn count(&mut self, page: &Received<'_>) {
-        let is_short = self.is_short(page);
         let pass = &mut self.pass;
         if pass.unconfirmed == Some(0) {
             self.mode = Mode::Done;
             return;
         }
         let end = match pass.end {
-            None if !is_short => return self.go_on(page),
-            Some(end) if !is_short => end.max(page.end()),
+            None if !page.is_short => return self.go_on(page),
+            Some(end) if !page.is_short => end.max(page.end()),
             Some(end) if page.rows.is_empty() => end.min(page.end()),
             _ => page.end(),
         };
@@ -336,7 +338,7 @@ impl Paging {
         pass.in_vain = if page.added > 0 { 0 } else { pass.in_vain + 1 };
         if end > pass.rows {
             self.seek();
-        } else if is_short && page.end() == end {
+        } else if page.is_short && page.end() == end {
             self.begin_pass(end);
         } else {
             // A page of one row is short, unless the limit is one.
@@ -401,7 +403,7 @@ impl Paging {
         } else if page.is_repeated {
             self.ignores_offset = true;
             self.mode = Mode::Done;
-        } else if self.is_short(page) && page.end() <= self.pass.rows {
+        } else if page.is_short && page.end() <= self.pass.rows {
             self.begin_pass(page.end());
         } else {
             self.plan_alone(next);
@@ -421,11 +423,6 @@ impl Paging {
         self.planned.clear();
         self.in_flight = 0;
         self.planned.push_back(offset);
-    }
-
-    /// Returns whether the snapshot ended with this page, whatever the server's page size.
-    fn is_short(&self, page: &Received<'_>) -> bool {
-        page.rows.len() < SMALLEST_PAGE_ROWS.min(self.limit)
     }
 
     fn check_bounds(&self) -> Result<(), Unproved> {

@@ -22,7 +22,8 @@ pub(super) struct Buffer<R> {
     /// The limit of the body, and what is left of it.
     max_bytes: u64,
     left_bytes: u64,
-    ended: bool,
+    /// Whether the body has no more bytes than the buffered ones.
+    pub(super) ended: bool,
 }
 
 impl<R: Read> Buffer<R> {
@@ -35,11 +36,6 @@ impl<R: Read> Buffer<R> {
             left_bytes: max_bytes,
             ended: false,
         }
-    }
-
-    /// Returns whether the body has no more bytes than the buffered ones.
-    pub(super) fn ended(&self) -> bool {
-        self.ended
     }
 
     /// Reads until the buffer is full or the body ends.
@@ -84,23 +80,19 @@ impl<R: Read> Buffer<R> {
     /// value.
     pub(super) fn text(&self) -> Result<&str, BodyError> {
         let bytes = &self.bytes[self.unread.clone()];
-        let whole = match simdutf8::compat::from_utf8(bytes) {
-            Ok(text) => return Ok(self.less_number(text)),
-            Err(error) if error.error_len().is_none() => &bytes[..error.valid_up_to()],
+        let text = match simdutf8::compat::from_utf8(bytes) {
+            Ok(text) => text,
+            // At the end of the body an incomplete character is an error.
+            Err(error) if error.error_len().is_none() && !self.ended => {
+                let whole = simdutf8::basic::from_utf8(&bytes[..error.valid_up_to()]);
+                whole.map_err(|_| BodyError::NotJson)?
+            }
             Err(_) => return Err(BodyError::NotJson),
         };
-        // At the end of the body an incomplete character is an error.
-        match simdutf8::basic::from_utf8(whole) {
-            Ok(text) if !self.ended => Ok(self.less_number(text)),
-            _ => Err(BodyError::NotJson),
-        }
-    }
-
-    fn less_number<'a>(&self, text: &'a str) -> &'a str {
         if self.ended {
-            return text;
+            return Ok(text);
         }
-        text.trim_end_matches(|c| matches!(c, '0'..='9' | '+' | '-' | '.' | 'e' | 'E'))
+        Ok(text.trim_end_matches(|c| matches!(c, '0'..='9' | '+' | '-' | '.' | 'e' | 'E')))
     }
 
     /// Consumes the first bytes of the text.

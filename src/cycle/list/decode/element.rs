@@ -80,9 +80,7 @@ fn key_of(
 
 fn digest(text: &str) -> [u8; 16] {
     let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-    let mut half = [0; 16];
-    half.iter_mut().zip(digest.as_ref()).for_each(|(to, from)| *to = *from);
-    half
+    digest.as_ref().first_chunk().copied().unwrap_or_default()
 }
 
 /// Reads an element: its members, unless it cannot be read as an object, and its text.
@@ -96,25 +94,23 @@ pub(super) fn read(members: Option<Members<'_>>, text: &str, wanted: &str) -> El
     let created_at = required(written(member("created_at")), parse_instant);
     let created_at = faults.keep("created_at", created_at);
     let key = key_of(demande_id, member("public_id"), created_at, text);
-    let definition = required(filled(member("definition_id")), is(wanted));
-    let definition = faults.keep("definition_id", definition);
+    let is_wanted = required(filled(member("definition_id")), |id| Ok(id == wanted));
+    let is_wanted = faults.keep("definition_id", is_wanted);
     let last_validated_at = optional(written(member("last_validated_at")), parse_instant);
     let element = |entry: Option<Entry>| Element { key, created_at, last_validated_at, entry };
-    if definition == Some(false) {
+    if is_wanted == Some(false) {
         return element(None);
     }
 
     let authorization_id = required(written(member("public_id")), str::parse);
     let authorization_id = faults.keep("public_id", authorization_id);
     faults.keep("last_validated_at", last_validated_at);
-    let state = required(written(member("state")), is("validated"));
-    if faults.keep("state", state) == Some(false) {
-        faults.note("state", "not validated");
-    }
-    let is_approved = is_approved(member("habilitations"), wanted);
-    if faults.keep("habilitations", is_approved) == Some(false) {
-        faults.note("habilitations", "none active");
-    }
+    let require_validated = |text: &str| match text {
+        "validated" => Ok(()),
+        _ => Err(Invalid("not validated")),
+    };
+    faults.keep("state", required(written(member("state")), require_validated));
+    faults.keep("habilitations", require_approved(member("habilitations"), wanted));
     let siret = faults.siret(member("organisation"));
     let data = faults.data(member("data"));
     let body = match (authorization_id, demande_id, siret, data) {
@@ -128,7 +124,7 @@ pub(super) fn read(members: Option<Members<'_>>, text: &str, wanted: &str) -> El
         }
         (authorization_id, ..) => Err(Rejected { authorization_id, faults: faults.0 }),
     };
-    element(Some(Entry { of_definition: definition.is_some(), body }))
+    element(Some(Entry { of_definition: is_wanted.is_some(), body }))
 }
 
 /// Makes the element of a text that is not an object, or one with a name that is not Unicode.
@@ -152,13 +148,9 @@ fn unreadable(text: &str) -> Element {
 struct Faults(Vec<Fault>);
 
 impl Faults {
-    fn note(&mut self, field: &'static str, rule: &'static str) {
-        self.0.push(Fault { field, rule });
-    }
-
     /// Takes what was read, or notes the rule that it breaks.
     fn keep<T>(&mut self, field: &'static str, read: Result<T, Invalid>) -> Option<T> {
-        read.map_err(|Invalid(rule)| self.note(field, rule)).ok()
+        read.map_err(|Invalid(rule)| self.0.push(Fault { field, rule })).ok()
     }
 
     fn siret(&mut self, organisation: Option<&RawValue>) -> Option<Siret> {
@@ -190,20 +182,17 @@ impl Faults {
     /// beside one they are kept where they are valid. A code without its type is ignored.
     fn perimeter(&mut self, data: &Members<'_>) -> Option<Perimeter> {
         const TYPE: &str = "data.entity_type";
-        const CODE: &str = "data.code_insee_entity";
-        const COMMUNES: &str = "data.manual_code_insee_communes";
         let member = |name: &str| data.get(name);
         let kind: Option<EntityType> =
             self.keep(TYPE, optional(filled(member("entity_type")), str::parse))?;
         let codes = read_codes(member("manual_code_insee_communes"));
         let Some(kind) = kind else {
             let communes = codes.and_then(|codes| codes.iter().map(|code| code.parse()).collect());
-            let communes = self.keep(COMMUNES, communes)?;
+            let communes = self.keep("data.manual_code_insee_communes", communes)?;
             return self.keep(TYPE, Perimeter::new(None, communes));
         };
-        let code = filled(member("code_insee_entity"));
-        let entity = required(code, |code| Entity::new(kind, code));
-        let entity = self.keep(CODE, entity)?;
+        let entity = required(filled(member("code_insee_entity")), |code| Entity::new(kind, code));
+        let entity = self.keep("data.code_insee_entity", entity)?;
         let codes = codes.unwrap_or_default();
         let valid = codes.iter().filter_map(|code| code.parse().ok()).collect();
         self.keep(TYPE, Perimeter::new(Some(entity), valid))
@@ -246,11 +235,6 @@ fn optional<T>(
     text?.map(|text| read(&text)).transpose()
 }
 
-/// Compares a string with a wanted one.
-fn is(wanted: &str) -> impl FnOnce(&str) -> Result<bool, Invalid> {
-    move |text| Ok(text == wanted)
-}
-
 fn read_id(raw: Option<&RawValue>) -> Result<DemandeId, Invalid> {
     let raw = raw.ok_or(Invalid("missing"))?;
     match serde_json::from_str::<Option<i64>>(raw.get()) {
@@ -269,14 +253,14 @@ fn read_members(raw: Option<&RawValue>) -> Result<Members<'_>, Invalid> {
     }
 }
 
-/// Returns whether a demande is approved: a reopening that was cancelled after a revocation leaves it
+/// Refuses a demande that is not approved: a reopening that was cancelled after a revocation leaves it
 /// `validated` with habilitations of which none is active.
 ///
 /// One without a readable `definition_id` counts as of the definition, and one without a readable
 /// `state` as active.
-fn is_approved(raw: Option<&RawValue>, wanted: &str) -> Result<bool, Invalid> {
+fn require_approved(raw: Option<&RawValue>, wanted: &str) -> Result<(), Invalid> {
     let Some(raw) = raw.map(RawValue::get).filter(|raw| *raw != "null") else {
-        return Ok(true);
+        return Ok(());
     };
     // In one go, unless an item is not an object.
     let all: Vec<Members<'_>> = serde_json::from_str(raw).or_else(|_| {
@@ -288,10 +272,12 @@ fn is_approved(raw: Option<&RawValue>, wanted: &str) -> Result<bool, Invalid> {
         let text = filled(members.get(name)).ok().flatten();
         text.is_none_or(|text| text == wanted)
     };
-    let mut of_definition =
-        all.iter().filter(|members| is_or_unreadable(members, "definition_id", wanted)).peekable();
-    Ok(of_definition.peek().is_none()
-        || of_definition.any(|members| is_or_unreadable(members, "state", "active")))
+    let of_definition = all.iter().filter(|it| is_or_unreadable(it, "definition_id", wanted));
+    let mut are_active = of_definition.map(|it| is_or_unreadable(it, "state", "active")).peekable();
+    match are_active.peek().is_none() || are_active.any(|it| it) {
+        true => Ok(()),
+        false => Err(Invalid("none active")),
+    }
 }
 
 /// Reads the codes typed by hand: a list, or a list written as JSON in a string. Blank items, which

@@ -79,7 +79,7 @@ impl<'s> Page<'s> {
             buffer.fill()?;
             let consumed = self.take(buffer.text()?)?;
             buffer.consume(consumed);
-            if buffer.ended() {
+            if buffer.ended {
                 return match self.place {
                     Place::End => Ok(()),
                     Place::NoList => Err(BodyError::WrongShape("the listing is not a JSON array")),
