@@ -1,10 +1,11 @@
-//! The progress line: how far a listing came, for an operator who watches.
+//! The progress line: how far a listing is, for an operator who watches.
 //!
-//! It is a terminal's last line while a cycle runs, and leaves no trace. The log writes
-//! through [`write_log`], so that the line is out of the way while another one is written.
+//! It is the last line of a terminal while a cycle runs, and is erased at its end. The log writes
+//! through [`write_log`], which erases the line while it writes.
 
 use std::io::{self, Write};
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ const TICK_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The line, which is hidden until it is shown.
 static LINE: LazyLock<ProgressBar> = LazyLock::new(ProgressBar::hidden);
+/// Whether the line is shown.
+static IS_SHOWN: AtomicBool = AtomicBool::new(false);
 
 /// Takes the line away when dropped.
 #[derive(Debug)]
@@ -34,6 +37,7 @@ pub fn show() -> Option<Shown> {
     LINE.set_style(style.tick_chars("-\\|/ "));
     update(0, 0);
     LINE.set_draw_target(target);
+    IS_SHOWN.store(true, Ordering::Relaxed);
     // The library's own ticker panics if its thread cannot start; here the line just does not move.
     let _ = thread::Builder::new().spawn(|| {
         while !LINE.is_finished() {
@@ -49,14 +53,20 @@ pub fn update(pages: u64, seen: u64) {
     LINE.set_message(format!("Listing: {pages} pages, {seen} demandes"));
 }
 
-/// Writes log to standard error, the line out of the way.
+/// Writes log to standard error, with the line erased meanwhile.
 pub fn write_log(bytes: &[u8]) -> io::Result<()> {
-    LINE.suspend(|| io::stderr().lock().write_all(bytes))
+    let write = || io::stderr().lock().write_all(bytes);
+    // A hidden line reads the clock too, which would panic again while a panic of it is logged.
+    match IS_SHOWN.load(Ordering::Relaxed) {
+        true => LINE.suspend(write),
+        false => write(),
+    }
 }
 
 impl Drop for Shown {
     fn drop(&mut self) {
         LINE.finish_and_clear();
         LINE.set_draw_target(ProgressDrawTarget::hidden());
+        IS_SHOWN.store(false, Ordering::Relaxed);
     }
 }
