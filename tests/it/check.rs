@@ -100,7 +100,7 @@ fn everything_is_ok_and_nothing_is_written_or_sent() {
     let scene = Scene::new();
     let before = scene.database.snapshot();
     let outcome = scene.check().output();
-    let stdout = outcome.assert_success().stdout.replace(['\n'], "\n");
+    let stdout = &outcome.assert_success().stdout;
     let (host, port) = scene.database.host_and_port();
     let upstream = scene.upstream.address();
     for line in [

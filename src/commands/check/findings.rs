@@ -154,7 +154,10 @@ impl Findings {
         let Some(failure) = &state.failure else {
             return Exit::Success;
         };
-        let message = format!("Check failed: {}", state.failed().join(", "));
+        let failed = state.lines.iter().filter(|line| line.verdict == Verdict::Fail);
+        let mut failed: Vec<&str> = failed.map(|line| line.name).collect();
+        failed.dedup();
+        let message = format!("Check failed: {}", failed.join(", "));
         log::failure(&Failure::new(failure.stage, failure.reason, message));
         failure.kind().into()
     }
@@ -194,13 +197,5 @@ impl State {
             0 => tally,
             skipped => format!("{tally}, {skipped} skipped"),
         }
-    }
-
-    /// Returns the names of what failed.
-    fn failed(&self) -> Vec<&'static str> {
-        let failed = self.lines.iter().filter(|line| line.verdict == Verdict::Fail);
-        let mut names: Vec<&str> = failed.map(|line| line.name).collect();
-        names.dedup();
-        names
     }
 }
