@@ -1,6 +1,6 @@
 //! What `DATABASE_URL` may hold, against real servers.
 
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use datapass_pull::db::{connect, url};
@@ -114,10 +114,13 @@ fn a_cycle_passes_over_what_is_down_or_read_only() {
 fn a_silent_host_leaves_the_next_one_its_turn() {
     let database = Database::empty();
     let (host, port) = database.host_and_port();
-    // The kernel accepts for them, and nothing ever answers.
+    // The kernel accepts connections to the first, and none of them gets an answer; it drops what
+    // comes to the second once its queue is full.
     let silent = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    let silent = silent.each_ref().map(|it| it.local_addr().unwrap().to_string()).join(",");
-    let hosts = format!("{silent},{host}:{port}");
+    let [accepting, dropping] = silent.each_ref().map(|it| it.local_addr().unwrap());
+    let connect = || TcpStream::connect_timeout(&dropping, Duration::from_millis(200)).ok();
+    let _queue: Vec<TcpStream> = std::iter::from_fn(connect).collect();
+    let hosts = format!("{accepting},{dropping},{host}:{port}");
     for query in ["sslmode=disable", "sslmode=prefer", "hostaddr=127.0.0.1,127.0.0.1,127.0.0.1"] {
         let name = database.name();
         let text = format!("postgres://postgres@{hosts}/{name}?connect_timeout=1&{query}");
