@@ -68,10 +68,10 @@ impl Settings {
             variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
         settings.take(Source::Process, "", variables.collect());
         for variable in VARIABLES {
-            let option = variable.option.map(|option| option.long);
-            let value = option.and_then(|long| settings.options.value(long));
-            if let Some((long, value)) = option.zip(value) {
-                let (place, value) = (format!("--{long}"), Some(value.to_owned()));
+            if let Some(option) = variable.option
+                && let Some(value) = settings.options.value(option.long)
+            {
+                let (place, value) = (format!("--{}", option.long), Some(value.to_owned()));
                 settings.give(variable.name, Source::Option, place, value);
             }
         }
