@@ -108,9 +108,7 @@ impl FromStr for Siret {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        if text.len() != 14 || !text.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(Invalid("not 14 digits"));
-        }
+        let number = digits(text).filter(|_| text.len() == 14).ok_or(Invalid("not 14 digits"))?;
         // Every second digit from the end is doubled, and counts as the sum of its own digits.
         let luhn = (0..).zip(text.bytes().rev()).map(|(place, byte)| {
             let value = u32::from(byte - b'0') * (1 + place % 2);
@@ -121,7 +119,6 @@ impl FromStr for Siret {
         if !luhn.is_multiple_of(10) && !la_poste {
             return Err(Invalid("checksum"));
         }
-        let number = text.parse().map_err(|_| Invalid("not 14 digits"))?;
         Ok(Self(number))
     }
 }
