@@ -56,27 +56,29 @@ mod measure;
 mod peers;
 mod server;
 
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use harness::Database;
-use measure::{Pair, Upstream, pairs, peak_bytes, run};
+use measure::{Limits, Pair, Upstream, pairs, peak_bytes, run};
 
-fn main() {
+fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     if let [serve, count, delay_ms, gzip] = &args[..]
         && serve == "serve"
     {
         let delay = Duration::from_millis(delay_ms.parse().unwrap());
-        return server::serve(count.parse().unwrap(), delay, gzip == "gzip");
+        server::serve(count.parse().unwrap(), delay, gzip == "gzip");
+        return ExitCode::SUCCESS;
     }
+    let mut limits = Limits::default();
     let word = args.into_iter().find(|arg| !arg.starts_with('-'));
     let wanted = |name: &str| word.as_deref().is_none_or(|word| name.contains(word));
     if wanted("start") {
         start();
     }
     if wanted("small") {
-        small();
+        small(&mut limits);
     }
     if wanted("reading") {
         for count in [1_000, 10_000, 100_000] {
@@ -85,18 +87,21 @@ fn main() {
         reading(10_000, Duration::ZERO, true);
     }
     if wanted("slow") {
-        reading(10_000, Duration::from_millis(150), false);
+        let ratios = reading(10_000, Duration::from_millis(150), false);
+        limits.hold("150 ms per page, concurrency 2: ratio", ratios[1], 0.60);
+        limits.hold("150 ms per page, concurrency 4: ratio", ratios[2], 0.36);
     }
     if wanted("replaying") {
-        replaying();
+        replaying(&mut limits);
     }
     if wanted("creating") {
-        creating();
+        creating(&mut limits);
     }
     if wanted("peers") {
         peers::peers(14);
         peers::peers(10_000);
     }
+    limits.conclude()
 }
 
 fn print(name: &str, pair: Pair) {
@@ -115,7 +120,7 @@ fn start() {
     print("start: --version against true", pair);
 }
 
-fn small() {
+fn small(limits: &mut Limits) {
     let upstream = Upstream::start(14, Duration::ZERO, false);
     let database = Database::migrated();
     let offsets = upstream.offsets(&database);
@@ -130,15 +135,17 @@ fn small() {
     );
     print("small: 14 demandes against curl and psql", pair);
     println!("    peak {:.1} MB", peak as f64 / 1e6);
+    limits.hold("14 demandes: peak in MB", peak as f64 / 1e6, 9.0);
 }
 
-fn reading(count: usize, delay: Duration, gzip: bool) {
+/// Returns the ratios with one, two and four concurrent page requests.
+fn reading(count: usize, delay: Duration, gzip: bool) -> [f64; 3] {
     let upstream = Upstream::start(count, delay, gzip);
     let database = Database::migrated();
     // The first cycle creates the rows, so that the measured ones only read.
     run(&mut upstream.cycle(&database));
     let offsets = upstream.offsets(&database);
-    for concurrency in ["1", "2", "4"] {
+    ["1", "2", "4"].map(|concurrency| {
         let cycle = || {
             let mut command = upstream.cycle(&database);
             command.args(["--concurrency", concurrency]);
@@ -152,11 +159,12 @@ fn reading(count: usize, delay: Duration, gzip: bool) {
             pair,
         );
         println!("    peak {:.1} MB", peak as f64 / 1e6);
-    }
+        pair.ratio
+    })
 }
 
 /// Runs a replay over 3000 existing entries, against a plain cycle.
-fn replaying() {
+fn replaying(limits: &mut Limits) {
     let upstream = Upstream::start(10_000, Duration::ZERO, false);
     let database = Database::migrated();
     run(&mut upstream.cycle(&database));
@@ -165,9 +173,10 @@ fn replaying() {
         || run(upstream.cycle(&database).args(["--since", "2020-01-01"])),
     );
     print("replaying: 3000 existing, against a plain cycle", pair);
+    limits.hold("replay: ratio to a plain cycle", pair.ratio, 1.05);
 }
 
-fn creating() {
+fn creating(limits: &mut Limits) {
     let upstream = Upstream::start(10_000, Duration::ZERO, false);
     let database = Database::migrated();
     database.exec(harness::GOOD_JOBS_4);
@@ -193,8 +202,7 @@ fn creating() {
     print("creating: none of 3000, only pages", replay);
     print("creating: 3000 rows and jobs, with pages", create);
     let more = create.tool.saturating_sub(replay.tool);
-    println!(
-        "    rows and jobs without the pages: {:.2} x",
-        more.as_secs_f64() / create.baseline.as_secs_f64()
-    );
+    let ratio = more.as_secs_f64() / create.baseline.as_secs_f64();
+    println!("    rows and jobs without the pages: {ratio:.2} x");
+    limits.hold("rows and jobs: ratio to copying the rows", ratio, 3.0);
 }

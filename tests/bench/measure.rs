@@ -1,7 +1,7 @@
 //! Running whole processes in pairs, and the fake DataPass that they use.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::harness::Database;
@@ -81,6 +81,32 @@ impl Drop for Upstream {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// What the benchmark holds: it fails when a value is above its limit.
+#[derive(Default)]
+pub struct Limits {
+    exceeded: Vec<String>,
+}
+
+impl Limits {
+    /// Compares a value with the most that it may be.
+    pub fn hold(&mut self, name: &str, value: f64, limit: f64) {
+        if value > limit {
+            self.exceeded.push(format!("{name} {value:.2} is above {limit:.2}"));
+        }
+    }
+
+    /// Prints what exceeded its limit, and returns the status of the benchmark.
+    pub fn conclude(self) -> ExitCode {
+        for line in &self.exceeded {
+            println!("limit exceeded: {line}");
+        }
+        match self.exceeded.is_empty() {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        }
     }
 }
 

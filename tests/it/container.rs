@@ -11,7 +11,7 @@ use crate::harness::ingest::Ingest;
 use crate::harness::*;
 
 /// The most bytes that the release binary may have.
-const MAX_BINARY_BYTES: usize = 10_000_000;
+const MAX_BINARY_BYTES: usize = 7_000_000;
 
 /// ELF types that a static and stripped binary does not contain: a loader, a symbol table.
 const PT_INTERP: usize = 3;

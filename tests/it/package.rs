@@ -8,7 +8,7 @@ use std::process::Command;
 use crate::harness::*;
 
 /// Every file that the package installs.
-const FILES: [&str; 12] = [
+const FILES: [&str; 13] = [
     "usr/bin/datapass-pull",
     "usr/lib/systemd/system/datapass-pull.service",
     "usr/lib/systemd/system/datapass-pull.timer",
@@ -20,6 +20,7 @@ const FILES: [&str; 12] = [
     "usr/share/doc/datapass-pull/crates.txt",
     "usr/share/doc/datapass-pull/examples/.env.template",
     "usr/share/fish/vendor_completions.d/datapass-pull.fish",
+    "usr/share/lintian/overrides/datapass-pull",
     "usr/share/zsh/vendor-completions/_datapass-pull",
 ];
 
@@ -27,8 +28,9 @@ const FILES: [&str; 12] = [
 fn printed(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let logged = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {logged}");
-    String::from_utf8(output.stdout).unwrap()
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{command:?}: {logged}{printed}");
+    printed
 }
 
 fn build_package() -> PathBuf {
@@ -78,6 +80,8 @@ impl Root {
 #[test]
 fn the_package_installs_works_and_is_removed_completely() {
     let package = build_package();
+    let lintian = printed(Command::new("lintian").arg("--fail-on=error,warning").arg(&package));
+    assert_eq!(lintian, "");
     let root = Root::new();
     root.dpkg(&["--install", package.to_str().unwrap()]);
 
