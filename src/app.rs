@@ -54,8 +54,10 @@ fn refused(error: &clap::Error, args: &[OsString], variables: Variables) -> Exit
     } else {
         output::log::init(&settings.log);
     }
-    let sentence = text.lines().next().unwrap_or_default();
-    let sentence = sentence.strip_prefix("error: ").unwrap_or(sentence);
+    // The first paragraph, whose other lines name the missing arguments.
+    let lines = text.lines().take_while(|line| !line.is_empty()).map(str::trim);
+    let sentence = lines.collect::<Vec<_>>().join(" ");
+    let sentence = sentence.strip_prefix("error: ").unwrap_or(&sentence);
     let message = format!("The command line is not understood: {sentence}");
     let failure = Failure::new(Stage::Prepare, Reason::Usage, message);
     let Some(args) = pull else {

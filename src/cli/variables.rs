@@ -90,7 +90,7 @@ variables! {
         "Hosts asked without a proxy: *, names, IP addresses, networks, each with or without a \
          port, separated by commas; also in lower case. Loopback hosts always are";
     DATAPASS_FORMAT ["format" "text|json" ANSWERS] = "text":
-        "Format of the summary line and of answers";
+        "Output format";
     DATAPASS_LOG_FORMAT ["log-format" "text|json" LOGGED] = "text":
         "Format of the log on standard error";
     RUST_LOG = "warn": "Log level: error, warn, info, debug or trace; other crates stay at warn";

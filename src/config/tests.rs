@@ -252,7 +252,7 @@ fn every_invalid_variable_is_named_without_its_value() {
     let (reason, message) = problem("--since hunter2", &bad, &[("SENTRY_DSN", CANARY)]);
     assert_eq!(reason, Reason::Configuration);
     let problems: Vec<_> = message.split_once(": ").unwrap().1.split("; ").collect();
-    assert!(problems[0].starts_with("--since is no time"), "{message}");
+    assert!(problems[0].starts_with("--since is not a valid time"), "{message}");
     let named: Vec<&str> =
         problems[1..].iter().map(|text| text.split(' ').next().unwrap()).collect();
     let expected: Vec<&str> = VARIABLES

@@ -77,7 +77,7 @@ pub(super) fn instant(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, S
         None if text.parse::<NaiveDateTime>().is_ok() => {
             Err(format!("has no offset, such as Z or +02:00 ({EXPECTED})"))
         }
-        None => Err(format!("is no time ({EXPECTED})")),
+        None => Err(format!("is not a valid time ({EXPECTED})")),
     }
 }
 
@@ -252,19 +252,19 @@ mod tests {
             ("9999-12-31T23:59:59Z", "is in the future"),
             ("2026-05-18T10:00:00", "has no offset"),
             ("2026-05-18T10:00:00.5", "has no offset"),
-            ("", "is no time"),
-            ("2026-05-18T10:00Z", "is no time"),
-            ("2026-02-30", "is no time"),
-            ("2026-5-18", "is no time"),
-            ("+026-05-18", "is no time"),
-            ("-026-05-18", "is no time"),
-            ("18/05/2026", "is no time"),
-            ("yesterday", "is no time"),
-            ("1779098400", "is no time"),
-            ("-7d", "is no time"),
-            ("7", "is no time"),
-            ("18446744073709551615d", "is no time"),
-            ("é026-05-1", "is no time"),
+            ("", "is not a valid time"),
+            ("2026-05-18T10:00Z", "is not a valid time"),
+            ("2026-02-30", "is not a valid time"),
+            ("2026-5-18", "is not a valid time"),
+            ("+026-05-18", "is not a valid time"),
+            ("-026-05-18", "is not a valid time"),
+            ("18/05/2026", "is not a valid time"),
+            ("yesterday", "is not a valid time"),
+            ("1779098400", "is not a valid time"),
+            ("-7d", "is not a valid time"),
+            ("7", "is not a valid time"),
+            ("18446744073709551615d", "is not a valid time"),
+            ("é026-05-1", "is not a valid time"),
         ] {
             let problem = instant(text, now()).unwrap_err();
             assert!(problem.starts_with(expected), "{text}: {problem}");

@@ -55,7 +55,7 @@ pub fn settle(
     match (settled.and_then(BestEffort::wait), outcome.committing) {
         (Ok(true), Some(done)) => {
             warn!(stage = failure.stage.as_str();
-                "The answer to COMMIT did not come, and everything is written: {}", failure.error_chain());
+                "No response to COMMIT, but everything is written: {}", failure.error_chain());
             remarks::log(&done);
             *shared.lock() = *done;
             Ok(())

@@ -21,7 +21,7 @@ pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long unacknowledged data may wait before the peer counts as gone.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 /// What to do when a proxy answers 407.
-pub(super) const PROXY_WANTS_CREDENTIALS: &str = "the proxy wants credentials: set them in the \
+pub(super) const PROXY_REQUIRES_CREDENTIALS: &str = "the proxy requires credentials: set them in the \
                                                   proxy variable, as in \
                                                   http://USER:PASSWORD@HOST:PORT";
 
@@ -149,7 +149,7 @@ pub(super) fn classify(error: reqwest::Error) -> (Reason, String) {
     } else if cause == "tunnel error: proxy authorization required" {
         // The library exports no type for it. It is the proxy's 407 to CONNECT.
         cause = "407".to_owned();
-        (Reason::RequestRefused, PROXY_WANTS_CREDENTIALS)
+        (Reason::RequestRefused, PROXY_REQUIRES_CREDENTIALS)
     } else if cause.starts_with("tunnel error: ") {
         (Reason::Connection, "the proxy opened no connection")
     } else {

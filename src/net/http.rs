@@ -16,7 +16,7 @@ use url::Url;
 
 use crate::error::{Failure, Reason, Result, Stage};
 use crate::net::body::{self, BodyError};
-use crate::net::client::{self, HttpSettings, PROXY_WANTS_CREDENTIALS, REQUEST_TIMEOUT};
+use crate::net::client::{self, HttpSettings, PROXY_REQUIRES_CREDENTIALS, REQUEST_TIMEOUT};
 use crate::net::retry::{self, Attempt};
 use crate::process::deadline::{self, Deadline};
 
@@ -238,7 +238,7 @@ fn status_meaning(status: StatusCode, stage: Stage) -> (Reason, &'static str) {
     match status.as_u16() {
         401 if is_token => (Reason::Unauthorized, "check DATAPASS_CLIENT_ID and its secret"),
         401 => (Reason::Unauthorized, "the token is not accepted"),
-        407 => (Reason::RequestRefused, PROXY_WANTS_CREDENTIALS),
+        407 => (Reason::RequestRefused, PROXY_REQUIRES_CREDENTIALS),
         429 => (Reason::RateLimited, "too many requests"),
         408 | 425 | 500.. => (Reason::ServerError, "the server cannot answer now"),
         300..=399 => (Reason::Redirect, "redirects are not followed; set the final URL"),

@@ -48,12 +48,14 @@ pub fn write(path: &Path, definition: &str, outcome: &Outcome, exit: Exit) -> io
     written
 }
 
-/// Does what [`write`] does, but leaves the metrics alone: a new file beside them is removed again.
+/// Does what [`write`] does, but leaves the metrics alone: a new file is renamed beside them,
+/// then removed.
 pub fn probe(path: &Path) -> io::Result<()> {
     require_regular(path)?;
     let beside = beside(path);
-    let written = write_new(&beside, "");
-    let removed = fs::remove_file(&beside);
+    let renamed = beside.with_extension("probe");
+    let written = write_new(&beside, "").and_then(|()| fs::rename(&beside, &renamed));
+    let removed = fs::remove_file(if written.is_ok() { renamed } else { beside });
     written.and(removed)
 }
 

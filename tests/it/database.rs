@@ -351,8 +351,7 @@ fn a_commit_without_a_response_is_verified_on_a_new_connection() {
 
     clear();
     let hold = proxy.hold(Place::After(last));
-    let running =
-        cycle().stderr("The answer to COMMIT did not come, and everything is written").spawn();
+    let running = cycle().stderr("No response to COMMIT, but everything is written").spawn();
     hold.reached().cut();
     let summary = running.wait().success();
     assert_eq!((summary.created, summary.existing), (1, 0));

@@ -76,7 +76,7 @@ fn an_invalid_argument_is_a_usage_error() {
         (&["rejected", "accept", "5", "--reason="][..], "--reason is blank"),
         (&["rejected", "accept", " ", "--reason=x"], "ID is blank"),
         (&["watermark", "set", "2999-01-01"], "TIME is in the future"),
-        (&["watermark", "set", "hunter2"], "TIME is no time"),
+        (&["watermark", "set", "hunter2"], "TIME is not a valid time"),
         (&["pull", "--page-size", "x"], "--page-size must be"),
     ] {
         let run = Run::new(args.iter().copied()).database(&database);

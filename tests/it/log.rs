@@ -160,6 +160,10 @@ fn a_usage_error_shows_the_usage_on_a_terminal_and_is_one_line_in_a_log() {
     let expected = "The command line is not understood: unexpected argument '--since' found";
     assert!(stderr.contains(expected), "{stderr}");
     assert!(stderr.contains("reason=usage"), "{stderr}");
+    let outcome = Run::new(["schedule", "kubernetes"]).output();
+    let stderr = &outcome.assert_code(1).stderr;
+    let expected = "the following required arguments were not provided: --image <IMAGE> stage=";
+    assert!(stderr.contains(expected), "{stderr}");
     let outcome = Run::new(["--log-format", "json", "--oops"]).any_stderr().output();
     outcome.permanent("usage");
     let event: Value = serde_json::from_str(outcome.stderr.trim_end()).unwrap();

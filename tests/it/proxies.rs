@@ -167,7 +167,7 @@ fn a_proxy_that_requires_credentials_is_permanent() {
         let run = run.env("ALL_PROXY", format!("canari@{}", proxy.address()));
         let outcome = run.output();
         outcome.permanent("request_refused");
-        for part in ["407", "the proxy wants credentials", HOST, &proxy.address()] {
+        for part in ["407", "the proxy requires credentials", HOST, &proxy.address()] {
             assert!(outcome.stderr.contains(part), "{part}: {}", outcome.stderr);
         }
         assert_eq!(proxy.take_requests().len(), 1, "{scheme}");

@@ -131,7 +131,7 @@ fn a_change_without_a_terminal_or_for_another_definition_is_refused() {
     let unreachable = |run: Run| run.env("DATABASE_URL", "postgres://127.0.0.1:1/x");
     for (run, message) in [
         (command(&database, &["set", &tomorrow, "--yes"]), "TIME is in the future"),
-        (command(&database, &["set", "soon", "--yes"]), "TIME is no time"),
+        (command(&database, &["set", "soon", "--yes"]), "TIME is not a valid time"),
         (unreachable(command(&database, &set)), "pass --yes"),
         (unreachable(command(&database, &["reset"])).stdin("y\n"), "pass --yes"),
         (other(command(&database, &set)).arg("--yes"), "belongs to another definition"),
