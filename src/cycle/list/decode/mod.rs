@@ -97,7 +97,8 @@ impl<'s> Page<'s> {
             self.place = Place::Start;
         }
         loop {
-            rest = rest.trim_start_matches([' ', '\t', '\r', '\n']);
+            let blanks = rest.bytes().position(|byte| !b" \t\r\n".contains(&byte));
+            rest = &rest[blanks.unwrap_or(rest.len())..];
             let Some(next) = rest.bytes().next() else {
                 break;
             };
