@@ -170,6 +170,16 @@ const LENGTHS_AND_TYPES: &[Case] = &[
     ),
     ("alter table proactivite_requests alter id type integer", Fits),
     (
+        "alter table datapass_pull_runs alter dry_run drop default,
+          alter dry_run type integer using 0",
+        Fails("Column datapass_pull_runs.dry_run is of type integer, not boolean"),
+    ),
+    (
+        "create domain number as bigint not null;
+      alter table datapass_pull_runs alter id type number",
+        Fits,
+    ),
+    (
         "alter table proactivite_requests alter last_validated_at type timestamp",
         Warns("taken as UTC: run `datapass-pull migrate --yes`"),
     ),
