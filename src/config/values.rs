@@ -15,7 +15,7 @@ use regex_lite::Regex;
 use strum::VariantNames;
 
 use crate::types::digits;
-use crate::types::time::parse_date;
+use crate::types::time::{has_four_digit_year, parse_date};
 
 /// Ages end here: a hundred years are safe in every unit and type that they are turned into.
 const MAX_AGE: Duration = Duration::from_secs(36_500 * 86_400);
@@ -71,7 +71,7 @@ pub(super) fn instant(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, S
         DateTime::parse_from_rfc3339(text).ok().map(|time| time.to_utc())
     };
     let time = time.and_then(|time| Utc.timestamp_micros(time.timestamp_micros()).single());
-    match time {
+    match time.filter(has_four_digit_year) {
         Some(time) if time <= now => Ok(time),
         Some(_) => Err("is in the future".to_owned()),
         None if text.parse::<NaiveDateTime>().is_ok() => {
@@ -262,6 +262,8 @@ mod tests {
             ("yesterday", "is not a valid time"),
             ("1779098400", "is not a valid time"),
             ("-7d", "is not a valid time"),
+            ("0000-12-31T00:00:00Z", "is not a valid time"),
+            ("0001-01-01T00:00:00+14:00", "is not a valid time"),
             ("7", "is not a valid time"),
             ("18446744073709551615d", "is not a valid time"),
             ("é026-05-1", "is not a valid time"),

@@ -18,6 +18,7 @@ use crate::db::{connect, sqlstate, tables};
 use crate::error::{Failure, Reason, Result, Stage};
 use crate::net::retry;
 use crate::process::deadline::Deadline;
+use crate::types::time::has_four_digit_year;
 
 /// How often a transaction is run again after a conflict with another one.
 const MAX_RERUNS: u32 = 3;
@@ -32,8 +33,8 @@ pub trait Columns {
     /// Returns a column's value, by index or by name.
     fn column<'a, T: FromSql<'a>>(&'a self, at: impl RowIndex + Display) -> Result<T, TxError>;
 
-    /// Returns a column's time; none for null, and for what is not a point in time: `infinity`, or
-    /// a year beyond any calendar.
+    /// Returns a column's time; none for null, and for what cannot be written as RFC 3339: `infinity`,
+    /// or a year that does not have four digits.
     fn time(&self, at: impl RowIndex + Display) -> Result<Option<DateTime<Utc>>, TxError>;
 }
 
@@ -43,10 +44,11 @@ impl Columns for Row {
     }
 
     fn time(&self, at: impl RowIndex + Display) -> Result<Option<DateTime<Utc>>, TxError> {
-        match self.try_get(at) {
+        match self.try_get::<_, Option<DateTime<Utc>>>(at) {
+            Ok(time) => Ok(time.filter(has_four_digit_year)),
             // The type is right, and the value cannot be represented.
             Err(error) if error.source().is_some_and(|cause| !cause.is::<WrongType>()) => Ok(None),
-            time => time.map_err(TxError::Column),
+            Err(error) => Err(TxError::Column(error)),
         }
     }
 }

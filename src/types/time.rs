@@ -20,8 +20,14 @@ pub fn parse_instant(text: &str) -> Result<DateTime<Utc>, Invalid> {
         .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f%#z"))
         .ok()
         .and_then(|time| DateTime::from_timestamp_micros(time.timestamp_micros()))
-        .filter(|time| YEARS.contains(&time.year()))
+        .filter(has_four_digit_year)
         .ok_or(Invalid("not a time with offset"))
+}
+
+/// Returns whether the year of an instant has four digits, in UTC: PostgreSQL cannot read what RFC 3339
+/// makes of any other.
+pub fn has_four_digit_year(time: &DateTime<Utc>) -> bool {
+    YEARS.contains(&time.year())
 }
 
 /// Reads a date, exactly `YYYY-MM-DD`.

@@ -194,11 +194,11 @@ fn a_running_cycle_uses_a_manual_change() {
     }
 }
 
-/// PostgreSQL's `infinity` in a column is treated as null: it neither fails a cycle nor hides an
-/// entry.
+/// PostgreSQL's `infinity` in a column, or a year that does not have four digits, is treated as null:
+/// it neither fails a cycle nor hides an entry.
 #[test]
 fn infinity_in_a_column_is_treated_as_null() {
-    for infinity in ["infinity", "-infinity", "270000-01-01"] {
+    for infinity in ["infinity", "-infinity", "270000-01-01", "20000-01-01", "0044-03-15 BC"] {
         let (upstream, database) = (DataPass::start(), Database::migrated());
         upstream.add(validated(1, 10));
         upstream.add(validated(2, 20).siret("1"));
