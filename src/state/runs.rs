@@ -95,6 +95,13 @@ pub fn record(
     ] {
         row.insert(column.to_owned(), json!(value));
     }
+    // The table keeps microseconds, as the watermark's does.
+    let Summary { since, watermark_before, watermark, .. } = summary;
+    for (column, time) in
+        [("since", since), ("watermark_before", watermark_before), ("watermark", watermark)]
+    {
+        row.insert(column.to_owned(), json!(time));
+    }
     let params: [Param<'_>; 1] = [(&Value::Object(row), Type::JSONB)];
     let recorded = tx.rows("record the run", RECORD_RUN, &params)?;
     let Some(row) = recorded.first() else {

@@ -105,6 +105,15 @@ fn an_operator_confirms_and_only_yes_changes_the_watermark() {
 }
 
 #[test]
+fn a_run_keeps_the_microseconds_of_the_watermark() {
+    let database = database();
+    let time = at("2026-05-18T11:00:00.123456Z");
+    command(&database, &["set", "2026-05-18T11:00:00.123456Z", "--yes"]).output().assert_success();
+    assert_eq!(database.watermark(), Some(time));
+    assert_eq!(manual_changes(&database).last().unwrap().2, Some(time));
+}
+
+#[test]
 fn no_session_is_open_during_the_confirmation() {
     let database = database();
     let mut terminal = command(&database, &["reset"]).on_terminal();
