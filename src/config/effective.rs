@@ -24,12 +24,19 @@ pub fn describe(config: &PullConfig, reports: &Reports) -> Vec<(&'static str, St
         ("database", database(&config.database)),
         ("jobs", jobs(&config.job)),
     ];
+    if let Some(limit) = config.retry_for {
+        settings.push(("retry for", format!("{} s", limit.as_secs())));
+    }
     if let Some(path) = &reports.metrics_file {
         settings.push(("metrics file", path.display().to_string()));
     }
     if let Some(sentry) = &reports.sentry {
         let host = sentry.http.proxies.route(&sentry.dsn.envelope_api_url());
-        settings.push(("Sentry", format!("{host}, environment {}", sentry.environment)));
+        let mut sentry_settings = format!("{host}, environment {}", sentry.environment);
+        if let Some(monitor) = &sentry.monitor {
+            sentry_settings.push_str(&format!(", monitor {}", monitor.slug));
+        }
+        settings.push(("Sentry", sentry_settings));
     }
     if let Some(ping) = &reports.ping {
         settings.push(("ping", ping.http.proxies.route(&ping.url)));

@@ -96,9 +96,10 @@ fn events_have_run_stage_reason_page_and_attempt() {
 #[test]
 fn the_first_line_names_version_and_commit_as_the_program_does() {
     let (upstream, database) = (DataPass::start(), Database::migrated());
-    let outcome = cycle(&upstream, &database).output();
+    let outcome = cycle(&upstream, &database).args(["--retry-for", "2h"]).output();
     outcome.success();
     let first = events(&outcome, &database).swap_remove(0);
+    assert!(first["message"].as_str().unwrap().contains("; retry for 7200 s"), "{first}");
     let version = Run::new(["--version"]).output().stdout;
     let mut lines = version.lines().map(|line| line.replace("datapass-pull ", "version "));
     let version = lines.next().unwrap();
