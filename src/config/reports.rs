@@ -86,9 +86,12 @@ impl Settings {
     }
 
     fn monitor(&mut self) -> Option<MonitorConfig> {
-        let slug = self.text("SENTRY_MONITOR_SLUG", values::slug)?;
+        if !self.values.contains_key("SENTRY_MONITOR_SLUG") {
+            return None;
+        }
+        let slug = self.text("SENTRY_MONITOR_SLUG", values::slug);
         let (cron, timeout, retry_for) = (self.cron(), self.timeout(), self.retry_for());
-        Some(MonitorConfig { slug, cron: cron?, timeout: timeout?, retry_for })
+        Some(MonitorConfig { slug: slug?, cron: cron?, timeout: timeout?, retry_for })
     }
 
     fn ping(&mut self) -> Option<PingConfig> {

@@ -80,8 +80,8 @@ impl FromStr for Cron {
         }
         if words.len() != KINDS.len() {
             return Err(format!(
-                "has {} words, and cron has five fields (minute, hour, day of month, month, day of \
-                 week; no seconds, no year)",
+                "must have five fields, not {} (minute, hour, day of month, month, day of week; no \
+                 seconds, no year)",
                 words.len()
             ));
         }
@@ -335,7 +335,7 @@ mod tests {
         assert!(problem.contains("nickname"), "{problem}");
         for text in ["", "*", "0 1 * *", "0 0 1 * * *", "0 0 1 * * * 2027"] {
             let problem = refused(text);
-            assert!(problem.contains("cron has five"), "{text}: {problem}");
+            assert!(problem.contains("must have five fields"), "{text}: {problem}");
         }
     }
 

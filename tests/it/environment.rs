@@ -275,3 +275,15 @@ fn all_missing_settings_are_reported_together_and_an_empty_one_is_missing() {
         assert!(outcome.stderr.contains(name), "{name}: {}", outcome.stderr);
     }
 }
+
+#[test]
+fn the_slug_of_a_monitor_and_its_schedule_are_reported_together() {
+    let run = Run::new::<&str>([]).env("SENTRY_MONITOR_SLUG", "Not A Slug");
+    let outcome = run.env("DATAPASS_PULL_CRON", "hourly").any_stderr().output();
+    outcome.permanent("configuration");
+    for problem in
+        ["SENTRY_MONITOR_SLUG must be", "DATAPASS_PULL_CRON must have five fields, not 1"]
+    {
+        assert!(outcome.stderr.contains(problem), "{problem}: {}", outcome.stderr);
+    }
+}
