@@ -129,13 +129,13 @@ impl Findings {
         is_usable
     }
 
-    /// Adds a line for each of the `sections` that has none, with what it needs, and prints how
-    /// all ended; returns the exit code.
-    pub(super) fn conclude(&self, sections: &[(&'static str, &str)]) -> Exit {
+    /// Adds a line for each section that has none, with why it is `skipped`, and prints how all
+    /// ended; returns the exit code.
+    pub(super) fn conclude<const N: usize>(&self, skipped: [(&'static str, String); N]) -> Exit {
         let mut state = self.lock();
-        for (name, need) in sections {
-            if !state.lines.iter().any(|line| line.name == *name) {
-                state.add(name, Verdict::Skip, format!("needs {need}"));
+        for (name, why) in skipped {
+            if !state.lines.iter().any(|line| line.name == name) {
+                state.add(name, Verdict::Skip, why);
             }
         }
         state.is_concluded = true;

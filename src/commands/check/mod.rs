@@ -55,6 +55,7 @@ pub fn run(settings: Settings) -> Exit {
         let reports = it.reports();
         it.pull(&PullArgs::default()).map(|config| (config, reports))
     });
+    let mut skipped = SECTIONS.map(|(name, need)| (name, format!("needs {need}")));
     match loaded {
         Err(failure) => findings.fail("settings", failure),
         Ok((config, reports)) => {
@@ -73,10 +74,11 @@ pub fn run(settings: Settings) -> Exit {
             // A signal, the deadline or a panic.
             if let Err(failure) = ended {
                 findings.fail("check", failure);
+                skipped = SECTIONS.map(|(name, _)| (name, "not reached".to_owned()));
             }
         }
     }
-    findings.conclude(&SECTIONS)
+    findings.conclude(skipped)
 }
 
 /// What the sections are verified with; a section that cannot be tried adds nothing.
