@@ -68,10 +68,13 @@ fn confirm(database: &DatabaseUrl, target: &Watermark) -> Result<Watermark> {
         None => "No entry will be skipped: each that was never handled will be created.",
     };
     let (from, to) = (shown(stored.time), shown(target.time));
-    supervise(&Deadline::signal_only(), move || {
+    let answered = supervise(&Deadline::signal_only(), move || {
         ask(&format!("Move the watermark from {from} to {to}? {consequence}"))
-    })?;
-    Ok(stored)
+    });
+    if matches!(&answered, Err(failure) if failure.reason == Reason::Interrupted) {
+        end_line();
+    }
+    answered.map(|()| stored)
 }
 
 /// Asks on the terminal, and waits for the answer without a limit.
@@ -80,10 +83,18 @@ fn ask(question: &str) -> Result<()> {
     let _ = write!(io::stderr().lock(), "{question} [y/N] ");
     let mut answer = String::new();
     let read = io::stdin().lock().read_line(&mut answer);
+    if !answer.ends_with('\n') {
+        end_line();
+    }
     match (read, answer.trim()) {
         (Ok(_), "y" | "Y" | "yes") => Ok(()),
         _ => Err(refused("Nothing was changed: the answer was not yes")),
     }
+}
+
+/// Ends the line of a question that got no line as its answer.
+fn end_line() {
+    let _ = writeln!(io::stderr().lock());
 }
 
 /// Moves the watermark and records that as a run; returns where it was. The watermark that was
