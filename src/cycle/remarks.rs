@@ -36,7 +36,7 @@ pub(super) fn log(outcome: &Outcome) {
             "Rejected {reference}: {}; retried every cycle", reasons.join(", "));
     }
     for (what, references) in [
-        ("Created late, since DataPass did not list them before", &findings.late),
+        ("Created late, although older than the watermark", &findings.late),
         (
             "Validated again although their rows are deleted; --since creates them again",
             &findings.revalidated_deleted,

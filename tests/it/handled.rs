@@ -132,7 +132,7 @@ fn an_entry_that_is_listed_late_is_created_and_named() {
     }
     upstream.add(Demande::cnous(16).never_validated());
     let run = Run::cycle(&upstream, &database).any_stderr().stderr(
-        "Created late, since DataPass did not list them before: D15, D14, D13, D12, D11, D10, D9, \
+        "Created late, although older than the watermark: D15, D14, D13, D12, D11, D10, D9, \
          D8, D7, D6",
     );
     let summary = run.output().success();

@@ -48,7 +48,7 @@ fn verbose_names_each_entry_and_what_holds_the_watermark() {
             "Skipped D3: validated before skip_before",
             "Skipped D6: validated before skip_before",
             "Rejected D5: siret: not 14 digits; retried every cycle",
-            "Created late, since DataPass did not list them before: D4 (1 in all)",
+            "Created late, although older than the watermark: D4 (1 in all)",
             "The watermark was 2026-05-18T10:35:00.000Z and is 2026-05-18T10:40:00.123Z, held by D5",
         ]
     );
@@ -67,7 +67,7 @@ fn a_warning_names_the_first_ten_and_the_count() {
     let since = ["--since", "2026-05-18T11:00:00Z"];
     let run = cycle(&upstream, &database).args(since);
     run.stderr(format!("{postponed}: {names}")).output().success();
-    let late = "Created late, since DataPass did not list them before";
+    let late = "Created late, although older than the watermark";
     let run = cycle(&upstream, &database).stderr(format!("{late}: {names}"));
     assert_eq!(run.output().success().late, 12);
     database.exec("delete from proactivite_requests where datapass_demande_id < 100");
