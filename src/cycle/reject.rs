@@ -7,6 +7,12 @@ use crate::types::entry::{Fault, Listed};
 ///
 /// One such value would make every statement that holds it fail, and with it the whole cycle.
 pub(super) fn reject_unstorable(tx: &mut Tx<'_>, entries: &mut [Listed]) -> Result<(), TxError> {
+    let ids = entries.iter().filter_map(Listed::public_id);
+    let doubtful: Vec<&str> = ids.filter(|it| !it.is_ascii()).collect();
+    // One statement for all of them, which nearly every database can store.
+    if doubtful.is_empty() || tx.can_store(&doubtful.join(" "))? {
+        return Ok(());
+    }
     for entry in entries {
         let Some(public_id) = entry.public_id().filter(|it| !it.is_ascii()) else { continue };
         if tx.can_store(public_id)? {

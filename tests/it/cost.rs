@@ -59,6 +59,23 @@ fn requests_grow_with_the_pages_and_statements_stay_constant() {
     assert_eq!(statements, [(19, 17), (25, 19), (25, 19), (26, 19)]);
 }
 
+/// One statement shows that the database can store all public ids, however many they are.
+#[test]
+fn statements_stay_constant_for_public_ids_beyond_ascii() {
+    let mut statements = Vec::new();
+    for count in [1, 40] {
+        let (upstream, database) = (DataPass::start(), Database::migrated());
+        database.exec(GOOD_JOBS_4);
+        let proxy = Proxy::start(&database);
+        for id in 1..=count {
+            upstream.add(validated(id, id).public_id(Some(&format!("é{id}"))));
+        }
+        statements.push(cost(&upstream, &database, &proxy).2);
+        assert_eq!(database.count("good_jobs"), count);
+    }
+    assert_eq!(statements[0], statements[1]);
+}
+
 /// `valgrind` counts instructions, which do not depend on the load of the machine.
 #[test]
 fn a_page_is_decoded_within_the_limit_of_instructions() {
