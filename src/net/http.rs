@@ -127,8 +127,9 @@ impl Http {
         };
         let try_once = || {
             let answer = self.try_once(call, read);
-            // What the deadline cuts off is no fault of the server.
-            if answer.is_err() {
+            // What the deadline cuts off is no fault of the server. An abandoned request is no step of
+            // the run any more.
+            if answer.is_err() && !call.is_abandoned() {
                 self.deadline.check(call.stage)?;
             }
             answer
@@ -275,4 +276,26 @@ fn date_of(response: &Response) -> Option<DateTime<Utc>> {
 /// Returns the host of a `Location`; the rest of it may hold anything.
 fn host_of(location: &str) -> Option<String> {
     Url::parse(location).ok()?.host_str().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_abandoned_request_does_not_change_the_step_of_the_run() {
+        let (url, deadline) = (Url::parse("http://h.test").unwrap(), Deadline::signal_only());
+        let http = Http::new([&url, &url], &HttpSettings::default(), deadline.clone(), 0).unwrap();
+        deadline.check(Stage::Create).unwrap();
+        let call = Call {
+            stage: Stage::List,
+            detail: "",
+            page: None,
+            is_abandoned: Some(&AtomicBool::new(true)),
+            build: &|client| client.get(url.clone()),
+        };
+        let error = http.send(&call, &mut |_, _| Ok(())).unwrap_err();
+        assert_eq!(error.failure.reason, Reason::Interrupted);
+        assert_eq!(deadline.stage(), Stage::Create);
+    }
 }
