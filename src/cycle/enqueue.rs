@@ -4,7 +4,6 @@
 //! first, and a table of an unknown shape is refused. So is one that cannot be written to, or that
 //! belongs to another application: no row stays without its job because of a table that is there.
 
-use log::warn;
 use postgres::types::Type;
 use serde_json::Value;
 
@@ -192,22 +191,15 @@ pub fn enqueue(
     queue: &Queue,
     ids: &[i64],
 ) -> Result<(), TxError> {
+    let Queue::GoodJob { table, discrete } = queue else {
+        return Ok(());
+    };
     if ids.is_empty() {
         return Ok(());
     }
-    let (table, discrete) = match queue {
-        Queue::GoodJob { table, discrete } => (table, *discrete),
-        Queue::Nowhere => return Ok(()),
-        Queue::NoTable => {
-            warn!(stage = Stage::Create.as_str();
-                "There is no table good_jobs: {} rows are created without a job, and wait as \
-                 pending", ids.len());
-            return Ok(());
-        }
-    };
     let app = app_of_record(config);
     let params = params(config, &ids, &app);
-    let enqueued = tx.execute("enqueue the jobs", &insert(table, discrete), &params)?;
+    let enqueued = tx.execute("enqueue the jobs", &insert(table, *discrete), &params)?;
     if enqueued != ids.len() as u64 {
         return Err(refused(
             "The table good_jobs did not store a job for each row, so nothing was written at all: \

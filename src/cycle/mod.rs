@@ -128,6 +128,9 @@ fn write(
     outcome.run.summary.watermark = moved;
     outcome.run.summary.enqueued = before.queue.jobs_of(sorted.created.len());
     outcome.add(&sorted);
+    if before.queue == Queue::NoTable {
+        outcome.findings.without_job_table = sorted.created.len();
+    }
     outcome.findings.future = filter::future(entries, clocks.end);
     if config.dry_run {
         return Ok(outcome);

@@ -31,6 +31,8 @@ pub struct Findings {
     pub created: Vec<String>,
     /// Those of them that should have been known before.
     pub late: Vec<String>,
+    /// How many created entries get no job because there is no table for it.
+    pub without_job_table: usize,
     /// Rejected entries, with field and rule of each fault.
     pub rejected: Vec<(String, Vec<String>)>,
     /// Skipped entries.
@@ -101,6 +103,7 @@ impl Outcome {
             oldest_rejected: times.min(),
             held_by: waiting.map(|entry| entry.reference.clone()),
             future: self.findings.future,
+            without_job_table: self.findings.without_job_table,
         };
         summary.late = count(self.findings.late.len());
     }

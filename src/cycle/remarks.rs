@@ -23,6 +23,11 @@ pub(super) fn log(outcome: &Outcome) {
             let late = if late.contains(reference) { ", late" } else { "" };
             info!(stage = stage, reference = reference.as_str(); "Created {reference}{late}");
         }
+        if findings.without_job_table > 0 {
+            warn!(stage = stage;
+                "There is no table good_jobs: {} rows are created without a job, and wait as \
+                 pending", findings.without_job_table);
+        }
     }
     for reference in &findings.revalidated {
         info!(stage = stage, reference = reference.as_str(); "Validated again: {reference}");

@@ -340,6 +340,17 @@ fn without_a_job_table_rows_stay_pending_and_each_cycle_that_creates_some_warns(
     let log = run("auto").arg("-v").any_stderr().output();
     log.success();
     assert!(log.stderr.contains("there is no good_jobs"), "{}", log.stderr);
+
+    // A cycle that is rolled back created nothing.
+    upstream.add(validated(4, 4));
+    database.exec(
+        "create function ignore() returns trigger language plpgsql as 'begin return null; end';
+         create trigger ignore before insert on datapass_pull_handled
+             for each row execute function ignore()",
+    );
+    let failed = run("auto").any_stderr().output();
+    failed.permanent("not_written");
+    assert!(!failed.stderr.contains("without a job"), "{}", failed.stderr);
 }
 
 #[test]
