@@ -10,7 +10,7 @@ use std::io;
 use postgres::Error;
 use postgres::error::DbError;
 
-use crate::db::tables::{GOOD_JOBS, TABLES};
+use crate::db::tables::{GOOD_JOBS, TABLES, WITH_SEQUENCE};
 use crate::error::{Failure, Reason, Stage};
 use crate::net::tls;
 
@@ -125,9 +125,10 @@ fn classify_db_error(written: Option<&str>, error: &DbError) -> (Reason, String)
         "42P01" | "42703" => why.push_str("; run `datapass-pull migrate`"),
         "42501" => {
             if let Some((table, privileges)) = TABLES.iter().find(|(table, _)| names(table)) {
-                why.push_str(&format!(
-                    "; a cycle needs {privileges} on {table} and USAGE on its sequence"
-                ));
+                why.push_str(&format!("; a cycle needs {privileges} on {table}"));
+                if WITH_SEQUENCE.contains(table) {
+                    why.push_str(" and USAGE on its sequence");
+                }
             } else if names(GOOD_JOBS) {
                 why.push_str("; a cycle needs INSERT on good_jobs");
             }
@@ -147,7 +148,7 @@ fn classify_db_error(written: Option<&str>, error: &DbError) -> (Reason, String)
 /// Returns what to do about a primary key that a sequence gave twice, as after a restore.
 fn sequence_advice(error: &DbError) -> Option<String> {
     let table = error.constraint()?.strip_suffix("_pkey")?;
-    let is_ours = TABLES.iter().any(|(name, _)| *name == table) && error.table() == Some(table);
+    let is_ours = WITH_SEQUENCE.contains(&table) && error.table() == Some(table);
     is_ours.then(|| {
         format!(
             "; the sequence of its id is behind the table, as after a restore: run select \

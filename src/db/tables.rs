@@ -24,6 +24,9 @@ pub(crate) const TABLES: [(&str, &str); 5] = [
     (RUNS, "SELECT, INSERT"),
 ];
 
+/// Our tables with an id that is taken from a sequence.
+pub(crate) const WITH_SEQUENCE: [&str; 3] = [REQUESTS, REJECTIONS, RUNS];
+
 /// The job table of GoodJob, which is not ours.
 pub(crate) const GOOD_JOBS: &str = "good_jobs";
 

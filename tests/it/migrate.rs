@@ -419,7 +419,7 @@ fn an_impossible_upgrade_is_reported_and_changes_nothing() {
         (
             "INSERT INTO datapass_pull_watermarks (last_validated_at, created_at, updated_at)
              VALUES (now(), now(), now())",
-            "has several rows",
+            "datapass_pull_watermarks_pkey; datapass_pull_watermarks has several rows",
         ),
         (
             "DROP INDEX index_proactivite_requests_on_external_request_id;

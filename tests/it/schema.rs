@@ -70,6 +70,12 @@ fn the_documented_grants_are_sufficient() {
     upstream.clear_rules();
     run(&[]).success();
     assert_eq!(database.count("datapass_pull_runs"), 5);
+    // A sequence is only named where there is one.
+    database.exec(&format!("revoke all on datapass_pull_watermarks from {role}"));
+    let refused = run(&[]);
+    refused.permanent("database_refused");
+    let needs = "needs SELECT, INSERT, UPDATE on datapass_pull_watermarks stage=";
+    assert!(refused.stderr.contains(needs), "{}", refused.stderr);
 }
 
 /// The expected results of `check` and a cycle, with a part of the message of `check`.
