@@ -267,17 +267,20 @@ impl Store {
     }
 
     /// Fails when statements are pooled, which shows in a connection that ends with each transaction.
-    /// PgBouncer's message is lost in the driver, which reads the end of the connection with it.
-    fn require_transactions(&self, stage: Stage, error: &postgres::Error) -> Result<()> {
+    /// PgBouncer's message is lost in the driver when it reads the end of the connection with it.
+    fn require_transactions(&self, stage: Stage, error: &postgres::Error) -> Result<(), TxError> {
         if error.code().is_some() {
             return Ok(());
         }
         let mut client = self.connect(stage)?;
         let statement = client.batch_execute("select 1");
         match client.batch_execute("begin") {
-            Err(error) if statement.is_ok() && error.code().is_none() => {
+            Err(error) if error.code().is_some() => {
+                Err(self.failed(stage, "open a transaction", "", &error))
+            }
+            Err(_) if statement.is_ok() => {
                 let message = format!("Cannot open a transaction: {}", sqlstate::STATEMENT_POOLING);
-                Err(Failure::new(stage, Reason::DatabaseRefused, message))
+                Err(Failure::new(stage, Reason::DatabaseRefused, message).into())
             }
             _ => Ok(()),
         }

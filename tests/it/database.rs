@@ -1,5 +1,7 @@
 //! The database as it is in production: behind a pooler, read-only, briefly unavailable.
 
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -294,6 +296,59 @@ fn a_login_that_pgbouncer_refuses_is_permanent() {
     let outcome = Run::new(["status"]).env("DATABASE_URL", pooler.url()).output();
     outcome.assert_code(2);
     assert!(outcome.stderr.contains("08P01"), "{}", outcome.stderr);
+}
+
+/// Serves clients as PgBouncer does in statement mode: it refuses to begin a transaction, and ends
+/// the connection. The first client cannot read the message.
+fn statement_pooler() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let read = |stream: &mut TcpStream| -> Option<Vec<u8>> {
+        let mut length = [0; 4];
+        stream.read_exact(&mut length).ok()?;
+        let mut body = vec![0; u32::from_be_bytes(length) as usize - 4];
+        stream.read_exact(&mut body).ok()?;
+        Some(body)
+    };
+    let serve = move |mut stream: TcpStream, is_first: bool| -> Option<()> {
+        // SSLRequest is declined; then the startup message is answered.
+        if read(&mut stream)?.starts_with(&80_877_103_u32.to_be_bytes()) {
+            stream.write_all(b"N").ok()?;
+            read(&mut stream)?;
+        }
+        stream.write_all(b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I").ok()?;
+        loop {
+            stream.read_exact(&mut [0]).ok()?;
+            if read(&mut stream)?.starts_with(b"select 1") {
+                stream.write_all(b"C\0\0\0\x0dSELECT 1\0Z\0\0\0\x05I").ok()?;
+                continue;
+            }
+            if !is_first {
+                let fields =
+                    b"SFATAL\0C08P01\0Mtransaction blocks not allowed in statement pooling \
+                               mode\0\0";
+                let length = u32::try_from(fields.len() + 4).unwrap();
+                stream.write_all(&[b"E", &length.to_be_bytes()[..], fields].concat()).ok()?;
+                // So that the client reads it before the end.
+                thread::sleep(Duration::from_millis(500));
+            }
+            return None;
+        }
+    };
+    thread::spawn(move || {
+        for (nth, stream) in listener.incoming().enumerate() {
+            serve(stream.unwrap(), nth == 0);
+        }
+    });
+    address
+}
+
+#[test]
+fn statement_pooling_is_permanent_whether_its_message_is_read_or_not() {
+    let url = format!("postgres://pull@{}/pull", statement_pooler());
+    let outcome = Run::new(["status"]).env("DATABASE_URL", url).any_stderr().output();
+    outcome.assert_code(1);
+    assert!(outcome.stderr.contains("pool_mode"), "{}", outcome.stderr);
 }
 
 #[test]
