@@ -20,18 +20,17 @@
 //!
 //! | case | ratio to the baseline | limit | peak memory |
 //! | --- | --- | --- | --- |
-//! | 14 demandes, the whole cycle, against `curl` and `psql` | 0.4 to 0.6 | | 8 MB (limit 9) |
-//! | 10 000 demandes, 150 ms per page | 0.56 | 0.60 | 15 MB |
-//! | the same with four concurrent requests | 0.34 | 0.36 | 17 MB |
-//! | 10 000 demandes, no delay, gzip | 1.1 to 1.3 | | 14 MB |
-//! | 1 000 demandes, no delay | 2.1 to 2.4 | | 10 MB |
-//! | 10 000 demandes, no delay | 1.5 to 3.0 | | 16 MB |
-//! | 100 000 demandes, no delay | 3.1 to 3.4 | | 50 MB |
-//! | 3 000 rows and their jobs, without reading, against copying the rows | 1.1 to 2.3 | 3 | |
-//! | a replay over 3 000 existing rows, against a plain cycle | 0.9 to 1.0 | 1.05 | |
+//! | 14 demandes, the whole cycle, against `curl` and `psql` | 0.46 | | 8 MB (limit 9) |
+//! | 10 000 demandes, 150 ms per page | 0.55 | 0.60 | 16 MB |
+//! | the same with four concurrent requests | 0.31 | 0.36 | 18 MB |
+//! | 10 000 demandes, no delay, gzip | 2.0 | | 15 MB |
+//! | 1 000, 10 000 and 100 000 demandes, no delay | 3.1, 3.3 and 2.5 | | 10, 16 and 50 MB |
+//! | 3 000 rows and their jobs, without reading, against copying the rows | 2.7 | 3 | |
+//! | a replay over 3 000 existing rows, against a plain cycle | 1.04 | 1.05 | |
 //!
-//! The benchmark fails when a limit is exceeded. The ratios without a delay depend on what else the
-//! machine does.
+//! The benchmark fails when a limit is exceeded. These are the results of one run on a machine that
+//! had other work, too. Other runs had 0.4 to 1.0 for 14 demandes, 1.1 to 2.0 with gzip, 2.5 to 3.7
+//! for 100 000 demandes, 2.2 to 2.7 for rows and jobs, and 0.9 to 1.08 for the replay.
 //!
 //! # Where the time goes
 //!
