@@ -37,7 +37,7 @@ fn entry(config: &ScheduleConfig, binary: &Path) -> String {
     schedule::entry(config, binary).unwrap_or_else(|failure| panic!("{}", failure.error_chain()))
 }
 
-/// Runs a command to its end; `install` tells how to install it if it is missing.
+/// Runs a command to its end; `install` names what to install if it is missing.
 fn run(command: &mut Command, install: &str) -> Output {
     command.output().unwrap_or_else(|error| panic!("{command:?}: {error}: {install}"))
 }
