@@ -154,7 +154,7 @@ fn load(mut settings: Settings, args: PullArgs) -> (Reports, Result<PullConfig>)
 /// Ends a cycle that could not start.
 pub fn not_started(failure: Failure, reports: &Reports, args: &PullArgs, format: Format) -> Exit {
     let run = Run::start(Summary { dry_run: args.dry_run, ..Summary::default() });
-    let ended = Ended { outcome: SharedOutcome::start(run).lock().clone(), failure: Some(failure) };
+    let ended = Ended { outcome: Outcome::start(run), failure: Some(failure) };
     conclude(ended, args, format, &Notifier::new(reports))
 }
 

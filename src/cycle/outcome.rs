@@ -54,6 +54,17 @@ pub struct Findings {
 }
 
 impl Outcome {
+    /// Starts the outcome of a cycle that begins now.
+    pub fn start(run: Run) -> Self {
+        Self {
+            run,
+            reached_database: false,
+            committing: None,
+            findings: Findings::default(),
+            history: None,
+        }
+    }
+
     /// Notes where the watermark was found, and from when on entries are considered.
     pub fn note_watermark(&mut self, since: Option<DateTime<Utc>>, found: &Watermark) {
         let summary = &mut self.run.summary;
@@ -119,15 +130,9 @@ pub fn first(references: &[String], limit: usize) -> String {
 pub struct SharedOutcome(Arc<Mutex<Outcome>>);
 
 impl SharedOutcome {
-    /// Starts the outcome of a cycle that begins now.
+    /// Shares the outcome of a cycle that begins now.
     pub fn start(run: Run) -> Self {
-        Self(Arc::new(Mutex::new(Outcome {
-            run,
-            reached_database: false,
-            committing: None,
-            findings: Findings::default(),
-            history: None,
-        })))
+        Self(Arc::new(Mutex::new(Outcome::start(run))))
     }
 
     /// Gives access; a panic elsewhere leaves the counters as they were.
