@@ -92,11 +92,12 @@ impl Pull {
 
     /// Runs one cycle, and settles its end if it failed.
     fn cycle(&self) -> Ended {
-        let outcome = SharedOutcome::start(Run::start(Summary {
+        let run = Run::start(Summary {
             dry_run: self.config.dry_run,
             since: self.config.since,
             ..Summary::default()
-        }));
+        });
+        let outcome = Arc::new(SharedOutcome::new(Outcome::start(run)));
         let deadline = Deadline::after(self.config.timeout);
         deadline.end_process_after(REPORT_TIMEOUT);
         let progress = self.shows_progress.then(progress::show);

@@ -1,7 +1,6 @@
 //! Authenticate: client credentials in, an access token out (RFC 6749 section 4.4).
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use log::{info, warn};
 use reqwest::StatusCode;
@@ -14,6 +13,7 @@ use crate::config::UpstreamConfig;
 use crate::error::{Result, Stage};
 use crate::net::body::{BodyError, read_json};
 use crate::net::http::{Call, Http, HttpError, ReadBody};
+use crate::process::lock::Lock;
 
 /// The response of a token endpoint (RFC 6749 section 5.1). `expires_in` is not needed: a 401 shows
 /// that a token expired.
@@ -29,7 +29,7 @@ pub struct Session {
     pub(super) http: Http,
     /// The settings of the API.
     pub(super) upstream: UpstreamConfig,
-    token: Mutex<Token>,
+    token: Lock<Token>,
     /// Whether a request succeeded, so that the token had the scope.
     has_succeeded: AtomicBool,
 }
@@ -45,12 +45,12 @@ impl Session {
     /// Fetches the first token.
     pub fn authenticate(http: Http, upstream: UpstreamConfig) -> Result<Self> {
         let token = Token { secret: fetch_token(&http, &upstream)?, is_renewed: false };
-        Ok(Self { http, upstream, token: Mutex::new(token), has_succeeded: AtomicBool::new(false) })
+        Ok(Self { http, upstream, token: Lock::new(token), has_succeeded: AtomicBool::new(false) })
     }
 
     /// Sends a request with the token, which is renewed once per session when it has expired.
     pub fn send<T>(&self, call: &Call<'_>, read: &mut ReadBody<'_, T>) -> Result<T, HttpError> {
-        let token = self.lock().clone();
+        let token = self.token.lock().clone();
         match self.send_with(&token, call, read) {
             Err(error) if !token.is_renewed && self.has_expired(&error) => {
                 self.send_with(&self.renew()?, call, read)
@@ -88,7 +88,7 @@ impl Session {
 
     /// Fetches a new token, unless another request in flight did so already.
     fn renew(&self) -> Result<Token, HttpError> {
-        let mut token = self.lock();
+        let mut token = self.token.lock();
         if !token.is_renewed {
             warn!(stage = Stage::Authenticate.as_str();
                 "Access token rejected; requesting a new one");
@@ -96,10 +96,6 @@ impl Session {
             token.is_renewed = true;
         }
         Ok(token.clone())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Token> {
-        self.token.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,10 +1,9 @@
 //! What a cycle knows so far, shared with whoever ends it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
 use chrono::{DateTime, Utc};
 
 use super::filter::Sorted;
+use crate::process::lock::Lock;
 use crate::state::runs::{History, Run};
 use crate::state::watermark::Watermark;
 use crate::types::entry::Listed;
@@ -126,17 +125,4 @@ pub fn first(references: &[String], limit: usize) -> String {
 }
 
 /// The outcome, shared with whoever ends the cycle.
-#[derive(Debug, Clone)]
-pub struct SharedOutcome(Arc<Mutex<Outcome>>);
-
-impl SharedOutcome {
-    /// Shares the outcome of a cycle that begins now.
-    pub fn start(run: Run) -> Self {
-        Self(Arc::new(Mutex::new(Outcome::start(run))))
-    }
-
-    /// Gives access; a panic elsewhere leaves the counters as they were.
-    pub fn lock(&self) -> MutexGuard<'_, Outcome> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+pub type SharedOutcome = Lock<Outcome>;

@@ -5,7 +5,6 @@
 
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -19,6 +18,7 @@ use crate::net::body::{self, BodyError};
 use crate::net::client::{self, HttpSettings, PROXY_REQUIRES_CREDENTIALS, REQUEST_TIMEOUT};
 use crate::net::retry::{self, Attempt};
 use crate::process::deadline::{self, Deadline};
+use crate::process::lock::Lock;
 
 /// A failed request: the failure, and what a caller that knows better may look at.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ pub struct Http {
     settings: HttpSettings,
     deadline: Deadline,
     max_retries: u32,
-    client: Mutex<Client>,
+    client: Lock<Client>,
 }
 
 impl Http {
@@ -95,7 +95,7 @@ impl Http {
         deadline: Deadline,
         max_retries: u32,
     ) -> Result<Self> {
-        let client = Mutex::new(settings.client(&targets)?);
+        let client = Lock::new(settings.client(&targets)?);
         let (targets, settings) = (targets.map(Url::clone), settings.clone());
         Ok(Self { targets, settings, deadline, max_retries, client })
     }
@@ -108,12 +108,8 @@ impl Http {
     /// `reason` itself when the deadline leaves no time for the wait.
     pub fn reconnect(&self, retry: u32, reason: Failure) -> Result<()> {
         retry::wait(&self.deadline, Attempt { retries: retry, ..Attempt::default() }, reason)?;
-        *self.client() = self.settings.client(&self.targets.each_ref())?;
+        *self.client.lock() = self.settings.client(&self.targets.each_ref())?;
         Ok(())
-    }
-
-    fn client(&self) -> MutexGuard<'_, Client> {
-        self.client.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends a request until it succeeds, fails for good, or no retry or time is left.
@@ -142,7 +138,7 @@ impl Http {
             return Err(deadline::interrupted(call.stage).into());
         }
         let left = self.deadline.check(call.stage)?;
-        let client = self.client().clone();
+        let client = self.client.lock().clone();
         let request = (call.build)(&client)
             .header(ACCEPT, "application/json")
             .header(ACCEPT_ENCODING, "gzip")

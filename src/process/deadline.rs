@@ -3,10 +3,11 @@
 //! Every step that may block asks here first and bounds itself by the answer; what it cannot bound
 //! (a name lookup, a silent peer) is abandoned by the supervisor.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::{Failure, Reason, Result, Stage};
+use crate::process::lock::Lock;
 use crate::process::signals;
 
 /// How long what follows a run may take after a signal: the two seconds of the interface, less what
@@ -18,7 +19,7 @@ const REPORT_TIME: Duration = Duration::from_millis(1_500);
 pub struct Deadline {
     end: Instant,
     on_signal: OnSignal,
-    stage: Arc<Mutex<Stage>>,
+    stage: Arc<Lock<Stage>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +35,7 @@ impl Deadline {
             // An absurd age must not overflow.
             end: Instant::now() + timeout.min(signals::FOREVER),
             on_signal: OnSignal::Stop,
-            stage: Arc::new(Mutex::new(Stage::Prepare)),
+            stage: Arc::new(Lock::new(Stage::Prepare)),
         }
     }
 
@@ -71,12 +72,12 @@ impl Deadline {
 
     /// Returns the step that asked last: where a run is that does not return.
     pub fn stage(&self) -> Stage {
-        *self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.stage.lock()
     }
 
     /// Returns the time that is left, or the failure that ends the run.
     pub fn check(&self, stage: Stage) -> Result<Duration> {
-        *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = stage;
+        *self.stage.lock() = stage;
         if self.on_signal == OnSignal::Stop && signals::signalled().is_some() {
             return Err(interrupted(stage));
         }

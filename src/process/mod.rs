@@ -1,6 +1,7 @@
 //! The deadline of a run, signals and panics.
 
 pub(crate) mod deadline;
+pub(crate) mod lock;
 pub(crate) mod panics;
 pub(crate) mod run_id;
 mod signals;

@@ -3,12 +3,14 @@
 
 use std::fs;
 use std::io;
-use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Condvar, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+
+use crate::process::lock::Lock;
 
 /// How long after a signal the process ends at the latest: within the two seconds of the interface.
 const PROCESS_TIME: Duration = Duration::from_millis(1_750);
@@ -34,21 +36,17 @@ impl State {
     }
 }
 
-static STATE: Mutex<State> = Mutex::new(State { signalled: None, process_end: None });
+static STATE: Lock<State> = Lock::new(State { signalled: None, process_end: None });
 static CHANGED: Condvar = Condvar::new();
 
-fn state() -> MutexGuard<'static, State> {
-    STATE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 fn change(change: impl FnOnce(&mut State)) {
-    change(&mut state());
+    change(&mut STATE.lock());
     CHANGED.notify_all();
 }
 
 /// Returns when the first signal came.
 pub(super) fn signalled() -> Option<Instant> {
-    state().signalled
+    STATE.lock().signalled
 }
 
 /// Sets when the process ends even if no signal comes.
@@ -63,7 +61,7 @@ pub(super) fn wake() {
 
 /// Waits until the instant that `end` returns; it is called again whenever something changed.
 pub(super) fn wait_until(mut end: impl FnMut(&State) -> Instant) {
-    let mut state = state();
+    let mut state = STATE.lock();
     loop {
         let left = end(&state).saturating_duration_since(Instant::now());
         if left.is_zero() {

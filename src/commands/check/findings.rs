@@ -1,7 +1,7 @@
 //! What `check` found: printed, counted, and turned into the exit code.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use clap::builder::styling::{AnsiColor, Style};
 use serde::Serialize;
@@ -15,6 +15,7 @@ use crate::output::columns;
 use crate::output::escape::escape;
 use crate::output::log;
 use crate::output::stdout::{described, document, print};
+use crate::process::lock::Lock;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -37,7 +38,7 @@ struct Line {
 /// What was found so far, shared with the thread that waits for the end. A text line is printed as
 /// soon as it is known, JSON at the end.
 #[derive(Clone)]
-pub(super) struct Findings(Arc<Mutex<State>>);
+pub(super) struct Findings(Arc<Lock<State>>);
 
 #[derive(Default)]
 struct State {
@@ -53,28 +54,24 @@ struct State {
 
 impl Findings {
     pub(super) fn new(format: Format) -> Self {
-        Self(Arc::new(Mutex::new(State { format, ..State::default() })))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        Self(Arc::new(Lock::new(State { format, ..State::default() })))
     }
 
     /// Shows the effective settings.
     pub(super) fn show(&self, settings: Vec<(&'static str, String)>) {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         state.print(&columns::fields(&settings));
         state.settings = settings.into_iter().collect();
     }
 
     /// Adds a line; its detail may be remote text.
     pub(super) fn add(&self, name: &'static str, verdict: Verdict, detail: impl Into<String>) {
-        self.lock().add(name, verdict, detail.into());
+        self.0.lock().add(name, verdict, detail.into());
     }
 
     /// Adds a failure, one line per problem.
     pub(super) fn fail(&self, name: &'static str, failure: Failure) {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         for problem in failure.problems() {
             state.add(name, Verdict::Fail, problem);
         }
@@ -132,7 +129,7 @@ impl Findings {
     /// Adds a line for each section that has none, with why it is `skipped`, and prints how all
     /// ended; returns the exit code.
     pub(super) fn conclude<const N: usize>(&self, skipped: [(&'static str, String); N]) -> Exit {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         for (name, why) in skipped {
             if !state.lines.iter().any(|line| line.name == name) {
                 state.add(name, Verdict::Skip, why);

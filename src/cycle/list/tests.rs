@@ -9,6 +9,7 @@ use reqwest::StatusCode;
 
 use super::fetcher::Page;
 use super::*;
+use crate::cycle::outcome::Outcome;
 use crate::state::runs::Run;
 use crate::state::summary::Summary;
 use crate::types::entry::{Entry, Rejected};
@@ -64,7 +65,7 @@ impl Model {
 
     /// Lists in pages of ten, one after the other.
     fn list(&self, history: &History) -> Result<Listing> {
-        let outcome = SharedOutcome::start(Run::start(Summary::default()));
+        let outcome = SharedOutcome::new(Outcome::start(Run::start(Summary::default())));
         list(Arc::new(self.clone()), 10, 1, history, &outcome)
     }
 
