@@ -4,6 +4,8 @@
 //! transient. A message names what failed, where, and what to do; it never holds a secret, personal
 //! data or a piece of a response body, so that it may be printed and stored anywhere.
 
+use std::time::Duration;
+
 use strum::{Display, IntoStaticStr, VariantArray};
 
 /// Whether running again without a change can help.
@@ -159,22 +161,36 @@ pub struct Failure {
     pub reason: Reason,
     /// One sentence, free of secrets and personal data.
     pub message: String,
-    /// The problems that the message joins, when it is about several.
-    problems: Vec<String>,
+    /// What else a caller may look at.
+    pub detail: Detail,
     #[source]
     source: Option<anyhow::Error>,
+}
+
+/// What a caller may look at beside the reason of a failure.
+#[derive(Debug, Default)]
+pub enum Detail {
+    /// Nothing more.
+    #[default]
+    None,
+    /// The problems that the message joins.
+    Problems(Vec<String>),
+    /// The response to a request: its status, and what its `Retry-After` asks for.
+    Response(u16, Duration),
+    /// Another transaction was in the way, so that this one may be run again.
+    Conflict,
 }
 
 impl Failure {
     /// Makes a failure without a deeper cause.
     pub fn new(stage: Stage, reason: Reason, message: impl Into<String>) -> Self {
-        Self { stage, reason, message: message.into(), problems: vec![], source: None }
+        Self { stage, reason, message: message.into(), detail: Detail::None, source: None }
     }
 
     /// Makes the failure of several problems, which its message joins behind `title`.
     pub fn of_problems(stage: Stage, reason: Reason, title: &str, problems: Vec<String>) -> Self {
         let message = format!("{title}: {}", problems.join("; "));
-        Self { problems, ..Self::new(stage, reason, message) }
+        Self::new(stage, reason, message).with_detail(Detail::Problems(problems))
     }
 
     /// Makes the failure of a machine that cannot start a thread.
@@ -186,6 +202,12 @@ impl Failure {
     /// Adds the cause. Its `Display` is printed too, so it must be as clean as the message.
     pub fn with_source(mut self, source: impl Into<anyhow::Error>) -> Self {
         self.source = Some(source.into());
+        self
+    }
+
+    /// Adds what a caller may look at.
+    pub fn with_detail(mut self, detail: Detail) -> Self {
+        self.detail = detail;
         self
     }
 
@@ -202,9 +224,9 @@ impl Failure {
 
     /// Returns what is wrong, one sentence per problem.
     pub fn problems(&self) -> Vec<String> {
-        match &self.problems[..] {
-            [] => vec![self.error_chain()],
-            problems => problems.to_vec(),
+        match &self.detail {
+            Detail::Problems(problems) => problems.clone(),
+            _ => vec![self.error_chain()],
         }
     }
 

@@ -47,8 +47,8 @@ pub fn run(settings: Settings, args: &MigrateArgs) -> Result<Answer, Failure> {
     let database = settings.load(Settings::database)?;
     in_time(move |deadline| {
         let store = Store::new(&database, deadline, 0);
-        let changes = store
-            .transaction(Stage::Prepare, Access::ReadWrite, |tx| Ok(upgrade(tx.inner(), yes)?));
+        let changes =
+            store.transaction(Stage::Prepare, Access::ReadWrite, |tx| upgrade(tx.inner(), yes));
         Ok(report(&changes?))
     })
 }

@@ -8,7 +8,7 @@ pub mod schedule;
 pub(crate) mod status;
 pub(crate) mod watermark;
 
-use crate::db::transaction::{Access, Store, Tx, TxError};
+use crate::db::transaction::{Access, Store, Tx};
 use crate::db::url::DatabaseUrl;
 use crate::error::{Result, Stage};
 use crate::process::supervise::in_time;
@@ -17,7 +17,7 @@ use crate::process::supervise::in_time;
 fn transact<T: Send + 'static>(
     database: &DatabaseUrl,
     access: Access,
-    work: impl FnMut(&mut Tx<'_>) -> Result<T, TxError> + Send + 'static,
+    work: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
 ) -> Result<T> {
     let url = database.clone();
     in_time(move |deadline| Store::new(&url, deadline, 0).transaction(Stage::Prepare, access, work))

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::transact;
 use crate::cli;
 use crate::config::Settings;
-use crate::db::transaction::{Access, Tx, TxError};
+use crate::db::transaction::{Access, Tx};
 use crate::error::{Failure, Reason, Result, Stage};
 use crate::output::columns;
 use crate::output::escape::escape;
@@ -91,7 +91,7 @@ fn text(it: &Rejection) -> String {
 ///
 /// Takes the watermark's lock first, so that a cycle that records the same entry meanwhile cannot
 /// undo the decision.
-fn decide(tx: &mut Tx<'_>, id: &str, decision: &Decision) -> Result<(Rejection, String), TxError> {
+fn decide(tx: &mut Tx<'_>, id: &str, decision: &Decision) -> Result<(Rejection, String)> {
     watermark::lock(tx)?;
     let number = id.parse::<DemandeId>().ok().map(|it| it.to_string());
     let found = rejections::find(tx, number.as_deref(), id)?;
@@ -111,7 +111,7 @@ fn decide(tx: &mut Tx<'_>, id: &str, decision: &Decision) -> Result<(Rejection, 
         }
         (Decision::Reopen, None) => {
             let message = format!("{reference} is not accepted, so it cannot be reopened");
-            return Err(refused(message).into());
+            return Err(refused(message));
         }
     })
 }

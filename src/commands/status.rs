@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::transact;
 use crate::config::{JobConfig, Settings};
 use crate::cycle::enqueue;
-use crate::db::transaction::{Access, Columns, Tx, TxError};
+use crate::db::transaction::{Access, Tx};
 use crate::error::{Reason, Result};
 use crate::output::columns;
 use crate::output::stdout::Answer;
@@ -46,22 +46,21 @@ pub fn run(settings: Settings) -> Result<Answer> {
     Ok(Answer { text: state.text(), json: Some(state.json()) })
 }
 
-fn read(tx: &mut Tx<'_>, job: &JobConfig) -> Result<State, TxError> {
-    let table = tx.rows("find the table", REQUESTS_TABLE, &[])?;
+fn read(tx: &mut Tx<'_>, job: &JobConfig) -> Result<State> {
     let (enqueue, jobs) = match enqueue::choose(tx, job) {
         Ok(queue) => (queue.as_str(), queue.describe()),
-        Err(TxError::Failed(failure)) if failure.reason == Reason::EnqueueRefused => {
+        Err(failure) if failure.reason == Reason::EnqueueRefused => {
             ("refused", format!("nowhere, a cycle would fail: {}", failure.error_chain()))
         }
         Err(error) => return Err(error),
     };
-    let deleted = tx.rows("count the deleted rows", DELETED, &[])?;
+    let deleted = tx.row("count the deleted rows", DELETED, &[], |row| row.try_get(0))?;
     Ok(State {
         now: Utc::now(),
-        table: table.first().map(|row| row.column(0)).transpose()?,
+        table: tx.row("find the table", REQUESTS_TABLE, &[], |row| row.try_get(0))?,
         watermark: watermark::read(tx)?,
         rejections: rejections::list(tx)?,
-        deleted: deleted.first().map_or(Ok(0), |row| row.column(0))?,
+        deleted: deleted.unwrap_or_default(),
         last_success: runs::history(tx)?.last_success,
         enqueue,
         jobs,

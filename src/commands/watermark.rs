@@ -8,7 +8,7 @@ use serde_json::json;
 use super::transact;
 use crate::cli;
 use crate::config::Settings;
-use crate::db::transaction::{Access, Tx, TxError};
+use crate::db::transaction::{Access, Tx};
 use crate::db::url::DatabaseUrl;
 use crate::error::{Failure, Reason, Result, Stage};
 use crate::output::stdout::Answer;
@@ -103,13 +103,13 @@ fn change(
     tx: &mut Tx<'_>,
     target: &Watermark,
     asked: Option<&Watermark>,
-) -> Result<Option<DateTime<Utc>>, TxError> {
+) -> Result<Option<DateTime<Utc>>> {
     tx.enter(Stage::Advance);
     let locked = lock(tx)?;
     require_movable(&locked, target)?;
     if asked.is_some_and(|asked| *asked != locked) {
         let message = "Nothing was changed: the watermark moved while you were asked; run it again";
-        return Err(refused(message).into());
+        return Err(refused(message));
     }
     put(tx, target)?;
     let kind = match target.time {

@@ -3,16 +3,15 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use log::{info, warn};
-use reqwest::StatusCode;
 use reqwest::blocking::Client;
 use reqwest::header::CACHE_CONTROL;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use crate::config::UpstreamConfig;
-use crate::error::{Result, Stage};
+use crate::error::{Detail, Failure, Result, Stage};
 use crate::net::body::{BodyError, read_json};
-use crate::net::http::{Call, Http, HttpError, ReadBody};
+use crate::net::http::{Call, Http, ReadBody};
 use crate::process::lock::Lock;
 
 /// The response of a token endpoint (RFC 6749 section 5.1). `expires_in` is not needed: a 401 shows
@@ -49,7 +48,7 @@ impl Session {
     }
 
     /// Sends a request with the token, which is renewed once per session when it has expired.
-    pub fn send<T>(&self, call: &Call<'_>, read: &mut ReadBody<'_, T>) -> Result<T, HttpError> {
+    pub fn send<T>(&self, call: &Call<'_>, read: &mut ReadBody<'_, T>) -> Result<T> {
         let token = self.token.lock().clone();
         match self.send_with(&token, call, read) {
             Err(error) if !token.is_renewed && self.has_expired(&error) => {
@@ -67,7 +66,7 @@ impl Session {
         token: &Token,
         call: &Call<'_>,
         read: &mut ReadBody<'_, T>,
-    ) -> Result<T, HttpError> {
+    ) -> Result<T> {
         let build = |client: &Client| {
             // A proxy that stores responses would serve a list of another time.
             let request = (call.build)(client).header(CACHE_CONTROL, "no-cache");
@@ -78,16 +77,16 @@ impl Session {
 
     /// Returns whether the token may have expired. A 422 is what DataPass answers to a revoked token
     /// as well as to one without the scope, which a token that was of use before had.
-    fn has_expired(&self, error: &HttpError) -> bool {
-        match error.status {
-            Some(StatusCode::UNAUTHORIZED) => true,
-            Some(StatusCode::UNPROCESSABLE_ENTITY) => self.has_succeeded.load(Ordering::Relaxed),
+    fn has_expired(&self, error: &Failure) -> bool {
+        match error.detail {
+            Detail::Response(401, _) => true,
+            Detail::Response(422, _) => self.has_succeeded.load(Ordering::Relaxed),
             _ => false,
         }
     }
 
     /// Fetches a new token, unless another request in flight did so already.
-    fn renew(&self) -> Result<Token, HttpError> {
+    fn renew(&self) -> Result<Token> {
         let mut token = self.token.lock();
         if !token.is_renewed {
             warn!(stage = Stage::Authenticate.as_str();
@@ -99,19 +98,14 @@ impl Session {
     }
 }
 
-fn fetch_token(http: &Http, upstream: &UpstreamConfig) -> Result<SecretString, HttpError> {
+fn fetch_token(http: &Http, upstream: &UpstreamConfig) -> Result<SecretString> {
     let form = [
         ("grant_type", "client_credentials"),
         ("client_id", &upstream.client_id),
         ("client_secret", upstream.client_secret.expose_secret()),
     ];
-    let call = Call {
-        stage: Stage::Authenticate,
-        detail: "",
-        page: None,
-        is_abandoned: None,
-        build: &|client: &Client| client.post(upstream.auth_url.clone()).form(&form),
-    };
+    let build = |client: &Client| client.post(upstream.auth_url.clone()).form(&form);
+    let call = Call::new(Stage::Authenticate, &build);
     let token = http.send(&call, &mut |body, _| {
         usable(read_json(body, "the token response has no access_token")?)
     })?;

@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 
 use super::enqueue::{self, Queue};
 use crate::config::JobConfig;
-use crate::db::transaction::{Columns, Tx, TxError, not_written};
+use crate::db::tables::REQUESTS;
+use crate::db::transaction::{Tx, not_written};
+use crate::error::{Detail, Result};
 use crate::types::CommuneCode;
 use crate::types::entry::{Listed, Valid};
 
@@ -21,12 +23,7 @@ const BATCH_ROWS: usize = 2_000;
 pub type New<'a> = (&'a Listed, &'a Valid);
 
 /// Creates rows and jobs; each entry has another public id.
-pub fn create(
-    tx: &mut Tx<'_>,
-    new: &[New<'_>],
-    config: &JobConfig,
-    queue: &Queue,
-) -> Result<(), TxError> {
+pub fn create(tx: &mut Tx<'_>, new: &[New<'_>], config: &JobConfig, queue: &Queue) -> Result<()> {
     let mut ids = Vec::with_capacity(new.len());
     for batch in new.chunks(BATCH_ROWS) {
         ids.extend(insert(tx, batch)?);
@@ -39,14 +36,13 @@ pub fn create(
 /// What the statement does not return is a row that another transaction wrote since the lookup, and
 /// that a rerun finds; when it does not, a trigger, a rule or a policy keeps the row out, or wrote it
 /// somewhere else.
-fn insert(tx: &mut Tx<'_>, batch: &[New<'_>]) -> Result<Vec<i64>, TxError> {
+fn insert(tx: &mut Tx<'_>, batch: &[New<'_>]) -> Result<Vec<i64>> {
     let new: Vec<Value> = batch.iter().map(row).collect();
-    let created = tx.rows("create rows", CREATE_ROWS, &[(&Value::Array(new), Type::JSONB)])?;
-    if created.len() != batch.len() {
-        return Err(TxError::Overtaken(not_written("proactivite_requests")));
+    let new = [(&Value::Array(new) as _, Type::JSONB)];
+    let mut ids = tx.rows("create rows", CREATE_ROWS, &new, |row| row.try_get(0))?;
+    if ids.len() != batch.len() {
+        return Err(not_written(REQUESTS).with_detail(Detail::Conflict));
     }
-    let ids = created.iter().map(|row| row.column(0));
-    let mut ids = ids.collect::<Result<Vec<i64>, TxError>>()?;
     ids.sort_unstable();
     Ok(ids)
 }

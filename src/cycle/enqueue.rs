@@ -8,7 +8,7 @@ use postgres::types::Type;
 use serde_json::Value;
 
 use crate::config::{Enqueue, JobArgument, JobConfig};
-use crate::db::transaction::{Columns, Param, Tx, TxError};
+use crate::db::transaction::{Param, Tx};
 use crate::error::{Failure, Reason, Result, Stage};
 
 const FIND_GOOD_JOBS: &str = include_str!("../../sql/find_good_jobs.sql");
@@ -98,48 +98,46 @@ struct Column {
 }
 
 /// Chooses the queue by the settings and the table that is there.
-pub fn choose(tx: &mut Tx<'_>, config: &JobConfig) -> Result<Queue, TxError> {
+pub fn choose(tx: &mut Tx<'_>, config: &JobConfig) -> Result<Queue> {
     if config.enqueue == Enqueue::None {
         return Ok(Queue::Nowhere);
     }
-    let found = tx.rows("look for good_jobs", FIND_GOOD_JOBS, &[])?;
-    let Some(found) = found.first() else {
+    let found = tx.row("look for good_jobs", FIND_GOOD_JOBS, &[], |row| {
+        let (table, schema): (String, String) = (row.try_get(1)?, row.try_get(2)?);
+        let (has_usage, others): (bool, Option<String>) = (row.try_get(3)?, row.try_get(4)?);
+        Ok((row.try_get::<_, i64>(0)?, table, schema, has_usage, others))
+    })?;
+    let Some((oid, table, schema, has_usage, others)) = found else {
         if config.enqueue == Enqueue::Auto {
             return Ok(Queue::NoTable);
         }
         let message =
             "There is no table good_jobs in the search path, and --enqueue good_job requires it";
-        return Err(refused(message).into());
+        return Err(refused(message));
     };
-    let (oid, table, schema): (i64, String, String) =
-        (found.column(0)?, found.column(1)?, found.column(2)?);
-    let (has_usage, others): (bool, Option<String>) = (found.column(3)?, found.column(4)?);
     if let Some(others) = others {
         return Err(refused(format!(
             "{table} stands beside {others}, which is not the table that rows go to: its jobs \
              would be taken for rows of that one; leave {schema} out of the search path, or set \
              --enqueue none"
-        ))
-        .into());
+        )));
     }
     if !has_usage {
         return Err(refused(format!(
             "The role lacks USAGE on the schema of {table}; run GRANT USAGE ON SCHEMA {schema}, \
              leave it out of the search path, or set --enqueue none"
-        ))
-        .into());
+        )));
     }
-    let rows =
-        tx.rows("read the columns of good_jobs", GOOD_JOBS_COLUMNS, &[(&oid, Type::INT8)])?;
-    let columns = rows.iter().map(|row| {
+    let oid = [(&oid as _, Type::INT8)];
+    let columns = tx.rows("read the columns of good_jobs", GOOD_JOBS_COLUMNS, &oid, |row| {
         Ok(Column {
-            name: row.column(0)?,
-            must_be_filled: row.column(1)?,
-            may_be_filled: row.column(2)?,
-            accepts_inserts: row.column(3)?,
+            name: row.try_get(0)?,
+            must_be_filled: row.try_get(1)?,
+            may_be_filled: row.try_get(2)?,
+            accepts_inserts: row.try_get(3)?,
         })
-    });
-    let discrete = recognize(&columns.collect::<Result<Vec<Column>, TxError>>()?)?;
+    })?;
+    let discrete = recognize(&columns)?;
     Ok(Queue::GoodJob { table, discrete })
 }
 
@@ -185,12 +183,7 @@ fn recognize(columns: &[Column]) -> Result<bool> {
 }
 
 /// Enqueues a job for each id, and wakes a waiting worker at commit.
-pub fn enqueue(
-    tx: &mut Tx<'_>,
-    config: &JobConfig,
-    queue: &Queue,
-    ids: &[i64],
-) -> Result<(), TxError> {
+pub fn enqueue(tx: &mut Tx<'_>, config: &JobConfig, queue: &Queue, ids: &[i64]) -> Result<()> {
     let Queue::GoodJob { table, discrete } = queue else {
         return Ok(());
     };
@@ -204,30 +197,23 @@ pub fn enqueue(
         return Err(refused(
             "The table good_jobs did not store a job for each row, so nothing was written at all: \
              look for a trigger or a rule on it",
-        )
-        .into());
+        ));
     }
-    tx.rows("notify the workers", NOTIFY_JOBS, &[(&config.queue, Type::TEXT)])?;
-    Ok(())
+    tx.execute("notify the workers", NOTIFY_JOBS, &[(&config.queue, Type::TEXT)]).map(drop)
 }
 
 /// Lets the server plan the insert; returns the row that the record with the id 1 would get, as the
 /// same statement makes it, for comparison; none where rows get no job.
-pub fn preview(
-    tx: &mut Tx<'_>,
-    config: &JobConfig,
-    queue: &Queue,
-) -> Result<Option<Value>, TxError> {
+pub fn preview(tx: &mut Tx<'_>, config: &JobConfig, queue: &Queue) -> Result<Option<Value>> {
     let Queue::GoodJob { table, discrete } = queue else {
         return Ok(None);
     };
     let (ids, app) = (&[1][..], app_of_record(config));
     let params = params(config, &ids, &app);
     let explain = format!("explain {}", insert(table, *discrete));
-    tx.rows("plan to enqueue a job", &explain, &params)?;
+    tx.execute("plan to enqueue a job", &explain, &params)?;
     let select = format!("select to_json(job) from ({}) as job", rows(*discrete));
-    let rows = tx.rows("make a job", &select, &params)?;
-    rows.first().map(|row| row.column(0)).transpose()
+    tx.row("make a job", &select, &params, |row| row.try_get(0))
 }
 
 /// Returns the parameters of `jobs.sql`.

@@ -25,7 +25,7 @@ use self::filter::{Known, Scope, Sorted};
 use self::list::Clocks;
 use self::outcome::{Outcome, SharedOutcome};
 use crate::config::PullConfig;
-use crate::db::transaction::{Access, Store, Tx, TxError};
+use crate::db::transaction::{Access, Store, Tx};
 use crate::error::{Result, Stage};
 use crate::net::http::Http;
 use crate::process::deadline::Deadline;
@@ -110,7 +110,7 @@ fn write(
     entries: &mut [Listed],
     clocks: Clocks,
     mut outcome: Outcome,
-) -> Result<Outcome, TxError> {
+) -> Result<Outcome> {
     let definition_id = &config.upstream.definition_id;
     let locked = watermark::lock(tx)?;
     locked.require_definition(definition_id)?;

@@ -1,12 +1,13 @@
 //! Rejects entries for what only the database knows.
 
-use crate::db::transaction::{Tx, TxError};
+use crate::db::transaction::Tx;
+use crate::error::Result;
 use crate::types::entry::{Fault, Listed};
 
 /// Rejects the entries whose public id has a character that the database cannot store.
 ///
 /// One such value would make every statement that holds it fail, and with it the whole cycle.
-pub(super) fn reject_unstorable(tx: &mut Tx<'_>, entries: &mut [Listed]) -> Result<(), TxError> {
+pub(super) fn reject_unstorable(tx: &mut Tx<'_>, entries: &mut [Listed]) -> Result<()> {
     let ids = entries.iter().filter_map(Listed::public_id);
     let doubtful: Vec<&str> = ids.filter(|it| !it.is_ascii()).collect();
     // One statement for all of them, which nearly every database can store.

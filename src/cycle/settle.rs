@@ -10,7 +10,7 @@ use postgres::types::Type;
 use super::outcome::{Outcome, SharedOutcome};
 use super::remarks;
 use crate::config::PullConfig;
-use crate::db::transaction::{Access, Columns, Store, Tx, TxError};
+use crate::db::transaction::{Access, Store, Tx};
 use crate::error::{Failure, Result};
 use crate::process::deadline::Deadline;
 use crate::process::supervise::BestEffort;
@@ -70,10 +70,11 @@ pub fn settle(
 }
 
 /// Returns whether the transaction of a run was committed, once it cannot be any more.
-fn is_committed(tx: &mut Tx<'_>, outcome: &Outcome) -> Result<bool, TxError> {
+fn is_committed(tx: &mut Tx<'_>, outcome: &Outcome) -> Result<bool> {
     // That transaction holds the watermark's lock until it ends.
     tx.undo(|tx| watermark::lock(tx).map(drop))?;
     let run_id = outcome.run.summary.run_id;
-    let found = tx.rows("look for the run", IS_COMMITTED, &[(&run_id, Type::UUID)])?;
-    found.first().map_or(Ok(false), |row| row.column(0))
+    let run_id = [(&run_id as _, Type::UUID)];
+    let found = tx.row("look for the run", IS_COMMITTED, &run_id, |row| row.try_get(0))?;
+    Ok(found.unwrap_or_default())
 }

@@ -4,18 +4,16 @@
 //! pooler in transaction mode may be between.
 
 use std::error::Error;
-use std::fmt::Display;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use log::info;
-use postgres::row::RowIndex;
-use postgres::types::{FromSql, ToSql, Type, WrongType};
+use postgres::types::{ToSql, Type, WrongType};
 use postgres::{Client, IsolationLevel, Row, Transaction};
 
 use crate::db::url::DatabaseUrl;
 use crate::db::{connect, sqlstate, tables};
-use crate::error::{Failure, Reason, Result, Stage};
+use crate::error::{Detail, Failure, Reason, Result, Stage};
 use crate::net::retry;
 use crate::process::deadline::Deadline;
 use crate::types::time::has_four_digit_year;
@@ -28,46 +26,14 @@ const TRANSACTION_LIMITS: &str = include_str!("../../sql/transaction_limits.sql"
 /// A parameter with its type: with both, no statement needs a name.
 pub type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 
-/// Reads a row's columns. A null or another type than expected is an error, never a panic.
-pub trait Columns {
-    /// Returns a column's value, by index or by name.
-    fn column<'a, T: FromSql<'a>>(&'a self, at: impl RowIndex + Display) -> Result<T, TxError>;
-
-    /// Returns a column's time; none for null, and for what cannot be written as RFC 3339: `infinity`,
-    /// or a year that does not have four digits.
-    fn time(&self, at: impl RowIndex + Display) -> Result<Option<DateTime<Utc>>, TxError>;
-}
-
-impl Columns for Row {
-    fn column<'a, T: FromSql<'a>>(&'a self, at: impl RowIndex + Display) -> Result<T, TxError> {
-        self.try_get(at).map_err(TxError::Column)
-    }
-
-    fn time(&self, at: impl RowIndex + Display) -> Result<Option<DateTime<Utc>>, TxError> {
-        match self.try_get::<_, Option<DateTime<Utc>>>(at) {
-            Ok(time) => Ok(time.filter(has_four_digit_year)),
-            // The type is right, and the value cannot be represented.
-            Err(error) if error.source().is_some_and(|cause| !cause.is::<WrongType>()) => Ok(None),
-            Err(error) => Err(TxError::Column(error)),
-        }
-    }
-}
-
-/// Why a transaction was not committed.
-#[derive(Debug)]
-pub enum TxError {
-    /// Something failed.
-    Failed(Failure),
-    /// Another transaction conflicted, or may have written since something was looked up: rerun, and
-    /// fail like this when that does not help.
-    Overtaken(Failure),
-    /// A column is null or of another type than expected.
-    Column(postgres::Error),
-}
-
-impl From<Failure> for TxError {
-    fn from(failure: Failure) -> Self {
-        Self::Failed(failure)
+/// Returns a column's time; none for null, and for what cannot be written as RFC 3339: `infinity`, or
+/// a year that does not have four digits.
+pub fn read_time(row: &Row, at: usize) -> Result<Option<DateTime<Utc>>, postgres::Error> {
+    match row.try_get::<_, Option<DateTime<Utc>>>(at) {
+        Ok(time) => Ok(time.filter(has_four_digit_year)),
+        // The type is right, and the value cannot be represented.
+        Err(error) if error.source().is_some_and(|cause| !cause.is::<WrongType>()) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -109,20 +75,34 @@ pub struct Tx<'a> {
 }
 
 impl<'a> Tx<'a> {
-    /// Runs a statement and returns its rows. `what` names it in messages, as in `read the watermark`.
-    pub fn rows(
+    /// Runs a statement and returns what `read` makes of each row; with `try_get` it fails for a null or
+    /// another type than expected. `what` names the statement in messages, as in `read the watermark`.
+    pub fn rows<T>(
         &mut self,
         what: &str,
         sql: &str,
         params: &[Param<'_>],
-    ) -> Result<Vec<Row>, TxError> {
+        read: impl FnMut(&Row) -> Result<T, postgres::Error>,
+    ) -> Result<Vec<T>> {
         self.store.deadline.check(self.stage)?;
         let rows = self.inner.query_typed(sql, params);
+        let rows = rows.and_then(|rows| rows.iter().map(read).collect());
         rows.map_err(|error| self.store.failed(self.stage, what, sql, &error))
     }
 
+    /// Runs a statement and returns what `read` makes of the first row, as [`Tx::rows`] does.
+    pub fn row<T>(
+        &mut self,
+        what: &str,
+        sql: &str,
+        params: &[Param<'_>],
+        read: impl FnMut(&Row) -> Result<T, postgres::Error>,
+    ) -> Result<Option<T>> {
+        Ok(self.rows(what, sql, params, read)?.into_iter().next())
+    }
+
     /// Runs a statement and returns how many rows it changed.
-    pub fn execute(&mut self, what: &str, sql: &str, params: &[Param<'_>]) -> Result<u64, TxError> {
+    pub fn execute(&mut self, what: &str, sql: &str, params: &[Param<'_>]) -> Result<u64> {
         self.store.deadline.check(self.stage)?;
         let count = self.inner.execute_typed(sql, params);
         count.map_err(|error| self.store.failed(self.stage, what, sql, &error))
@@ -134,10 +114,7 @@ impl<'a> Tx<'a> {
     }
 
     /// Runs `body` in a savepoint, and undoes what it changed.
-    pub fn undo<T>(
-        &mut self,
-        body: impl FnOnce(&mut Tx<'_>) -> Result<T, TxError>,
-    ) -> Result<T, TxError> {
+    pub fn undo<T>(&mut self, body: impl FnOnce(&mut Tx<'_>) -> Result<T>) -> Result<T> {
         let Self { store, stage, access, .. } = *self;
         store.deadline.check(stage)?;
         let failed = |error: postgres::Error| store.failed(stage, "set a savepoint", "", &error);
@@ -149,7 +126,7 @@ impl<'a> Tx<'a> {
     }
 
     /// Returns whether the database can store a text: its encoding may lack a character.
-    pub fn can_store(&mut self, text: &str) -> Result<bool, TxError> {
+    pub fn can_store(&mut self, text: &str) -> Result<bool> {
         const WHAT: &str = "convert a text to the server's encoding";
         self.undo(|tx| match tx.inner.query_typed("select $1::text", &[(&text, Type::TEXT)]) {
             Ok(_) => Ok(true),
@@ -189,22 +166,18 @@ impl Store {
         &self,
         stage: Stage,
         access: Access,
-        mut body: impl FnMut(&mut Tx<'_>) -> Result<T, TxError>,
+        mut body: impl FnMut(&mut Tx<'_>) -> Result<T>,
     ) -> Result<T> {
         let mut reruns = 0;
         loop {
             let failure = match self.run_once(stage, access, &mut body) {
-                Ok(value) => return Ok(value),
-                Err(TxError::Failed(failure)) => return Err(failure),
-                Err(TxError::Column(error)) => {
-                    let (stage, what) = (self.deadline.stage(), "read the answer of a statement");
-                    return Err(sqlstate::failure(stage, what, None, &error));
+                Err(failure)
+                    if reruns < MAX_RERUNS && matches!(failure.detail, Detail::Conflict) =>
+                {
+                    failure
                 }
-                Err(TxError::Overtaken(failure)) => failure,
+                ended => return ended,
             };
-            if reruns == MAX_RERUNS {
-                return Err(failure);
-            }
             reruns += 1;
             info!(stage = failure.stage.as_str(), attempt = reruns;
                 "Transaction conflict ({failure}); retrying");
@@ -217,8 +190,8 @@ impl Store {
         &self,
         stage: Stage,
         access: Access,
-        body: &mut impl FnMut(&mut Tx<'_>) -> Result<T, TxError>,
-    ) -> Result<T, TxError> {
+        body: &mut impl FnMut(&mut Tx<'_>) -> Result<T>,
+    ) -> Result<T> {
         let mut client = self.connect(stage)?;
         let left_ms = self.deadline.check(stage)?.as_millis().max(1);
         let builder = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted);
@@ -238,13 +211,13 @@ impl Store {
         // PostgreSQL keeps it in a 32-bit number of milliseconds.
         let limit = left_ms.min(i32::MAX as u128).to_string();
         let what = "set the limits of the transaction";
-        let server = tx.rows(what, TRANSACTION_LIMITS, &[(&limit, Type::TEXT)])?;
-        let refusal: Option<String> =
-            server.first().map_or(Ok(None), |row| row.column("refusal"))?;
+        let limit = [(&limit as _, Type::TEXT)];
+        let refusal: Option<Option<String>> =
+            tx.row(what, TRANSACTION_LIMITS, &limit, |row| row.try_get("refusal"))?;
         // Transient, since a failover or an operator ends it.
-        if let Some(why) = refusal.filter(|_| access != Access::ReadOnly) {
+        if let Some(why) = refusal.flatten().filter(|_| access != Access::ReadOnly) {
             let message = format!("PostgreSQL at {} accepts no changes: {why}", self.url.places());
-            return Err(Failure::new(stage, Reason::DatabaseUnavailable, message).into());
+            return Err(Failure::new(stage, Reason::DatabaseUnavailable, message));
         }
         let value = body(&mut tx)?;
         // The last moment at which stopping leaves everything as it was.
@@ -254,21 +227,21 @@ impl Store {
     }
 
     /// Returns the error of a statement, whose text is `sql`.
-    fn failed(&self, stage: Stage, what: &str, sql: &str, error: &postgres::Error) -> TxError {
+    fn failed(&self, stage: Stage, what: &str, sql: &str, error: &postgres::Error) -> Failure {
         let mut failure = sqlstate::failure(stage, what, tables::written_by(sql), error);
         if failure.reason == Reason::DatabaseUnavailable {
             let place = format!(" (PostgreSQL at {})", self.url.places());
             failure.message.push_str(&place);
         }
-        match sqlstate::is_conflict(error) {
-            true => TxError::Overtaken(failure),
-            false => TxError::Failed(failure),
+        if sqlstate::is_conflict(error) {
+            failure.detail = Detail::Conflict;
         }
+        failure
     }
 
     /// Fails when statements are pooled, which shows in a connection that ends with each transaction.
     /// PgBouncer's message is lost in the driver when it reads the end of the connection with it.
-    fn require_transactions(&self, stage: Stage, error: &postgres::Error) -> Result<(), TxError> {
+    fn require_transactions(&self, stage: Stage, error: &postgres::Error) -> Result<()> {
         if error.code().is_some() {
             return Ok(());
         }
@@ -280,7 +253,7 @@ impl Store {
             }
             Err(_) if statement.is_ok() => {
                 let message = format!("Cannot open a transaction: {}", sqlstate::STATEMENT_POOLING);
-                Err(Failure::new(stage, Reason::DatabaseRefused, message).into())
+                Err(Failure::new(stage, Reason::DatabaseRefused, message))
             }
             _ => Ok(()),
         }
@@ -288,9 +261,7 @@ impl Store {
 
     /// Connects, and retries what fails as transient.
     fn connect(&self, stage: Stage) -> Result<Client> {
-        let retry_after =
-            |failure: &Failure| retry::is_retryable(failure.reason).then_some(Duration::ZERO);
-        retry::run(&self.deadline, self.max_retries, None, retry_after, || {
+        retry::run(&self.deadline, self.max_retries, None, || {
             let left = self.deadline.check(stage)?;
             connect::connect(&self.url, left).map_err(|failure| failure.at(stage))
         })

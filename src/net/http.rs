@@ -13,35 +13,12 @@ use reqwest::blocking::{Client, RequestBuilder, Response};
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, DATE, HeaderName, LOCATION, RETRY_AFTER};
 use url::Url;
 
-use crate::error::{Failure, Reason, Result, Stage};
+use crate::error::{Detail, Failure, Reason, Result, Stage};
 use crate::net::body::{self, BodyError};
 use crate::net::client::{self, HttpSettings, PROXY_REQUIRES_CREDENTIALS, REQUEST_TIMEOUT};
-use crate::net::retry::{self, Attempt};
+use crate::net::retry;
 use crate::process::deadline::{self, Deadline};
 use crate::process::lock::Lock;
-
-/// A failed request: the failure, and what a caller that knows better may look at.
-#[derive(Debug)]
-pub struct HttpError {
-    /// What to report.
-    pub failure: Failure,
-    /// The status, when there was a response.
-    pub status: Option<StatusCode>,
-    /// What the server's `Retry-After` asked for.
-    retry_after: Duration,
-}
-
-impl From<Failure> for HttpError {
-    fn from(failure: Failure) -> Self {
-        Self { failure, status: None, retry_after: Duration::ZERO }
-    }
-}
-
-impl From<HttpError> for Failure {
-    fn from(error: HttpError) -> Self {
-        error.failure
-    }
-}
 
 /// What the caller needs of a response beside its body.
 #[derive(Debug, Clone, Copy)]
@@ -71,9 +48,18 @@ pub struct Call<'a> {
     pub build: &'a dyn Fn(&Client) -> RequestBuilder,
 }
 
-impl Call<'_> {
-    fn is_abandoned(&self) -> bool {
-        self.is_abandoned.is_some_and(|it| it.load(Ordering::Relaxed))
+impl<'a> Call<'a> {
+    /// Makes a call of a small resource, for which a run waits.
+    pub fn new(stage: Stage, build: &'a dyn Fn(&Client) -> RequestBuilder) -> Self {
+        Self { stage, detail: "", page: None, is_abandoned: None, build }
+    }
+
+    /// Fails when the response is not needed any more.
+    fn require_wanted(&self) -> Result<()> {
+        match self.is_abandoned.is_some_and(|it| it.load(Ordering::Relaxed)) {
+            true => Err(deadline::interrupted(self.stage)),
+            false => Ok(()),
+        }
     }
 }
 
@@ -107,7 +93,7 @@ impl Http {
     ///
     /// `reason` itself when the deadline leaves no time for the wait.
     pub fn reconnect(&self, retry: u32, reason: Failure) -> Result<()> {
-        retry::wait(&self.deadline, Attempt { retries: retry, ..Attempt::default() }, reason)?;
+        retry::wait(&self.deadline, retry, None, reason)?;
         *self.client.lock() = self.settings.client(&self.targets.each_ref())?;
         Ok(())
     }
@@ -116,27 +102,21 @@ impl Http {
     ///
     /// Only a transient failure is retried, except a 401: the same credentials would get the same
     /// response.
-    pub fn send<T>(&self, call: &Call<'_>, read: &mut ReadBody<'_, T>) -> Result<T, HttpError> {
-        let retry_after = |error: &HttpError| {
-            let is_retried = retry::is_retryable(error.failure.reason) && !call.is_abandoned();
-            is_retried.then_some(error.retry_after)
-        };
-        let try_once = || {
+    pub fn send<T>(&self, call: &Call<'_>, read: &mut ReadBody<'_, T>) -> Result<T> {
+        retry::run(&self.deadline, self.max_retries, call.page, || {
             let answer = self.try_once(call, read);
-            // What the deadline cuts off is no fault of the server. An abandoned request is no step of
-            // the run any more.
-            if answer.is_err() && !call.is_abandoned() {
+            if answer.is_err() {
+                // An abandoned request is no step of the run any more, and what the deadline cuts off
+                // is no fault of the server.
+                call.require_wanted()?;
                 self.deadline.check(call.stage)?;
             }
             answer
-        };
-        retry::run(&self.deadline, self.max_retries, call.page, retry_after, try_once)
+        })
     }
 
-    fn try_once<T>(&self, call: &Call<'_>, read: &mut ReadBody<'_, T>) -> Result<T, HttpError> {
-        if call.is_abandoned() {
-            return Err(deadline::interrupted(call.stage).into());
-        }
+    fn try_once<T>(&self, call: &Call<'_>, read: &mut ReadBody<'_, T>) -> Result<T> {
+        call.require_wanted()?;
         let left = self.deadline.check(call.stage)?;
         let client = self.client.lock().clone();
         let request = (call.build)(&client)
@@ -182,17 +162,17 @@ struct Exchange {
 
 impl Exchange {
     /// Makes an error; `problem` follows the name of the request.
-    fn error(&self, reason: Reason, problem: &str) -> HttpError {
-        Failure::new(self.stage, reason, format!("{}{problem}", self.name)).into()
+    fn error(&self, reason: Reason, problem: &str) -> Failure {
+        Failure::new(self.stage, reason, format!("{}{problem}", self.name))
     }
 
-    fn no_response(&self, error: reqwest::Error) -> HttpError {
+    fn no_response(&self, error: reqwest::Error) -> Failure {
         let (reason, problem) = client::classify(error);
         self.error(reason, &format!(": {problem}"))
     }
 
     /// Classifies an unusable body.
-    fn unusable_body(&self, error: BodyError) -> HttpError {
+    fn unusable_body(&self, error: BodyError) -> Failure {
         let reason = match &error {
             BodyError::NotJson => Reason::BadBody,
             BodyError::WrongShape(_) | BodyError::Coding(_) => Reason::WrongShape,
@@ -204,7 +184,7 @@ impl Exchange {
     }
 
     /// Classifies a status other than 2xx.
-    fn refused(&self, response: Response, meta: Meta) -> HttpError {
+    fn refused(&self, response: Response, meta: Meta) -> Failure {
         let status = meta.status;
         let (reason, hint) = status_meaning(status, self.stage);
         let retry_after = header(&response, RETRY_AFTER)
@@ -224,8 +204,8 @@ impl Exchange {
         {
             problem.push_str(&format!(" {word}"));
         }
-        let HttpError { failure, .. } = self.error(reason, &format!("{problem}: {hint}"));
-        HttpError { failure, status: Some(status), retry_after: retry_after.unwrap_or_default() }
+        let detail = Detail::Response(status.as_u16(), retry_after.unwrap_or_default());
+        self.error(reason, &format!("{problem}: {hint}")).with_detail(detail)
     }
 }
 
@@ -291,7 +271,7 @@ mod tests {
             build: &|client| client.get(url.clone()),
         };
         let error = http.send(&call, &mut |_, _| Ok(())).unwrap_err();
-        assert_eq!(error.failure.reason, Reason::Interrupted);
+        assert_eq!(error.reason, Reason::Interrupted);
         assert_eq!(deadline.stage(), Stage::Create);
     }
 }

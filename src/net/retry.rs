@@ -8,7 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use log::warn;
 
-use crate::error::{Failure, Kind, Reason, Result};
+use crate::error::{Detail, Failure, Kind, Reason, Result};
 use crate::process::deadline::Deadline;
 
 /// The limit of the first wait; it doubles with each retry.
@@ -16,20 +16,9 @@ const FIRST_LIMIT: Duration = Duration::from_secs(2);
 /// How often the limit doubles.
 const DOUBLINGS: u32 = 4;
 
-/// A failed attempt that may be followed by another one.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Attempt {
-    /// How many retries came before it.
-    pub retries: u32,
-    /// The page of the listing that it asked for.
-    pub page: Option<u64>,
-    /// What the server's `Retry-After` asked for.
-    pub retry_after: Duration,
-}
-
 /// Returns whether the same attempt may succeed a little later. Credentials that were refused are
 /// refused again; the other causes end a run as a whole.
-pub fn is_retryable(reason: Reason) -> bool {
+fn is_retryable(reason: Reason) -> bool {
     let is_final = matches!(
         reason,
         Reason::Unauthorized | Reason::Deadline | Reason::Interrupted | Reason::Resources
@@ -37,45 +26,51 @@ pub fn is_retryable(reason: Reason) -> bool {
     reason.kind() == Kind::Transient && !is_final
 }
 
-/// Runs `attempt` until it succeeds, fails for good, or no retry or time is left. `retry_after`
-/// returns what the server asked for, and none for an error that is not retried.
-pub fn run<T, E: From<Failure> + Into<Failure>>(
+/// Runs `attempt` until it succeeds, fails for good, or no retry or time is left. `page` is that of
+/// the listing which it asks for.
+pub fn run<T>(
     deadline: &Deadline,
     max_retries: u32,
     page: Option<u64>,
-    retry_after: impl Fn(&E) -> Option<Duration>,
-    mut attempt: impl FnMut() -> Result<T, E>,
-) -> Result<T, E> {
+    mut attempt: impl FnMut() -> Result<T>,
+) -> Result<T> {
     let mut retries = 0;
     loop {
-        let error = match attempt() {
-            Ok(value) => return Ok(value),
-            Err(error) => error,
-        };
-        let Some(retry_after) = retry_after(&error).filter(|_| retries < max_retries) else {
-            return Err(error);
-        };
-        wait(deadline, Attempt { retries, page, retry_after }, error.into())?;
-        retries += 1;
+        match attempt() {
+            Err(failure) if retries < max_retries && is_retryable(failure.reason) => {
+                wait(deadline, retries, page, failure)?;
+                retries += 1;
+            }
+            ended => return ended,
+        }
     }
 }
 
-/// Waits before the next attempt and logs why.
+/// Waits before the next attempt, after so many retries, and logs why.
 ///
 /// # Errors
 ///
 /// The `failure` itself when the deadline comes before the end of the wait; that of the deadline
 /// when it has passed.
-pub fn wait(deadline: &Deadline, attempt: Attempt, mut failure: Failure) -> Result<()> {
-    let wait = delay(attempt.retries, attempt.retry_after, fastrand::f64());
+pub fn wait(
+    deadline: &Deadline,
+    retries: u32,
+    page: Option<u64>,
+    mut failure: Failure,
+) -> Result<()> {
+    let retry_after = match failure.detail {
+        Detail::Response(_, retry_after) => retry_after,
+        _ => Duration::ZERO,
+    };
+    let wait = delay(retries, retry_after, fastrand::f64());
     if wait >= deadline.check(failure.stage)? {
         let note = "; the deadline leaves no time for a retry";
         failure.message.push_str(note);
         return Err(failure);
     }
     warn!(
-        stage = failure.stage.as_str(), reason = failure.reason.as_str(), page = attempt.page,
-        attempt = attempt.retries.saturating_add(1), wait_ms = wait.as_millis() as u64;
+        stage = failure.stage.as_str(), reason = failure.reason.as_str(), page = page,
+        attempt = retries.saturating_add(1), wait_ms = wait.as_millis() as u64;
         "{}; retrying in {:.1} s", failure.error_chain(), wait.as_secs_f64()
     );
     deadline.sleep(wait, failure.stage)
@@ -137,13 +132,15 @@ mod tests {
 
     #[test]
     fn a_wait_beyond_the_deadline_returns_the_failure_at_once() {
-        let failure = || Failure::new(Stage::List, Reason::RateLimited, "GET /demandes failed");
-        let attempt = Attempt { retry_after: Duration::MAX, ..Attempt::default() };
-        let failed = wait(&Deadline::after(seconds(60)), attempt, failure()).unwrap_err();
+        let failure = || {
+            Failure::new(Stage::List, Reason::RateLimited, "GET /demandes failed")
+                .with_detail(Detail::Response(429, Duration::MAX))
+        };
+        let failed = wait(&Deadline::after(seconds(60)), 0, None, failure()).unwrap_err();
         assert_eq!(failed.reason, Reason::RateLimited);
         let expected = "GET /demandes failed; the deadline leaves no time for a retry";
         assert_eq!(failed.message, expected);
-        let over = wait(&Deadline::after(Duration::ZERO), attempt, failure()).unwrap_err();
+        let over = wait(&Deadline::after(Duration::ZERO), 0, None, failure()).unwrap_err();
         assert_eq!(over.reason, Reason::Deadline);
     }
 

@@ -7,7 +7,9 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use postgres::types::Type;
 
-use crate::db::transaction::{Columns, Tx, TxError, not_written};
+use crate::db::tables;
+use crate::db::transaction::{Tx, not_written, read_time};
+use crate::error::Result;
 
 const EXISTING: &str = include_str!("../../sql/existing_rows.sql");
 const HANDLED: &str = include_str!("../../sql/handled_entries.sql");
@@ -31,26 +33,28 @@ pub struct KnownEntry {
 }
 
 /// Looks entries up in the table of requests and in that of handled entries.
-pub fn known(tx: &mut Tx<'_>, public_ids: &[&str]) -> Result<KnownEntries, TxError> {
+pub fn known(tx: &mut Tx<'_>, public_ids: &[&str]) -> Result<KnownEntries> {
     let mut known = KnownEntries::new();
     for batch in public_ids.chunks(BATCH_IDS) {
         let ids = [(&batch as _, Type::TEXT_ARRAY)];
-        for row in tx.rows("look for existing rows", EXISTING, &ids)? {
-            let entry = known.entry(row.column(0)?).or_default();
+        tx.rows("look for existing rows", EXISTING, &ids, |row| {
+            let entry = known.entry(row.try_get(0)?).or_default();
             entry.has_row = true;
-            entry.last_validated_at = row.time(1)?;
-        }
-        for row in tx.rows("look for handled entries", HANDLED, &ids)? {
-            let entry = known.entry(row.column(0)?).or_default();
+            entry.last_validated_at = read_time(row, 1)?;
+            Ok(())
+        })?;
+        tx.rows("look for handled entries", HANDLED, &ids, |row| {
+            let entry = known.entry(row.try_get(0)?).or_default();
             entry.is_handled = true;
-            entry.last_validated_at = row.time(1)?;
-        }
+            entry.last_validated_at = read_time(row, 1)?;
+            Ok(())
+        })?;
     }
     Ok(known)
 }
 
 /// Records entries as handled, each public id once, with the validation that was seen.
-pub fn record(tx: &mut Tx<'_>, handled: &[(&str, Option<DateTime<Utc>>)]) -> Result<(), TxError> {
+pub fn record(tx: &mut Tx<'_>, handled: &[(&str, Option<DateTime<Utc>>)]) -> Result<()> {
     for batch in handled.chunks(BATCH_IDS) {
         let (ids, times): (Vec<&str>, Vec<Option<DateTime<Utc>>>) = batch.iter().copied().unzip();
         let recorded = tx.execute(
@@ -59,7 +63,7 @@ pub fn record(tx: &mut Tx<'_>, handled: &[(&str, Option<DateTime<Utc>>)]) -> Res
             &[(&ids, Type::TEXT_ARRAY), (&times, Type::TIMESTAMPTZ_ARRAY)],
         )?;
         if recorded != batch.len() as u64 {
-            return Err(not_written("datapass_pull_handled").into());
+            return Err(not_written(tables::HANDLED));
         }
     }
     Ok(())

@@ -11,7 +11,9 @@ use postgres::types::Type;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::db::transaction::{Columns, Param, Tx, TxError, not_written};
+use crate::db::tables::REJECTIONS;
+use crate::db::transaction::{Param, Tx, not_written, read_time};
+use crate::error::Result;
 use crate::types::DemandeId;
 use crate::types::entry::{Listed, Rejected};
 use crate::types::time;
@@ -48,18 +50,17 @@ impl KnownRejection {
 }
 
 /// Reads the rejections that are not closed or were accepted.
-pub fn known(tx: &mut Tx<'_>) -> Result<KnownRejections, TxError> {
-    let rows = tx.rows("read the rejections", TRACKED, &[])?;
-    let rejections = rows.iter().map(|row| {
+pub fn known(tx: &mut Tx<'_>) -> Result<KnownRejections> {
+    let known = tx.rows("read the rejections", TRACKED, &[], |row| {
         let known = KnownRejection {
-            is_accepted: row.column(1)?,
-            last_validated_at: row.time(2)?,
-            is_closed: row.column(3)?,
-            times_seen: row.column(4)?,
+            is_accepted: row.try_get(1)?,
+            last_validated_at: read_time(row, 2)?,
+            is_closed: row.try_get(3)?,
+            times_seen: row.try_get(4)?,
         };
-        Ok((row.column(0)?, known))
-    });
-    rejections.collect()
+        Ok((row.try_get(0)?, known))
+    })?;
+    Ok(known.into_iter().collect())
 }
 
 /// Records rejected entries, and those whose acceptance holds.
@@ -67,7 +68,7 @@ pub fn record(
     tx: &mut Tx<'_>,
     rejected: &[(&Listed, &Rejected)],
     accepted: &[(&Listed, &Rejected)],
-) -> Result<(), TxError> {
+) -> Result<()> {
     let rows = rejected.iter().chain(accepted).map(|(entry, rejected)| {
         json!({
             "ref": entry.reference,
@@ -89,7 +90,7 @@ pub fn record(
 }
 
 /// Closes those of the rejections, by reference, that no cycle recorded since they were read.
-pub fn close(tx: &mut Tx<'_>, over: &[(&str, KnownRejection)]) -> Result<(), TxError> {
+pub fn close(tx: &mut Tx<'_>, over: &[(&str, KnownRejection)]) -> Result<()> {
     if over.is_empty() {
         return Ok(());
     }
@@ -147,25 +148,25 @@ pub enum State {
 }
 
 /// Lists the rejections that are open or accepted, oldest validation first.
-pub fn list(tx: &mut Tx<'_>) -> Result<Vec<Rejection>, TxError> {
+pub fn list(tx: &mut Tx<'_>) -> Result<Vec<Rejection>> {
     select(tx, LIST, &[])
 }
 
 /// Finds the rejections that have `number` or `id` as their reference, or `id` as their public id;
 /// closed ones too.
-pub fn find(tx: &mut Tx<'_>, number: Option<&str>, id: &str) -> Result<Vec<Rejection>, TxError> {
+pub fn find(tx: &mut Tx<'_>, number: Option<&str>, id: &str) -> Result<Vec<Rejection>> {
     select(tx, FIND, &[(&number, Type::TEXT), (&id, Type::TEXT)])
 }
 
 /// Accepts an entry as it is, for the validation that it has now.
-pub fn accept(tx: &mut Tx<'_>, reference: &str, reason: &str) -> Result<Rejection, TxError> {
+pub fn accept(tx: &mut Tx<'_>, reference: &str, reason: &str) -> Result<Rejection> {
     let params: [Param<'_>; 2] = [(&reference, Type::TEXT), (&reason, Type::TEXT)];
     tx.execute("accept the rejection", ACCEPT, &params)?;
     stored(tx, reference, |it| it.accepted_at.is_some())
 }
 
 /// Withdraws the acceptance of an entry.
-pub fn reopen(tx: &mut Tx<'_>, reference: &str) -> Result<Rejection, TxError> {
+pub fn reopen(tx: &mut Tx<'_>, reference: &str) -> Result<Rejection> {
     tx.execute("reopen the rejection", REOPEN, &[(&reference, Type::TEXT)])?;
     stored(tx, reference, |it| it.accepted_at.is_none())
 }
@@ -175,34 +176,32 @@ fn stored(
     tx: &mut Tx<'_>,
     reference: &str,
     is_changed: impl Fn(&Rejection) -> bool,
-) -> Result<Rejection, TxError> {
+) -> Result<Rejection> {
     let mut found = find(tx, None, reference)?.into_iter();
     found
         .find(|it| it.reference == reference && is_changed(it))
-        .ok_or_else(|| not_written("datapass_pull_rejections").into())
+        .ok_or_else(|| not_written(REJECTIONS))
 }
 
-fn select(tx: &mut Tx<'_>, sql: &str, params: &[Param<'_>]) -> Result<Vec<Rejection>, TxError> {
-    let rows = tx.rows("read the rejections", sql, params)?;
-    let rejections = rows.iter().map(|row| {
-        let accepted_at = row.time(8)?;
+fn select(tx: &mut Tx<'_>, sql: &str, params: &[Param<'_>]) -> Result<Vec<Rejection>> {
+    tx.rows("read the rejections", sql, params, |row| {
+        let accepted_at = read_time(row, 8)?;
         Ok(Rejection {
-            reference: row.column(0)?,
-            demande_id: row.column(1)?,
-            public_id: row.column(2)?,
-            reasons: row.column(3)?,
-            last_validated_at: row.time(4)?,
-            first_seen_at: row.time(5)?,
-            last_seen_at: row.time(6)?,
-            times_seen: row.column(7)?,
+            reference: row.try_get(0)?,
+            demande_id: row.try_get(1)?,
+            public_id: row.try_get(2)?,
+            reasons: row.try_get(3)?,
+            last_validated_at: read_time(row, 4)?,
+            first_seen_at: read_time(row, 5)?,
+            last_seen_at: read_time(row, 6)?,
+            times_seen: row.try_get(7)?,
             accepted_at,
-            accepted_reason: row.column(9)?,
-            state: match (row.column(10)?, accepted_at) {
+            accepted_reason: row.try_get(9)?,
+            state: match (row.try_get(10)?, accepted_at) {
                 (true, _) => State::Closed,
                 (false, Some(_)) => State::Accepted,
                 (false, None) => State::Open,
             },
         })
-    });
-    rejections.collect()
+    })
 }

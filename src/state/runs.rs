@@ -7,8 +7,9 @@ use postgres::types::Type;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::db::transaction::{Columns, Param, Tx, TxError, not_written};
-use crate::error::Failure;
+use crate::db::tables::RUNS;
+use crate::db::transaction::{Tx, not_written, read_time};
+use crate::error::{Failure, Result};
 use crate::process::run_id;
 use crate::state::summary::Summary;
 use crate::types::time;
@@ -56,31 +57,25 @@ pub struct History {
 }
 
 /// Reads what is known of the cycles so far.
-pub fn history(tx: &mut Tx<'_>) -> Result<History, TxError> {
-    let rows = tx.rows("read the last runs", HISTORY, &[])?;
-    let Some(row) = rows.first() else {
-        return Ok(History::default());
-    };
-    let last_seen: Option<i64> = row.column(1)?;
-    Ok(History {
-        last_success: row.time(0)?,
-        last_seen: last_seen.and_then(|seen| seen.try_into().ok()),
-        first_started_at: row.time(2)?,
-        last_reason: row.column(3)?,
-        had_entries: row.column(4)?,
-    })
+pub fn history(tx: &mut Tx<'_>) -> Result<History> {
+    let history = tx.row("read the last runs", HISTORY, &[], |row| {
+        let last_seen: Option<i64> = row.try_get(1)?;
+        Ok(History {
+            last_success: read_time(row, 0)?,
+            last_seen: last_seen.and_then(|seen| seen.try_into().ok()),
+            first_started_at: read_time(row, 2)?,
+            last_reason: row.try_get(3)?,
+            had_entries: row.try_get(4)?,
+        })
+    })?;
+    Ok(history.unwrap_or_default())
 }
 
 /// Records a run. `kind` is `cycle`, or what an operator did.
 ///
 /// A success also prunes the runs older than 400 days, where the role may: a failed cycle writes
 /// nothing but its own row, and no cycle fails for want of a privilege that only tidies up.
-pub fn record(
-    tx: &mut Tx<'_>,
-    kind: &str,
-    run: &Run,
-    failure: Option<&Failure>,
-) -> Result<(), TxError> {
+pub fn record(tx: &mut Tx<'_>, kind: &str, run: &Run, failure: Option<&Failure>) -> Result<()> {
     let summary = Summary {
         reason: failure.map(|failure| failure.reason),
         duration_ms: run.started.elapsed().as_millis() as u64,
@@ -102,12 +97,9 @@ pub fn record(
     {
         row.insert(column.to_owned(), json!(time));
     }
-    let params: [Param<'_>; 1] = [(&Value::Object(row), Type::JSONB)];
-    let recorded = tx.rows("record the run", RECORD_RUN, &params)?;
-    let Some(row) = recorded.first() else {
-        return Err(not_written("datapass_pull_runs").into());
-    };
-    if row.column("may_prune")? && failure.is_none() {
+    let row = [(&Value::Object(row) as _, Type::JSONB)];
+    let may_prune = tx.row("record the run", RECORD_RUN, &row, |row| row.try_get("may_prune"))?;
+    if may_prune.ok_or_else(|| not_written(RUNS))? && failure.is_none() {
         tx.execute("prune the runs", PRUNE_RUNS, &[])?;
     }
     Ok(())
@@ -144,23 +136,21 @@ pub struct RecentRun {
 }
 
 /// Reads the last runs of any kind, the last one first.
-pub fn recent(tx: &mut Tx<'_>) -> Result<Vec<RecentRun>, TxError> {
-    let rows = tx.rows("read the last runs", RECENT_RUNS, &[])?;
-    let runs = rows.iter().map(|row| {
+pub fn recent(tx: &mut Tx<'_>) -> Result<Vec<RecentRun>> {
+    tx.rows("read the last runs", RECENT_RUNS, &[], |row| {
         Ok(RecentRun {
-            run_id: row.column(0)?,
-            kind: row.column(1)?,
-            started_at: row.time(2)?,
-            outcome: row.column(3)?,
-            reason: row.column(4)?,
-            stage: row.column(5)?,
-            created: row.column(6)?,
-            late: row.column(7)?,
-            rejected: row.column(8)?,
-            skipped: row.column(9)?,
-            deleted: row.column(10)?,
-            duration_ms: row.column(11)?,
+            run_id: row.try_get(0)?,
+            kind: row.try_get(1)?,
+            started_at: read_time(row, 2)?,
+            outcome: row.try_get(3)?,
+            reason: row.try_get(4)?,
+            stage: row.try_get(5)?,
+            created: row.try_get(6)?,
+            late: row.try_get(7)?,
+            rejected: row.try_get(8)?,
+            skipped: row.try_get(9)?,
+            deleted: row.try_get(10)?,
+            duration_ms: row.try_get(11)?,
         })
-    });
-    runs.collect()
+    })
 }

@@ -5,7 +5,8 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use postgres::types::Type;
 
-use crate::db::transaction::{Access, Columns, Tx, TxError, not_written};
+use crate::db::tables::WATERMARKS;
+use crate::db::transaction::{Access, Tx, not_written, read_time};
 use crate::error::{Failure, Reason, Result, Stage};
 
 const READ: &str = include_str!("../../sql/read_watermark.sql");
@@ -54,12 +55,12 @@ impl Watermark {
 }
 
 /// Reads the watermark without a lock.
-pub fn read(tx: &mut Tx<'_>) -> Result<Watermark, TxError> {
+pub fn read(tx: &mut Tx<'_>) -> Result<Watermark> {
     Ok(select(tx, READ)?.unwrap_or_default())
 }
 
 /// Takes the lock under which cycles take turns; a transaction that only reads takes none.
-pub fn lock(tx: &mut Tx<'_>) -> Result<Watermark, TxError> {
+pub fn lock(tx: &mut Tx<'_>) -> Result<Watermark> {
     if tx.access() == Access::ReadOnly {
         return read(tx);
     }
@@ -67,20 +68,18 @@ pub fn lock(tx: &mut Tx<'_>) -> Result<Watermark, TxError> {
         return Ok(watermark);
     }
     tx.execute("insert the watermark row", INSERT, &[])?;
-    select(tx, LOCK)?.ok_or_else(|| not_written("datapass_pull_watermarks").into())
+    select(tx, LOCK)?.ok_or_else(|| not_written(WATERMARKS))
 }
 
-fn select(tx: &mut Tx<'_>, sql: &str) -> Result<Option<Watermark>, TxError> {
-    let rows = tx.rows("read the watermark", sql, &[])?;
-    let watermark = rows.first().map(|row| {
+fn select(tx: &mut Tx<'_>, sql: &str) -> Result<Option<Watermark>> {
+    tx.row("read the watermark", sql, &[], |row| {
         Ok(Watermark {
-            definition_id: row.column(0)?,
-            time: row.time(1)?,
-            skip_before: row.time(2)?,
-            updated_at: row.time(3)?,
+            definition_id: row.try_get(0)?,
+            time: read_time(row, 1)?,
+            skip_before: read_time(row, 2)?,
+            updated_at: read_time(row, 3)?,
         })
-    });
-    watermark.transpose()
+    })
 }
 
 /// Moves the locked watermark to where a cycle leaves it, and binds it to the definition. A row that
@@ -90,7 +89,7 @@ pub fn advance(
     locked: &Watermark,
     definition_id: &str,
     time: Option<DateTime<Utc>>,
-) -> Result<(), TxError> {
+) -> Result<()> {
     let moved = Watermark { definition_id: Some(definition_id.to_owned()), time, ..locked.clone() };
     if moved == *locked {
         return Ok(());
@@ -100,7 +99,7 @@ pub fn advance(
 
 /// Writes the row, but for the time of the change, which is now. A trigger or a rule may swallow the
 /// update, or keep the row as it was.
-pub fn put(tx: &mut Tx<'_>, target: &Watermark) -> Result<(), TxError> {
+pub fn put(tx: &mut Tx<'_>, target: &Watermark) -> Result<()> {
     tx.execute(
         "move the watermark",
         MOVE,
@@ -114,5 +113,5 @@ pub fn put(tx: &mut Tx<'_>, target: &Watermark) -> Result<(), TxError> {
     if read(tx)?.is_same(target) {
         return Ok(());
     }
-    Err(not_written("datapass_pull_watermarks").into())
+    Err(not_written(WATERMARKS))
 }

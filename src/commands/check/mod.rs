@@ -18,7 +18,7 @@ use crate::cycle::enqueue;
 use crate::cycle::list;
 use crate::cycle::list::fetcher::{Ask, Page, Source};
 use crate::db::schema;
-use crate::db::transaction::{Access, Store, Tx, TxError};
+use crate::db::transaction::{Access, Store, Tx};
 use crate::error::{Result, Stage};
 use crate::exit::Exit;
 use crate::net::client::HttpSettings;
@@ -164,7 +164,7 @@ impl Check {
 
     /// Examines the tables; returns whether a cycle could use them.
     fn tables(&self) -> bool {
-        let examined = self.read(|tx| Ok(schema::examine(tx.inner())?));
+        let examined = self.read(|tx| schema::examine(tx.inner()));
         let detail = "columns, unique indexes and privileges are sufficient";
         let examined = examined.map(|(place, found)| (format!("{place}: {detail}"), found));
         self.findings.examined("tables", examined)
@@ -230,7 +230,7 @@ impl Check {
         }
     }
 
-    fn read<T>(&self, work: impl FnMut(&mut Tx<'_>) -> Result<T, TxError>) -> Result<T> {
+    fn read<T>(&self, work: impl FnMut(&mut Tx<'_>) -> Result<T>) -> Result<T> {
         self.store.transaction(Stage::Prepare, Access::ReadOnly, work)
     }
 }

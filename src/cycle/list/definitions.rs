@@ -1,10 +1,12 @@
 //! `/definitions`: what the account sees. Without access it gets an empty listing, which looks like
 //! "nothing to do".
 
+use reqwest::blocking::Client;
+
 use crate::cycle::authenticate::Session;
-use crate::error::{Failure, Reason, Stage};
+use crate::error::{Failure, Reason, Result, Stage};
 use crate::net::body::read_json;
-use crate::net::http::{Call, HttpError};
+use crate::net::http::Call;
 
 /// How many ids a message names.
 const MAX_SHOWN: usize = 10;
@@ -12,22 +14,17 @@ const MAX_SHOWN: usize = 10;
 const MAX_SHOWN_CHARS: usize = 100;
 
 /// Returns the ids of the definitions that the account sees.
-pub fn visible(session: &Session) -> Result<Vec<String>, HttpError> {
+pub fn visible(session: &Session) -> Result<Vec<String>> {
     #[derive(serde::Deserialize)]
     struct Definition {
         id: String,
     }
     let url = session.upstream.resource("definitions");
-    let call = Call {
-        stage: Stage::List,
-        detail: "",
-        page: None,
-        is_abandoned: None,
-        build: &|client| client.get(&url),
-    };
-    let definitions: Vec<Definition> = session.send(&call, &mut |body, _| {
-        read_json(body, "the definitions are not an array of objects with an id")
-    })?;
+    let build = |client: &Client| client.get(&url);
+    let definitions: Vec<Definition> = session
+        .send(&Call::new(Stage::List, &build), &mut |body, _| {
+            read_json(body, "the definitions are not an array of objects with an id")
+        })?;
     Ok(definitions.into_iter().map(|it| it.id).collect())
 }
 

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Instant;
 
 use log::info;
+use reqwest::blocking::Client;
 
 use super::decode::decode;
 use super::definitions;
@@ -62,14 +63,14 @@ impl Source for Session {
             ("limit", &limit.to_string()),
             ("offset", &offset.to_string()),
         ];
+        let build = |client: &Client| client.get(&url).query(&query);
         let call = Call {
-            stage: Stage::List,
             detail: &format!("offset {offset}"),
             page: Some(number),
             is_abandoned: Some(is_abandoned),
-            build: &|client| client.get(&url).query(&query),
+            ..Call::new(Stage::List, &build)
         };
-        let page = self.send(&call, &mut |body, meta| {
+        self.send(&call, &mut |body, meta| {
             let begun = Instant::now();
             let mut body = Body { body, bytes: 0, is_abandoned };
             let elements = decode(&mut body, MAX_BODY_BYTES, &self.upstream.definition_id)?;
@@ -81,8 +82,7 @@ impl Source for Session {
                 "Page at offset {offset}: status {status}, {rows} rows, {bytes} bytes, {duration_ms} ms"
             );
             Ok(Page { elements, meta })
-        })?;
-        Ok(page)
+        })
     }
 
     fn lack_of_access(&self) -> Result<Option<Failure>> {
