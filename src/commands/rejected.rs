@@ -72,7 +72,7 @@ fn text(it: &Rejection) -> String {
         None => "open".to_owned(),
         Some(at) => format!("accepted {}: {}", at.format("%F"), reason(it)),
     };
-    let public_id = it.public_id.as_deref().map_or("none".into(), escape);
+    let public_id = it.public_id.as_deref().map_or_else(|| "none".to_owned(), escape);
     let mut text = format!("{}\n    public id   {public_id}\n", escape(&it.reference));
     for (label, value) in [
         ("validated", shown(it.last_validated_at)),
@@ -96,7 +96,7 @@ fn decide(tx: &mut Tx<'_>, id: &str, decision: &Decision) -> Result<(Rejection, 
     let number = id.parse::<DemandeId>().ok().map(|it| it.to_string());
     let found = rejections::find(tx, number.as_deref(), id)?;
     let entry = resolve(id, number.as_deref(), decision, found)?;
-    let reference = escape(&entry.reference).into_owned();
+    let reference = escape(&entry.reference);
     Ok(match (decision, entry.accepted_at) {
         (Decision::Accept(_), Some(at)) => {
             let (day, reason) = (at.format("%F"), escape(reason(&entry)));

@@ -4,12 +4,12 @@
 //! libraries log requests and rows below that. Messages may hold remote text, so that nothing in
 //! them can end a line, forge one, or control a terminal.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::sync::OnceLock;
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use env_logger::{Builder, Logger, Target};
-use log::kv::{self, Key, Value as KeyValue, VisitSource, VisitValue};
+use env_filter::Filter;
+use log::kv::{self, Key, Value as KeyValue, VisitSource};
 use log::{Level, LevelFilter, Log, Metadata, Record, error, warn};
 use serde_json::{Map, Value, json};
 
@@ -36,7 +36,13 @@ enum Style {
     Json,
 }
 
-static STYLE: OnceLock<Style> = OnceLock::new();
+/// The log of the process, once it is set up.
+static LOGGER: OnceLock<Logger> = OnceLock::new();
+
+struct Logger {
+    filter: Filter,
+    style: Style,
+}
 
 /// Sets up the log of the process, to be called once.
 pub fn init(config: &LogConfig) {
@@ -45,15 +51,10 @@ pub fn init(config: &LogConfig) {
         Format::Text if io::stderr().is_terminal() => Style::Terminal,
         Format::Text => Style::Text,
     };
-    let _ = STYLE.set(style);
-    let (mut builder, is_understood) = levels(config);
-    builder
-        .format(move |out, record| out.write_all(line(style, record, Utc::now()).as_bytes()))
-        .target(Target::Pipe(Box::new(StandardError)));
-    let logger = builder.build();
-    log::set_max_level(logger.filter());
+    let (filter, is_understood) = filter(config);
+    log::set_max_level(filter.filter());
     // It fails only when a log is there already.
-    let _ = log::set_boxed_logger(Box::new(Capped(logger)));
+    let _ = log::set_logger(LOGGER.get_or_init(|| Logger { filter, style }));
     if !is_understood {
         warn!(stage = Stage::Prepare.as_str(); "RUST_LOG is not understood and has no effect");
     }
@@ -63,8 +64,8 @@ pub fn init(config: &LogConfig) {
 /// problem.
 pub fn failure(failure: &Failure) {
     let (stage, reason) = (failure.stage.as_str(), failure.reason.as_str());
-    let lines = match STYLE.get() {
-        Some(Style::Terminal) => failure.problems(),
+    let lines = match LOGGER.get() {
+        Some(Logger { style: Style::Terminal, .. }) => failure.problems(),
         _ => vec![failure.error_chain()],
     };
     for line in lines {
@@ -72,54 +73,31 @@ pub fn failure(failure: &Failure) {
     }
 }
 
-/// Returns a logger with the level of each target, and whether `RUST_LOG` is understood.
-fn levels(config: &LogConfig) -> (Builder, bool) {
-    let mut builder = Builder::new();
-    builder.filter_level(LevelFilter::Warn).filter_module(DRY_RUN, LevelFilter::Info);
-    let own = match config.verbosity {
-        0 => {
-            let directives = config.rust_log.as_deref().unwrap_or_default();
-            // env_logger would print on standard error what it does not understand.
-            let is_understood = env_filter::Builder::new().try_parse(directives).is_ok();
-            if is_understood {
-                builder.parse_filters(directives);
-            }
-            return (builder, is_understood);
-        }
-        1 => LevelFilter::Info,
-        2 => LevelFilter::Debug,
-        _ => LevelFilter::Trace,
+/// Returns the level of each target, and whether `RUST_LOG` is understood.
+fn filter(config: &LogConfig) -> (Filter, bool) {
+    let mut filter = env_filter::Builder::new();
+    filter.filter_level(LevelFilter::Warn).filter_module(DRY_RUN, LevelFilter::Info);
+    let directives = match config.verbosity {
+        0 => config.rust_log.as_deref().unwrap_or_default(),
+        1 => "datapass_pull=info",
+        2 => "datapass_pull=debug",
+        _ => "datapass_pull=trace",
     };
-    builder.filter_module(OWN_TARGET, own);
-    (builder, true)
+    let is_understood = filter.try_parse(directives).is_ok();
+    (filter.build(), is_understood)
 }
 
-/// Standard error, out of the way of the progress line. Each event is one write.
-struct StandardError;
-
-impl Write for StandardError {
-    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        progress::write_log(event).map(|()| event.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// The logger, without what other crates log below warnings.
-struct Capped(Logger);
-
-impl Log for Capped {
+impl Log for Logger {
+    /// Other crates log nothing below warnings, whatever `RUST_LOG` says.
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         let is_allowed = is_own(metadata.target()) || metadata.level() <= Level::Warn;
-        is_allowed && self.0.enabled(metadata)
+        is_allowed && self.filter.enabled(metadata)
     }
 
     fn log(&self, record: &Record<'_>) {
-        if self.enabled(record.metadata()) {
+        if self.enabled(record.metadata()) && self.filter.matches(record) {
             // A closed standard error loses lines and nothing else.
-            self.0.log(record);
+            let _ = progress::write_log(line(self.style, record, Utc::now()).as_bytes());
         }
     }
 
@@ -191,32 +169,14 @@ impl Fields {
 
 impl<'kvs> VisitSource<'kvs> for Fields {
     fn visit_pair(&mut self, key: Key<'kvs>, value: KeyValue<'kvs>) -> Result<(), kv::Error> {
-        let mut field = Field(Value::Null);
-        value.visit(&mut field)?;
-        // An absent option has no field.
-        if !field.0.is_null() {
-            self.insert(key.as_str(), field.0);
+        let field = match value.to_borrowed_str() {
+            Some(text) => text.into(),
+            // A number or a boolean; an absent option is `None`, which is not valid JSON.
+            None => serde_json::from_str(&value.to_string()).unwrap_or(Value::Null),
+        };
+        if !field.is_null() {
+            self.insert(key.as_str(), field);
         }
-        Ok(())
-    }
-}
-
-/// A number, a boolean, or else a string.
-struct Field(Value);
-
-impl VisitValue<'_> for &mut Field {
-    fn visit_any(&mut self, value: KeyValue<'_>) -> Result<(), kv::Error> {
-        let text = value.to_string();
-        self.0 = serde_json::from_str(&text).unwrap_or_else(|_| text.into());
-        Ok(())
-    }
-
-    fn visit_str(&mut self, text: &str) -> Result<(), kv::Error> {
-        self.0 = text.into();
-        Ok(())
-    }
-
-    fn visit_null(&mut self) -> Result<(), kv::Error> {
         Ok(())
     }
 }
@@ -234,7 +194,7 @@ mod tests {
 
     /// The level that a target ends up with.
     fn level(config: &LogConfig, target: &str) -> LevelFilter {
-        let logger = Capped(levels(config).0.build());
+        let logger = Logger { filter: filter(config).0, style: Style::Text };
         let enabled = |level: &Level| {
             let metadata = Metadata::builder().level(*level).target(target).build();
             logger.enabled(&metadata)
