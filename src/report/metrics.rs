@@ -6,8 +6,7 @@
 //! on the state must not end because a cycle failed. No line has a timestamp, as the collector
 //! demands.
 
-use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -34,63 +33,55 @@ const MAX_FILE_BYTES: u64 = 64 * 1024;
 /// What is not a regular file, such as a pipe or a device, is left alone; a symbolic link to one is
 /// replaced, and what it points at is not touched.
 pub fn write(path: &Path, definition: &str, outcome: &Outcome, exit: Exit) -> io::Result<()> {
-    require_regular(path)?;
-    let labels = label(definition);
+    let beside = beside(path)?;
     // What cannot be read is as good as absent.
-    let before = read(path, &labels).unwrap_or_default();
-    let text = render(&labels, &gauges(outcome, exit, Utc::now(), &before));
-    let beside = beside(path);
-    let written = write_new(&beside, &text).and_then(|()| fs::rename(&beside, path));
-    if written.is_err() {
-        // The failure is reported; a leftover would be the only harm.
-        let _ = fs::remove_file(&beside);
-    }
-    written
+    let before = read(path).unwrap_or_default();
+    write_and_rename(&beside, path, &render(&label(definition), outcome, exit, &before))
 }
 
 /// Does what [`write`] does, but leaves the metrics alone: a new file is renamed beside them,
 /// then removed.
 pub fn probe(path: &Path) -> io::Result<()> {
-    require_regular(path)?;
-    let beside = beside(path);
+    let beside = beside(path)?;
     let renamed = beside.with_extension("probe");
-    let written = write_new(&beside, "").and_then(|()| fs::rename(&beside, &renamed));
-    let removed = fs::remove_file(if written.is_ok() { renamed } else { beside });
-    written.and(removed)
+    write_and_rename(&beside, &renamed, "")?;
+    fs::remove_file(renamed)
 }
 
-fn require_regular(path: &Path) -> io::Result<()> {
+/// Returns a name beside a regular file that is this run's alone, whoever else writes there;
+/// collectors only read `*.prom`.
+fn beside(path: &Path) -> io::Result<PathBuf> {
     if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
         return Err(io::Error::other("it is not a regular file"));
     }
-    Ok(())
+    Ok(path.with_file_name(format!(".datapass_pull.{}", run_id::current())))
 }
 
-/// Returns a name that is this run's alone, whoever else writes there; collectors only read
-/// `*.prom`.
-fn beside(path: &Path) -> PathBuf {
-    path.with_file_name(format!(".datapass_pull.{}", run_id::current()))
+fn write_and_rename(new: &Path, target: &Path, text: &str) -> io::Result<()> {
+    let mut file = File::create_new(new)?;
+    let written = file
+        .set_permissions(fs::Permissions::from_mode(0o644))
+        .and_then(|()| file.write_all(text.as_bytes()))
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(new, target));
+    if written.is_err() {
+        // The failure is reported; a leftover would be the only harm.
+        let _ = fs::remove_file(new);
+    }
+    written
 }
 
-fn write_new(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
-    file.set_permissions(fs::Permissions::from_mode(0o644))?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
-}
-
-/// Reads back the samples of a definition; anything else in a file is passed over.
-fn read(path: &Path, labels: &str) -> io::Result<BTreeMap<String, f64>> {
+fn read(path: &Path) -> io::Result<String> {
     let mut bytes = Vec::new();
-    let file = File::open(path)?;
-    file.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
-    let text = String::from_utf8_lossy(&bytes);
-    let separator = format!("{{{labels}}} ");
-    let samples = text.lines().filter_map(|line| line.strip_prefix(PREFIX)?.split_once(&separator));
-    Ok(samples
-        .filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?)))
-        .filter(|(_, value): &(String, f64)| value.is_finite())
-        .collect())
+    File::open(path)?.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Finds a sample of a definition; anything else in a file is passed over.
+fn sample(text: &str, labels: &str, name: &str) -> Option<f64> {
+    let start = format!("{PREFIX}{name}{{{labels}}} ");
+    let value = text.lines().find_map(|line| line.strip_prefix(&start)?.parse().ok());
+    value.filter(|value: &f64| value.is_finite())
 }
 
 /// Returns the label of a definition; quotes, backslashes and line ends are escaped.
@@ -99,31 +90,16 @@ fn label(definition: &str) -> String {
     format!("definition=\"{escaped}\"")
 }
 
-/// A metric: its name behind the prefix, its help, and its value if there is one.
-type Gauge = (&'static str, String, Option<f64>);
-
-/// Writes the metrics, each with its help and type, which are the same for every definition.
-fn render(labels: &str, gauges: &[Gauge]) -> String {
-    let metric = |name: &str, help: &str, labels: &str, value: f64| {
-        format!(
-            "# HELP {PREFIX}{name} {help}\n# TYPE {PREFIX}{name} gauge\n\
-             {PREFIX}{name}{{{labels}}} {value}\n"
-        )
-    };
-    let present = gauges.iter().filter_map(|(name, help, value)| Some((name, help, (*value)?)));
-    let text: String =
-        present.map(|(name, help, value)| metric(name, help, labels, value)).collect();
-    let build = format!("{labels},version=\"{}\"", env!("CARGO_PKG_VERSION"));
-    text + &metric("build_info", "The version of the program.", &build, 1.0)
+/// Writes a metric with its help and type, which are the same for every definition.
+fn metric(labels: &str, name: &str, help: &str, value: f64) -> String {
+    format!(
+        "# HELP {PREFIX}{name} {help}\n# TYPE {PREFIX}{name} gauge\n\
+         {PREFIX}{name}{{{labels}}} {value}\n"
+    )
 }
 
-/// Returns the metrics of a cycle; a failed one keeps those from before where it has none.
-fn gauges(
-    outcome: &Outcome,
-    exit: Exit,
-    now: DateTime<Utc>,
-    before: &BTreeMap<String, f64>,
-) -> Vec<Gauge> {
+/// Writes the metrics of a cycle; a failed one keeps those from `before` where it has none.
+fn render(labels: &str, outcome: &Outcome, exit: Exit, before: &str) -> String {
     let summary = &outcome.run.summary;
     // The history is of the definition that the watermark belongs to.
     let is_ours = summary.reason != Some(Reason::DefinitionChanged);
@@ -131,9 +107,9 @@ fn gauges(
     let seconds = |time: DateTime<Utc>| time.timestamp_millis() as f64 / 1000.0;
     let kept = |name: &str, fresh: Option<f64>| match exit {
         Exit::Success => fresh,
-        _ => before.get(name).copied(),
+        _ => sample(before, labels, name),
     };
-    let now = Some(seconds(now));
+    let now = Some(seconds(Utc::now()));
     let (status, duration) = (f64::from(exit.code()), summary.duration_ms as f64 / 1000.0);
     // Without a file before, the database may know.
     let last_success = history.and_then(|history| history.last_success);
@@ -143,20 +119,24 @@ fn gauges(
         None => kept(WATERMARK, None),
     };
     let oldest = kept(OLDEST, outcome.findings.oldest_rejected.map(seconds));
-    let gauges = [
+    let mut text = String::new();
+    for (name, help, value) in [
         ("last_run_timestamp_seconds", "When a cycle last ended, in Unix seconds.", now),
         ("last_exit_status", "The exit status of the last cycle.", Some(status)),
         ("last_duration_seconds", "How long the last cycle took.", Some(duration)),
         (LAST_SUCCESS, "When a cycle last succeeded, in Unix seconds.", success),
         (WATERMARK, "The watermark, in Unix seconds.", watermark),
         (OLDEST, "The validation time of the oldest rejected entry, in Unix seconds.", oldest),
-    ];
-    let gauges = gauges.map(|(name, help, value)| (name, help.to_owned(), value));
-    let counters = summary.counters().into_iter().map(|(name, count)| {
+    ] {
+        text.extend(value.map(|value| metric(labels, name, help, value)));
+    }
+    for (name, count) in summary.counters() {
         let help = format!("The counter {name} of the last cycle that succeeded.");
-        (name, help, kept(name, Some(count as f64)))
-    });
-    gauges.into_iter().chain(counters).collect()
+        let value = kept(name, Some(count as f64));
+        text.extend(value.map(|value| metric(labels, name, &help, value)));
+    }
+    let build = format!("{labels},version=\"{}\"", env!("CARGO_PKG_VERSION"));
+    text + &metric(&build, "build_info", "The version of the program.", 1.0)
 }
 
 #[cfg(test)]
@@ -167,18 +147,15 @@ mod tests {
     fn only_samples_of_the_definition_are_read_back() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let names = [r#"a"b\c"#, "a\nb", "a", r#"a" "#, "a,version=\"1"];
-        let samples = |name: &str, value| {
-            render(&label(name), &[("created", "Help.".to_owned(), Some(value))])
-        };
+        let samples = |name: &str, value| metric(&label(name), "created", "Help.", value);
         let all: Vec<String> =
             (1..).zip(names).map(|(value, name)| samples(name, f64::from(value))).collect();
         assert!(all[0].contains(r#"datapass_pull_created{definition="a\"b\\c"} 1"#), "{}", all[0]);
         assert!(all[1].contains(r#"{definition="a\nb"} 2"#), "{}", all[1]);
         fs::write(file.path(), all.concat()).unwrap();
         for (value, name) in (1..).zip(names) {
-            let read = read(file.path(), &label(name)).unwrap();
-            let expected = BTreeMap::from([("created".to_owned(), f64::from(value))]);
-            assert_eq!(read, expected, "{name}");
+            let read = sample(&read(file.path()).unwrap(), &label(name), "created");
+            assert_eq!(read, Some(f64::from(value)), "{name}");
         }
     }
 }
