@@ -9,8 +9,7 @@ use chrono::Utc;
 use crate::cli::{self, Cli, Command};
 use crate::commands::{check, migrate, pull, rejected, schedule, status, watermark};
 use crate::config::{Format, Reports, Settings};
-use crate::error::{Failure, Reason, Stage};
-use crate::exit::Exit;
+use crate::error::{Exit, Failure, Reason, Stage};
 use crate::output;
 use crate::output::stdout::{Answer, answer, print};
 use crate::process::panics;
@@ -21,7 +20,7 @@ type Variables = Vec<(OsString, OsString)>;
 
 /// Runs the program with its arguments, the program's name first, and its environment.
 pub fn run(args: Vec<OsString>, variables: Variables) -> ExitCode {
-    supervise::run_process(move || program(&args, variables)).into()
+    supervise::run_process(move || program(&args, variables)).code().into()
 }
 
 fn program(args: &[OsString], variables: Variables) -> Exit {

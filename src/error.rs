@@ -8,20 +8,27 @@ use std::time::Duration;
 
 use strum::{Display, IntoStaticStr, VariantArray};
 
-/// Whether running again without a change can help.
+/// How a run ends, and the only place with the numbers of the exit status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
-pub enum Kind {
-    /// An operator must act first.
-    Permanent,
-    /// The next run may succeed.
-    Transient,
+pub enum Exit {
+    /// The run did what it was asked to.
+    Success = 0,
+    /// An operator must act; running again changes nothing.
+    Permanent = 1,
+    /// Run it again.
+    Transient = 2,
 }
 
-impl Kind {
+impl Exit {
     /// Returns the word of the summary's `outcome` field.
     pub fn as_str(self) -> &'static str {
         self.into()
+    }
+
+    /// Returns the number.
+    pub fn code(self) -> u8 {
+        self as u8
     }
 }
 
@@ -48,7 +55,7 @@ impl Stage {
     }
 }
 
-/// Why a run failed: a stable word, and through [`Reason::kind`] the exit status.
+/// Why a run failed: a stable word, and through [`Reason::exit`] the exit status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Display, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum Reason {
@@ -130,7 +137,7 @@ impl Reason {
     }
 
     /// Returns whether an operator must act or the next run may succeed.
-    pub fn kind(self) -> Kind {
+    pub fn exit(self) -> Exit {
         match self {
             Self::Resources
             | Self::Connection
@@ -145,8 +152,8 @@ impl Reason {
             | Self::ViewChanged
             | Self::DatabaseUnavailable
             | Self::DatabaseBusy
-            | Self::Interrupted => Kind::Transient,
-            _ => Kind::Permanent,
+            | Self::Interrupted => Exit::Transient,
+            _ => Exit::Permanent,
         }
     }
 }
@@ -217,9 +224,9 @@ impl Failure {
         self
     }
 
-    /// Returns whether an operator must act.
-    pub fn kind(&self) -> Kind {
-        self.reason.kind()
+    /// Returns whether an operator must act or the next run may succeed.
+    pub fn exit(&self) -> Exit {
+        self.reason.exit()
     }
 
     /// Returns what is wrong, one sentence per problem.

@@ -14,7 +14,7 @@
 //! - `state` has one file per table and the summary; `output` is what a terminal or a log receives.
 //! - `config` validates the settings.
 //! - `db` connects to PostgreSQL and runs transactions; `net` is the HTTP client and TLS.
-//! - `process` has the deadline, signals and panics; `exit` the exit codes.
+//! - `process` has the deadline, signals and panics.
 //! - [`types`], [`cli`] and [`error`] are at the ground.
 
 pub mod app;
@@ -24,7 +24,6 @@ pub mod config;
 pub mod cycle;
 pub mod db;
 pub mod error;
-mod exit;
 pub mod net;
 mod output;
 mod process;

@@ -11,8 +11,7 @@ use crate::cycle;
 use crate::cycle::outcome::{Outcome, SharedOutcome};
 use crate::cycle::remarks;
 use crate::cycle::settle::settle;
-use crate::error::{Failure, Kind, Reason, Result, Stage};
-use crate::exit::Exit;
+use crate::error::{Exit, Failure, Reason, Result, Stage};
 use crate::output::stdout::print;
 use crate::output::{log, progress};
 use crate::process::deadline::Deadline;
@@ -130,7 +129,7 @@ impl Pull {
 /// Returns whether a cycle that failed so may succeed when it is run again, without an operator.
 fn is_retryable(reason: Reason) -> bool {
     let is_excluded = matches!(reason, Reason::Unauthorized | Reason::Interrupted);
-    reason.kind() == Kind::Transient && !is_excluded
+    reason.exit() == Exit::Transient && !is_excluded
 }
 
 /// Returns how long to wait before the next retry; none when the wait would end after `limit`.
@@ -177,7 +176,7 @@ fn conclude(ended: Ended, args: &PullArgs, format: Format, notifier: &Notifier<'
         // What the cycle did is done.
         warn!("Cannot write the summary line: {error}");
     }
-    failure.map_or(Exit::Success, |failure| failure.kind().into())
+    failure.map_or(Exit::Success, |failure| failure.exit())
 }
 
 #[cfg(test)]

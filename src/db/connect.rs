@@ -17,7 +17,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::db::sqlstate;
 use crate::db::url::{DatabaseUrl, Server, TlsMode};
-use crate::error::{Failure, Kind, Reason, Stage};
+use crate::error::{Exit, Failure, Reason, Stage};
 use crate::process::panics;
 use crate::process::supervise::Work;
 
@@ -47,7 +47,7 @@ pub fn connect(url: &DatabaseUrl, remaining: Duration) -> Result<Client, Failure
                     warn_if_unverified(&url.tls, server);
                     return Ok(client);
                 }
-                Err(failure) if failure.kind() == Kind::Permanent => return Err(failure),
+                Err(failure) if failure.exit() == Exit::Permanent => return Err(failure),
                 Err(failure) => failures.push(failure),
             }
         }

@@ -10,7 +10,7 @@ use postgres::{Error, Transaction};
 
 use crate::db::sqlstate;
 use crate::db::tables::{GOOD_JOBS, HANDLED, REJECTIONS, REQUESTS, RUNS, TABLES, WATERMARKS};
-use crate::error::{Failure, Kind, Reason, Stage};
+use crate::error::{Exit, Failure, Reason, Stage};
 
 const FINDINGS: &str = concat!(
     include_str!("../../sql/catalog/wanted.sql"),
@@ -104,7 +104,7 @@ fn refusal(transaction: &mut Transaction<'_>, sql: &str) -> Result<Option<Error>
         return Ok(None);
     };
     let failure = unplannable(&error);
-    match failure.kind() == Kind::Transient || error.code().is_none() {
+    match failure.exit() == Exit::Transient || error.code().is_none() {
         true => Err(failure),
         false => Ok(Some(error)),
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use log::warn;
 
-use crate::error::{Detail, Failure, Kind, Reason, Result};
+use crate::error::{Detail, Exit, Failure, Reason, Result};
 use crate::process::deadline::Deadline;
 
 /// The limit of the first wait; it doubles with each retry.
@@ -23,7 +23,7 @@ fn is_retryable(reason: Reason) -> bool {
         reason,
         Reason::Unauthorized | Reason::Deadline | Reason::Interrupted | Reason::Resources
     );
-    reason.kind() == Kind::Transient && !is_final
+    reason.exit() == Exit::Transient && !is_final
 }
 
 /// Runs `attempt` until it succeeds, fails for good, or no retry or time is left. `page` is that of

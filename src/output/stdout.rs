@@ -6,8 +6,7 @@ use anstream::AutoStream;
 use serde_json::{Value, json};
 
 use crate::config::Format;
-use crate::error::{Failure, Reason, Result, Stage};
-use crate::exit::Exit;
+use crate::error::{Exit, Failure, Reason, Result, Stage};
 use crate::output::{escape, log};
 
 /// Writes to standard output, with styles only on a terminal that supports them. A closed pipe is
@@ -62,13 +61,13 @@ pub fn answer(format: Format, answer: Result<Answer>) -> Exit {
         }
     };
     log::failure(&failure);
-    failure.kind().into()
+    failure.exit()
 }
 
 /// Returns the fields that describe a failure in JSON.
 pub fn described(failure: &Failure) -> Value {
     json!({
-        "outcome": failure.kind().as_str(),
+        "outcome": failure.exit().as_str(),
         "reason": failure.reason.as_str(),
         "stage": failure.stage.as_str(),
         "message": failure.error_chain(),

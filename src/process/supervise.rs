@@ -10,8 +10,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::error::{Failure, Reason, Result, Stage};
-use crate::exit::Exit;
+use crate::error::{Exit, Failure, Reason, Result, Stage};
 use crate::process::deadline::{self, Deadline};
 use crate::process::panics;
 use crate::process::signals::{self, State};

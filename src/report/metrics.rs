@@ -14,8 +14,7 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Utc};
 
 use crate::cycle::outcome::Outcome;
-use crate::error::Reason;
-use crate::exit::Exit;
+use crate::error::{Exit, Reason};
 use crate::process::run_id;
 
 /// What every name begins with.

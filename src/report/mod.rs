@@ -15,8 +15,7 @@ use uuid::Uuid;
 
 use crate::config::Reports;
 use crate::cycle::outcome::Outcome;
-use crate::error::Failure;
-use crate::exit::Exit;
+use crate::error::{Exit, Failure};
 use crate::process::run_id;
 use crate::process::supervise::BestEffort;
 
@@ -44,7 +43,7 @@ impl<'a> Notifier<'a> {
 
     /// Writes the metrics and reports the end: how the last cycle ended, and its summary line.
     pub fn end(&self, outcome: &Outcome, failure: Option<&Failure>, line: &str) {
-        let exit = failure.map_or(Exit::Success, |failure| failure.kind().into());
+        let exit = failure.map_or(Exit::Success, Failure::exit);
         let definition = self.reports.definition_id.as_deref();
         if let Some((path, definition)) = self.reports.metrics_file.as_ref().zip(definition)
             && let Err(error) = metrics::write(path, definition, outcome, exit)

@@ -15,8 +15,7 @@ use uuid::Uuid;
 
 use crate::config::{self, SentryConfig};
 use crate::cycle::outcome::{Findings, Outcome, first};
-use crate::error::{Failure, Kind, Reason, Stage};
-use crate::exit::Exit;
+use crate::error::{Exit, Failure, Reason, Stage};
 use crate::net::client::Posts;
 use crate::process::panics;
 use crate::process::run_id;
@@ -164,7 +163,7 @@ fn of_failure(history: Option<&History>, failure: &Failure) -> Option<Alert<'sta
             let message = format!("Internal error at {location}");
             (Level::Fatal, message, vec!["failure", reason, location])
         }
-        _ if failure.kind() == Kind::Permanent => (Level::Error, failed, vec!["failure", reason]),
+        _ if failure.exit() == Exit::Permanent => (Level::Error, failed, vec!["failure", reason]),
         (Reason::Unauthorized, history) if history.is_none_or(is_lasting) => {
             let message = format!("{failed}; was the secret rotated?");
             (Level::Error, message, vec!["failure", reason])

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::config::Format;
-use crate::error::Reason;
+use crate::error::{Exit, Reason};
 use crate::types::time::rfc3339;
 
 /// What a cycle did so far: the fields of the summary line.
@@ -79,8 +79,8 @@ impl Summary {
     /// Returns every field, by name, in the order of the summary line.
     pub fn fields(&self) -> Map<String, Value> {
         let time = |time: Option<DateTime<Utc>>| json!(time.map(rfc3339));
-        let outcome = self.reason.map_or("success", |reason| reason.kind().as_str());
-        let mut fields = vec![("outcome", json!(outcome))];
+        let outcome = self.reason.map_or(Exit::Success, Reason::exit);
+        let mut fields = vec![("outcome", json!(outcome.as_str()))];
         fields.extend(self.reason.map(|reason| ("reason", json!(reason.as_str()))));
         fields.extend(self.counters().map(|(name, count)| (name, json!(count))));
         fields.extend([

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 
 use datapass_pull::cli::variables::VARIABLES;
-use datapass_pull::error::{Kind, Reason};
+use datapass_pull::error::{Exit, Reason};
 use serde_json::Value;
 
 use crate::harness::{DataPass, Database, Demande, Run, Summary};
@@ -21,10 +21,10 @@ fn document(name: &str) -> String {
 
 #[test]
 fn the_runbook_explains_every_reason_and_no_other() {
-    for (title, kind) in [("Permanent", Kind::Permanent), ("Transient", Kind::Transient)] {
+    for (title, exit) in [("Permanent", Exit::Permanent), ("Transient", Exit::Transient)] {
         let items = runbook::section(title).lines();
         let items: Vec<&str> = items.filter_map(|it| it.strip_prefix(".It Sy ")).collect();
-        let reasons = Reason::ALL.iter().filter(|reason| reason.kind() == kind);
+        let reasons = Reason::ALL.iter().filter(|reason| reason.exit() == exit);
         let reasons: BTreeSet<&str> = reasons.map(|reason| reason.as_str()).collect();
         assert_eq!(items.len(), reasons.len(), "{title}");
         assert_eq!(BTreeSet::from_iter(items), reasons, "{title}");

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layers, top to bottom; modules in the same line do not import each other.
-const LAYERS: [&[&str]; 14] = [
+const LAYERS: [&[&str]; 13] = [
     &["main"],
     &["app"],
     &["commands"],
@@ -15,7 +15,6 @@ const LAYERS: [&[&str]; 14] = [
     &["db"],
     &["net"],
     &["process"],
-    &["exit"],
     &["types"],
     &["cli"],
     &["error"],

@@ -5,7 +5,7 @@ use std::thread;
 use datapass_pull::commands::migrate;
 use datapass_pull::db::schema::{self, Finding};
 use datapass_pull::db::{connect, url};
-use datapass_pull::error::{Failure, Kind, Reason};
+use datapass_pull::error::{Exit, Failure, Reason};
 use postgres::{Client, NoTls};
 
 use super::harness::{Database, PgBouncer, Run};
@@ -187,7 +187,7 @@ fn the_tables_of_rails_are_upgraded_with_yes() {
 
     let failure = run(&db, false).unwrap_err();
     assert_eq!(failure.reason, Reason::UpgradeRefused);
-    assert_eq!(failure.kind(), Kind::Permanent);
+    assert_eq!(failure.exit(), Exit::Permanent);
     assert_eq!(read_schema_and_rows(&mut client), before);
     let statements = [
         "ALTER TABLE proactivite_requests RENAME COLUMN external_request_id TO \

@@ -9,8 +9,7 @@ use serde_json::json;
 
 use crate::config::Format;
 use crate::db::schema::Finding;
-use crate::error::{Failure, Kind, Result};
-use crate::exit::Exit;
+use crate::error::{Exit, Failure, Result};
 use crate::output::columns;
 use crate::output::escape::escape;
 use crate::output::log;
@@ -76,7 +75,7 @@ impl Findings {
             state.add(name, Verdict::Fail, problem);
         }
         let decides = state.failure.as_ref().is_none_or(|first| {
-            first.kind() == Kind::Transient && failure.kind() == Kind::Permanent
+            first.exit() == Exit::Transient && failure.exit() == Exit::Permanent
         });
         if decides {
             state.failure = Some(failure);
@@ -156,7 +155,7 @@ impl Findings {
         failed.dedup();
         let message = format!("Check failed: {}", failed.join(", "));
         log::failure(&Failure::new(failure.stage, failure.reason, message));
-        failure.kind().into()
+        failure.exit()
     }
 }
 

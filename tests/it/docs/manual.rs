@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use clap::{Arg, Command};
 use datapass_pull::cli::variables::VARIABLES;
-use datapass_pull::error::{Kind, Reason};
+use datapass_pull::error::Reason;
 
 /// Returns the manual with those sections written anew; the others are kept.
 pub(super) fn rewritten(manual: &str) -> String {
@@ -187,10 +187,8 @@ fn statuses(root: &Command) -> impl Iterator<Item = String> {
     let lines: Vec<String> = help.lines().skip(1).map(str::to_owned).collect();
     lines.into_iter().map(|line| {
         let (number, meaning) = line.trim().split_once("  ").unwrap();
-        let reasons = Reason::ALL.iter().filter(|reason| match reason.kind() {
-            Kind::Permanent => number == "1",
-            Kind::Transient => number == "2",
-        });
+        let reasons =
+            Reason::ALL.iter().filter(|reason| reason.exit().code().to_string() == number);
         let reasons: Vec<String> = reasons.map(|reason| format!(".Sy {reason}")).collect();
         let reasons = match &reasons[..] {
             [] => String::new(),

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use datapass_pull::db::{connect, url};
-use datapass_pull::error::{Failure, Kind, Reason};
+use datapass_pull::error::{Exit, Failure, Reason};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use postgres::Client;
 use rcgen::{BasicConstraints, Certificate, IsCa, KeyPair};
@@ -91,7 +91,7 @@ fn each_sslmode_verifies_what_libpq_verifies() {
         if name_counts {
             let failure = refused(port, "wrong.test", &with_roots(mode, &ours.file()));
             assert_eq!(failure.reason, Reason::Certificate, "{}", failure.error_chain());
-            assert_eq!(failure.kind(), Kind::Permanent);
+            assert_eq!(failure.exit(), Exit::Permanent);
             for name in ["wrong.test", NAME] {
                 assert!(failure.message.contains(name), "{}", failure.message);
             }
@@ -220,7 +220,7 @@ fn a_server_without_tls_is_refused_if_tls_is_required() {
     ] {
         let failure = refused(cluster.port(), NAME, &settings);
         assert_eq!(failure.reason, Reason::DatabaseTls, "{}", failure.error_chain());
-        assert_eq!(failure.kind(), Kind::Permanent);
+        assert_eq!(failure.exit(), Exit::Permanent);
     }
     let url = format!("postgres://postgres@127.0.0.1:{}/postgres?sslmode=require", cluster.port());
     Run::cycle(&DataPass::start(), &Database::empty())
@@ -255,7 +255,7 @@ fn prefer_falls_back_to_plain_text_when_tls_fails() {
     assert!(!encrypted(cluster.port(), NAME, "sslmode=prefer"));
     let failure = refused(cluster.port(), NAME, "sslmode=require");
     assert_eq!(failure.reason, Reason::Tls, "{}", failure.error_chain());
-    assert_eq!(failure.kind(), Kind::Transient);
+    assert_eq!(failure.exit(), Exit::Transient);
 }
 
 #[test]
