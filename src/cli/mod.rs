@@ -151,7 +151,7 @@ pub struct MigrateArgs {
 }
 
 /// `schedule …`.
-#[derive(Debug, Subcommand)]
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Scheduler {
     /// Print a crontab entry [env: DATAPASS_PULL_CRON] [default: 0 1 * * *, in UTC]
     Crontab {
@@ -184,7 +184,7 @@ pub enum Scheduler {
 }
 
 /// A Job that is started by hand.
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Job {
     /// Creates or upgrades the tables
     Migrate,

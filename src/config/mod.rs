@@ -21,7 +21,7 @@ pub use job::{Enqueue, JobArgument, JobConfig};
 pub use output::{Format, LogConfig};
 pub use pull::PullConfig;
 pub use reports::{MonitorConfig, PingConfig, Reports, SentryConfig};
-pub use schedule::{ScheduleConfig, ScheduleJob, Scheduler};
+pub use schedule::ScheduleConfig;
 pub use settings::Settings;
 pub use upstream::UpstreamConfig;
 

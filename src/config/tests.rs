@@ -10,7 +10,7 @@ use secrecy::ExposeSecret;
 
 use super::*;
 use crate::cli::variables::VARIABLES;
-use crate::cli::{self, Cli, Command};
+use crate::cli::{self, Cli, Command, Job, Scheduler};
 use crate::error::{Reason, Result, Stage};
 
 const COMPLETE: &[(&str, &str)] = &[
@@ -340,18 +340,18 @@ fn a_schedule_has_the_given_options() {
         ("5 * * * *".to_owned(), Duration::from_secs(120), None)
     );
     let crontab = schedule("crontab --retry-for 90m");
-    assert_eq!(crontab.scheduler, Scheduler::Crontab);
+    let expected = Scheduler::Crontab { retry_for: Some("90m".to_owned()) };
+    assert_eq!(crontab.scheduler, expected);
     assert_eq!(crontab.retry_for, Some(Duration::from_secs(5_400)));
-    let replay = ScheduleJob::Replay { since: "7d".to_owned() };
-    for (args, name, job) in [
-        ("", "datapass-pull", None),
-        ("--name other", "other", None),
-        ("--job migrate", "datapass-pull", Some(ScheduleJob::Migrate)),
-        ("--job replay --since 7d", "datapass-pull", Some(replay)),
+    for (args, name, job, since) in [
+        ("", "datapass-pull", None, None),
+        ("--name other", "other", None, None),
+        ("--job migrate", "datapass-pull", Some(Job::Migrate), None),
+        ("--job replay --since 7d", "datapass-pull", Some(Job::Replay), Some("7d".to_owned())),
     ] {
         let kubernetes = schedule(&format!("kubernetes --image i:1 {args}"));
-        let expected =
-            Scheduler::Kubernetes { image: "i:1".to_owned(), name: name.to_owned(), job };
+        let (image, name) = ("i:1".to_owned(), name.to_owned());
+        let expected = Scheduler::Kubernetes { image, name, job, since };
         assert_eq!(kubernetes.scheduler, expected, "{args}");
     }
 }

@@ -17,11 +17,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use datapass_pull::cli::Scheduler;
 use datapass_pull::commands::schedule;
-use datapass_pull::config::{ScheduleConfig, Scheduler};
+use datapass_pull::config::ScheduleConfig;
 use tempfile::TempDir;
 
 const TIMEOUT: Duration = Duration::from_secs(900);
+
+const CRONTAB: Scheduler = Scheduler::Crontab { retry_for: None };
 
 fn config(scheduler: Scheduler) -> ScheduleConfig {
     ScheduleConfig {

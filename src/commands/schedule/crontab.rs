@@ -1,6 +1,6 @@
 //! The crontab entry: one line. cron mails what a command prints and does not look at its status.
 
-use super::{fill, span};
+use super::span;
 use crate::cli::variables::Variable;
 use crate::config::ScheduleConfig;
 use crate::types::cron::Cron;
@@ -10,9 +10,8 @@ const MAX_RETRY_MINUTES: u64 = 60;
 
 /// Returns comments, `CRON_TZ` and one line.
 pub(super) fn entry(config: &ScheduleConfig, binary: &str, env_file: &str) -> String {
-    let (cron, command) = (config.cron.to_string(), command(config, binary, env_file));
-    let values = [("cron", &*cron), ("env_file", env_file), ("command", &command)];
-    fill(include_str!("crontab.txt"), &values)
+    let (cron, command) = (&config.cron, command(config, binary, env_file));
+    format!(include_str!("crontab.txt"), cron = cron, env_file = env_file, command = command)
 }
 
 fn command(config: &ScheduleConfig, binary: &str, env_file: &str) -> String {
@@ -49,9 +48,8 @@ fn quote(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::config;
+    use super::super::tests::{CRONTAB, config};
     use super::*;
-    use crate::config::Scheduler;
 
     #[test]
     fn retries_end_before_half_the_time_to_the_next_start() {
@@ -62,7 +60,7 @@ mod tests {
             ("*/2 * * * *", " --retry-for 1m"),
             ("* * * * *", ""),
         ] {
-            let mut config = config(Scheduler::Crontab);
+            let mut config = config(CRONTAB);
             config.cron = cron.parse().expect(cron);
             assert_eq!(
                 command(&config, "/bin/x", "/e"),

@@ -2,8 +2,9 @@
 //!
 //! For Kubernetes 1.29 and later, where every field used here is on by default.
 
-use super::{RETRIES, START_SECONDS, STOP_SECONDS, fill, run_seconds, span};
-use crate::config::{ScheduleConfig, ScheduleJob};
+use super::{RETRIES, START_SECONDS, STOP_SECONDS, run_seconds, span};
+use crate::cli::Job;
+use crate::config::ScheduleConfig;
 use crate::error::Stage;
 
 /// The Job controller's waits before starts two to six: 10 s, doubled each time.
@@ -14,45 +15,54 @@ pub(super) fn entry(
     config: &ScheduleConfig,
     image: &str,
     name: &str,
-    job: Option<&ScheduleJob>,
+    job: Option<Job>,
+    since: Option<&str>,
 ) -> String {
     warn_of_moving_image(image);
-    let timeout = span(config.timeout.as_secs());
-    let owner = format!("{name}-owner");
-    let (template, line_start, secret, arguments) = match job {
-        None => {
-            let arguments = vec!["pull", "--timeout", &timeout];
-            (include_str!("cronjob.yaml"), "\n      ", name, arguments)
-        }
-        Some(ScheduleJob::Migrate) => {
-            (include_str!("job_migrate.yaml"), "\n  ", &*owner, vec!["migrate"])
-        }
-        Some(ScheduleJob::Replay { since }) => {
-            let arguments = vec!["pull", "--since", since, "--timeout", &timeout];
-            (include_str!("job_replay.yaml"), "\n  ", name, arguments)
-        }
-    };
-    let arguments: Vec<String> = arguments.iter().map(|word| format!("\"{word}\"")).collect();
-    let (starts, run_seconds) = (RETRIES + 1, run_seconds(config));
+    let version = env!("CARGO_PKG_VERSION");
+    let (timeout, run_seconds) = (span(config.timeout.as_secs()), run_seconds(config));
     let one_start = run_seconds + START_SECONDS + STOP_SECONDS;
-    let values = [
-        ("name", name),
-        ("version", env!("CARGO_PKG_VERSION")),
-        ("cron", &config.cron.to_string()),
-        ("image", image),
-        ("secret", secret),
-        ("arguments", &arguments.join(", ")),
-        ("retries", &RETRIES.to_string()),
-        ("starts", &starts.to_string()),
-        ("run", &span(run_seconds)),
-        ("start", &START_SECONDS.to_string()),
-        ("stop", &STOP_SECONDS.to_string()),
-        ("backoff", &BACKOFF_SECONDS.to_string()),
-        ("deadline", &(starts * one_start + BACKOFF_SECONDS).to_string()),
-    ];
-    let spec = fill(include_str!("job_spec.yaml"), &values);
-    let spec = spec.trim_end().replace('\n', line_start);
-    fill(template, &[&values[..], &[("spec", &spec)]].concat())
+    let spec = |secret: &str, arguments: &[&str], line_start: &str| {
+        let spec = format!(
+            include_str!("job_spec.yaml"),
+            name = name,
+            version = version,
+            image = image,
+            secret = secret,
+            // Validated words, which need no escape: their `Debug` is a list of YAML.
+            arguments = arguments,
+            retries = RETRIES,
+            starts = RETRIES + 1,
+            run = span(run_seconds),
+            start = START_SECONDS,
+            stop = STOP_SECONDS,
+            backoff = BACKOFF_SECONDS,
+            deadline = (RETRIES + 1) * one_start + BACKOFF_SECONDS,
+        );
+        spec.trim_end().replace('\n', line_start)
+    };
+    match job {
+        None => {
+            let spec = spec(name, &["pull", "--timeout", &timeout], "\n      ");
+            let cron = &config.cron;
+            format!(
+                include_str!("cronjob.yaml"),
+                name = name,
+                version = version,
+                cron = cron,
+                spec = spec
+            )
+        }
+        Some(Job::Migrate) => {
+            let spec = spec(&format!("{name}-owner"), &["migrate"], "\n  ");
+            format!(include_str!("job_migrate.yaml"), name = name, version = version, spec = spec)
+        }
+        Some(Job::Replay) => {
+            let arguments = ["pull", "--since", since.unwrap_or_default(), "--timeout", &timeout];
+            let spec = spec(name, &arguments, "\n  ");
+            format!(include_str!("job_replay.yaml"), name = name, version = version, spec = spec)
+        }
+    }
 }
 
 /// Warns of an image that may be another one at each start.

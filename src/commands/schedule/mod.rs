@@ -11,8 +11,8 @@ mod systemd;
 use std::env;
 use std::path::{self, Path};
 
-use crate::cli;
-use crate::config::{ScheduleConfig, Scheduler, Settings};
+use crate::cli::Scheduler;
+use crate::config::{ScheduleConfig, Settings};
 use crate::error::{Failure, Reason, Result, Stage};
 
 /// The env file when `--env-file` is absent.
@@ -28,7 +28,7 @@ const START_SECONDS: u64 = 60;
 const STOP_SECONDS: u64 = 30;
 
 /// Returns the entry for a scheduler.
-pub fn run(settings: Settings, scheduler: cli::Scheduler) -> Result<String> {
+pub fn run(settings: Settings, scheduler: Scheduler) -> Result<String> {
     let config = settings.load(|it| it.schedule(scheduler))?;
     let binary = env::current_exe().map_err(|error| {
         refused("The path of this program cannot be found".to_owned()).with_source(error)
@@ -44,8 +44,8 @@ pub fn run(settings: Settings, scheduler: cli::Scheduler) -> Result<String> {
 /// [`Reason::Configuration`] for times that the scheduler cannot express, and for a path that cannot
 /// be written into the entry.
 pub fn entry(config: &ScheduleConfig, binary: &Path) -> Result<String> {
-    if let Scheduler::Kubernetes { image, name, job } = &config.scheduler {
-        return Ok(kubernetes::entry(config, image, name, job.as_ref()));
+    if let Scheduler::Kubernetes { image, name, job, since } = &config.scheduler {
+        return Ok(kubernetes::entry(config, image, name, *job, since.as_deref()));
     }
     let binary = plain_path("The program's path", binary)?;
     let env_file = config.env_file.as_deref().unwrap_or(Path::new(DEFAULT_ENV_FILE));
@@ -92,26 +92,14 @@ fn span(seconds: u64) -> String {
     }
 }
 
-/// Replaces each `{{name}}` of a template by its value; an unknown name is an error of the template.
-fn fill(template: &str, values: &[(&str, &str)]) -> String {
-    let mut parts = template.split("{{");
-    let mut text = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let (name, rest) = part.split_once("}}").unwrap_or((part, ""));
-        let value = values.iter().find(|(known, _)| *known == name);
-        debug_assert!(value.is_some(), "unknown placeholder {name}");
-        text += value.map_or("", |(_, value)| value);
-        text += rest;
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
     use std::time::Duration;
 
     use super::*;
+
+    pub(super) const CRONTAB: Scheduler = Scheduler::Crontab { retry_for: None };
 
     pub(super) fn config(scheduler: Scheduler) -> ScheduleConfig {
         ScheduleConfig {
@@ -129,7 +117,7 @@ mod tests {
 
     #[test]
     fn paths_that_cannot_be_written_are_refused() {
-        for scheduler in [Scheduler::Crontab, Scheduler::Systemd] {
+        for scheduler in [CRONTAB, Scheduler::Systemd] {
             for binary in ["bin/x", "/bin/x\ny", "/bin/x ", "/bin/\u{7f}"] {
                 let failure = failure(&config(scheduler.clone()), binary);
                 assert_eq!(failure.reason, Reason::Configuration, "{binary:?}");
@@ -142,7 +130,7 @@ mod tests {
     fn a_relative_env_file_becomes_absolute() {
         let here = std::env::current_dir().expect("a directory");
         let wanted = here.join("settings.env");
-        for scheduler in [Scheduler::Crontab, Scheduler::Systemd] {
+        for scheduler in [CRONTAB, Scheduler::Systemd] {
             let mut config = config(scheduler);
             config.env_file = Some(PathBuf::from("settings.env"));
             let text = entry(&config, Path::new("/bin/x")).expect("an entry");
@@ -155,17 +143,5 @@ mod tests {
         for (seconds, text) in [(90, "90s"), (900, "15m"), (5_400, "90m"), (7_200, "2h")] {
             assert_eq!(span(seconds), text);
         }
-    }
-
-    #[test]
-    fn placeholders_are_replaced_once() {
-        let values = [("a", "{{b}}"), ("b", "x")];
-        assert_eq!(fill("{{a}}, {{b}}: {{a}}", &values), "{{b}}, x: {{b}}");
-    }
-
-    #[test]
-    #[should_panic(expected = "unknown placeholder c")]
-    fn an_unknown_placeholder_is_an_error() {
-        fill("{{a}} {{c}}", &[("a", "")]);
     }
 }

@@ -4,7 +4,7 @@
 
 use chrono::Weekday;
 
-use super::{RETRIES, START_SECONDS, STOP_SECONDS, fill, run_seconds, span};
+use super::{RETRIES, START_SECONDS, STOP_SECONDS, run_seconds, span};
 use crate::config::ScheduleConfig;
 use crate::types::cron::{Cron, Field, compact};
 
@@ -21,33 +21,24 @@ pub(super) fn entry(
     env_file: &str,
 ) -> Result<String, String> {
     let (cron, run_seconds) = (&config.cron, run_seconds(config));
-    let calendar = on_calendar(cron)?;
-    let program = program(binary)?;
-    let env_file = glob_free(env_file)?;
     let pace = Pace::new(cron, run_seconds);
-
     // A home is hidden, unless the program is there.
     let is_in_home = ["/home/", "/root/", "/run/user/"].iter().any(|home| binary.starts_with(home));
-    let values = [
-        ("limit", &*span(pace.limit_interval_seconds)),
-        ("retries", &RETRIES.to_string()),
-        ("starts", &(RETRIES + 1).to_string()),
-        ("program", &program),
-        ("timeout", &span(config.timeout.as_secs())),
-        ("env_file", &env_file),
-        ("restart", &span(pace.restart_seconds)),
-        ("start_timeout", &span(run_seconds + START_SECONDS)),
-        ("stop_timeout", &span(STOP_SECONDS)),
-        ("protect_home", if is_in_home { "read-only" } else { "yes" }),
-        ("cron", &cron.to_string()),
-        ("calendar", &calendar),
-        ("delay", &span(pace.random_delay_seconds)),
-    ];
-    let service = fill(include_str!("datapass-pull.service"), &values);
-    let timer = fill(include_str!("datapass-pull.timer"), &values);
     Ok(format!(
-        "# /etc/systemd/system/datapass-pull.service\n{service}\n\
-         # /etc/systemd/system/datapass-pull.timer\n{timer}"
+        include_str!("systemd.txt"),
+        retries = RETRIES,
+        starts = RETRIES + 1,
+        limit = span(pace.limit_interval_seconds),
+        program = program(binary)?,
+        timeout = span(config.timeout.as_secs()),
+        env_file = glob_free(env_file)?,
+        restart = span(pace.restart_seconds),
+        start_timeout = span(run_seconds + START_SECONDS),
+        stop_timeout = span(STOP_SECONDS),
+        protect_home = if is_in_home { "read-only" } else { "yes" },
+        cron = cron,
+        calendar = on_calendar(cron)?,
+        delay = span(pace.random_delay_seconds),
     ))
 }
 
@@ -139,7 +130,7 @@ fn glob_free(path: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Scheduler;
+    use crate::cli::Scheduler;
 
     fn cron(text: &str) -> Cron {
         text.parse().expect(text)

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::str::FromStr;
 
 use chrono::{DateTime, NaiveDateTime, Utc};
-use datapass_pull::config::Scheduler;
+use datapass_pull::cli::Scheduler;
 use proptest::prelude::*;
 
 use super::systemd::{SYSTEMD, setting, units};

@@ -3,9 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use datapass_pull::config::Scheduler;
-
-use super::{Fake, config, entry, text};
+use super::{CRONTAB, Fake, config, entry, text};
 use crate::harness::Run;
 
 /// Returns the times and the command of the only entry.
@@ -47,7 +45,7 @@ const LOGGED: &str = "a warning\n";
 fn cron_receives_the_log_and_the_status_of_the_program() {
     for code in [0, 1, 2, 101] {
         let fake = Fake::new("bin", code);
-        let printed = entry(&config(Scheduler::Crontab), &fake.binary);
+        let printed = entry(&config(CRONTAB), &fake.binary);
         let (times, command) = crontab_line(&printed);
         assert_eq!(times, "0 1 * * *");
         let output = fake.sh(&as_vixie_cron(&command));
@@ -62,7 +60,7 @@ fn cron_receives_the_log_and_the_status_of_the_program() {
 #[test]
 fn the_crontab_line_contains_options_that_differ_from_the_default() {
     let fake = Fake::new("bin", 0);
-    let mut config = config(Scheduler::Crontab);
+    let mut config = config(CRONTAB);
     config.retry_for = Some(Duration::from_secs(5_400));
     config.timeout = Duration::from_secs(90);
     fake.sh(&crontab_line(&entry(&config, &fake.binary)).1);
@@ -100,7 +98,7 @@ fn the_crontab_line_quotes_every_file_name() {
         "é",
     ] {
         let fake = Fake::new(name, 0);
-        let mut config = config(Scheduler::Crontab);
+        let mut config = config(CRONTAB);
         let env_file = fake.binary.with_file_name("a  b%.env");
         config.env_file = Some(env_file.clone());
         let (_, command) = crontab_line(&entry(&config, &fake.binary));
@@ -117,7 +115,7 @@ fn the_crontab_line_quotes_every_file_name() {
 
 #[test]
 fn a_missing_program_is_mailed() {
-    let printed = entry(&config(Scheduler::Crontab), Path::new("/nowhere/datapass-pull"));
+    let printed = entry(&config(CRONTAB), Path::new("/nowhere/datapass-pull"));
     let output = Fake::new("bin", 0).sh(&as_vixie_cron(&crontab_line(&printed).1));
     assert_eq!(output.status.code(), Some(127));
     let mail = text(&output.stderr);
@@ -126,7 +124,7 @@ fn a_missing_program_is_mailed() {
 
 #[test]
 fn a_comment_names_the_daemons_that_ignore_the_time_zone() {
-    let printed = entry(&config(Scheduler::Crontab), Path::new("/bin/sh"));
+    let printed = entry(&config(CRONTAB), Path::new("/bin/sh"));
     let comment: String = printed.lines().filter(|line| line.starts_with('#')).collect();
     for word in ["CRON_TZ", "Debian", "systemd-cron", "BusyBox", "ignore it"] {
         assert!(comment.contains(word), "{word}");

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use datapass_pull::config::{ScheduleJob, Scheduler};
+use datapass_pull::cli::{Job, Scheduler};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
@@ -26,14 +26,14 @@ const NAME: &str = "1e5";
 pub(super) const JOBS: [&[&str]; 2] =
     [&["--job", "migrate"], &["--job", "replay", "--since", "7d"]];
 
-fn kubernetes(job: Option<ScheduleJob>) -> Scheduler {
-    Scheduler::Kubernetes { image: IMAGE.to_owned(), name: NAME.to_owned(), job }
+fn kubernetes(job: Option<Job>) -> Scheduler {
+    let since = (job == Some(Job::Replay)).then(|| "7d".to_owned());
+    Scheduler::Kubernetes { image: IMAGE.to_owned(), name: NAME.to_owned(), job, since }
 }
 
 /// Returns the CronJob and both Jobs.
 fn manifests() -> [String; 3] {
-    let since = "7d".to_owned();
-    let jobs = [None, Some(ScheduleJob::Migrate), Some(ScheduleJob::Replay { since })];
+    let jobs = [None, Some(Job::Migrate), Some(Job::Replay)];
     jobs.map(|job| entry(&config(kubernetes(job)), Path::new("/unused")))
 }
 
@@ -174,8 +174,7 @@ fn each_manifest_has_its_own_command_names_and_secret() {
 #[test]
 fn the_longest_name_leaves_space_for_the_suffixes() {
     let name = "x".repeat(52);
-    let since = "7d".to_owned();
-    for kind in [ScheduleJob::Migrate, ScheduleJob::Replay { since }] {
+    for kind in [Job::Migrate, Job::Replay] {
         let mut config = config(kubernetes(Some(kind)));
         if let Scheduler::Kubernetes { name: it, .. } = &mut config.scheduler {
             it.clone_from(&name);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use datapass_pull::config::Scheduler;
+use datapass_pull::cli::Scheduler;
 use tempfile::TempDir;
 
 use super::{Fake, TIMEOUT, config, entry, program, run, text};
