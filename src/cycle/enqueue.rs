@@ -12,7 +12,6 @@ use crate::db::transaction::{Param, Tx};
 use crate::error::{Failure, Reason, Result, Stage};
 
 const FIND_GOOD_JOBS: &str = include_str!("../../sql/find_good_jobs.sql");
-const GOOD_JOBS_COLUMNS: &str = include_str!("../../sql/good_jobs_columns.sql");
 const JOBS: &str = include_str!("../../sql/jobs.sql");
 const NOTIFY_JOBS: &str = include_str!("../../sql/notify_jobs.sql");
 
@@ -32,8 +31,8 @@ pub enum Queue {
     GoodJob {
         /// The name.
         table: String,
-        /// Whether the columns of discrete executions are filled.
-        discrete: bool,
+        /// The columns that a job fills.
+        filled: String,
     },
     /// Nowhere, by `--enqueue none`.
     Nowhere,
@@ -53,8 +52,8 @@ impl Queue {
     /// Returns where jobs go, and why.
     pub fn describe(&self) -> String {
         match self {
-            Self::GoodJob { table, discrete } => {
-                let version = if *discrete { "3.99" } else { "4" };
+            Self::GoodJob { table, filled } => {
+                let version = if filled == FILLED { "4" } else { "3.99" };
                 format!("{table}, as GoodJob {version} writes it")
             }
             Self::Nowhere => "nowhere (--enqueue none): rows wait as pending".to_owned(),
@@ -73,26 +72,29 @@ impl Queue {
     }
 }
 
-/// Returns the columns that a job fills.
-fn filled(discrete: bool) -> String {
-    if discrete { format!("{FILLED}, {DISCRETE}") } else { FILLED.to_owned() }
-}
-
-/// Selects the rows that the table gets, its columns in the order of [`filled`].
-fn rows(discrete: bool) -> String {
-    format!("select {} from ({JOBS}) as job", filled(discrete))
+/// Selects the rows that the table gets.
+fn rows(filled: &str) -> String {
+    format!("select {filled} from ({JOBS}) as job")
 }
 
 /// Inserts those rows.
-fn insert(table: &str, discrete: bool) -> String {
-    format!("insert into {table} ({}) {}", filled(discrete), rows(discrete))
+fn insert(table: &str, filled: &str) -> String {
+    format!("insert into {table} ({filled}) {}", rows(filled))
 }
 
-/// A column of `good_jobs`.
-struct Column {
-    name: String,
-    must_be_filled: bool,
-    may_be_filled: bool,
+/// The table of jobs, as the catalog has it.
+#[derive(Default)]
+struct GoodJobs {
+    /// With its schema, quoted for SQL.
+    table: String,
+    schema: String,
+    has_usage: bool,
+    /// Another application's table of requests beside it.
+    others: Option<String>,
+    columns: Vec<String>,
+    /// Those that must be filled, and those that may not be.
+    required: Vec<String>,
+    denied: Vec<String>,
     /// Whether the table accepts inserts at all; a view may not.
     accepts_inserts: bool,
 }
@@ -103,88 +105,86 @@ pub fn choose(tx: &mut Tx<'_>, config: &JobConfig) -> Result<Queue> {
         return Ok(Queue::Nowhere);
     }
     let found = tx.row("look for good_jobs", FIND_GOOD_JOBS, &[], |row| {
-        let (table, schema): (String, String) = (row.try_get(1)?, row.try_get(2)?);
-        let (has_usage, others): (bool, Option<String>) = (row.try_get(3)?, row.try_get(4)?);
-        Ok((row.try_get::<_, i64>(0)?, table, schema, has_usage, others))
-    })?;
-    let Some((oid, table, schema, has_usage, others)) = found else {
-        if config.enqueue == Enqueue::Auto {
-            return Ok(Queue::NoTable);
-        }
-        let message =
-            "There is no table good_jobs in the search path, and --enqueue good_job requires it";
-        return Err(refused(message));
-    };
-    if let Some(others) = others {
-        return Err(refused(format!(
-            "{table} stands beside {others}, which is not the table that rows go to: its jobs \
-             would be taken for rows of that one; leave {schema} out of the search path, or set \
-             --enqueue none"
-        )));
-    }
-    if !has_usage {
-        return Err(refused(format!(
-            "The role lacks USAGE on the schema of {table}; run GRANT USAGE ON SCHEMA {schema}, \
-             leave it out of the search path, or set --enqueue none"
-        )));
-    }
-    let oid = [(&oid as _, Type::INT8)];
-    let columns = tx.rows("read the columns of good_jobs", GOOD_JOBS_COLUMNS, &oid, |row| {
-        Ok(Column {
-            name: row.try_get(0)?,
-            must_be_filled: row.try_get(1)?,
-            may_be_filled: row.try_get(2)?,
-            accepts_inserts: row.try_get(3)?,
+        Ok(GoodJobs {
+            table: row.try_get(0)?,
+            schema: row.try_get(1)?,
+            has_usage: row.try_get(2)?,
+            others: row.try_get(3)?,
+            columns: row.try_get(4)?,
+            required: row.try_get(5)?,
+            denied: row.try_get(6)?,
+            accepts_inserts: row.try_get(7)?,
         })
     })?;
-    let discrete = recognize(&columns)?;
-    Ok(Queue::GoodJob { table, discrete })
+    match found {
+        Some(found) => {
+            let filled = found.filled();
+            found.refusal(&filled).map_or(Ok(()), |why| Err(refused(why)))?;
+            Ok(Queue::GoodJob { table: found.table, filled })
+        }
+        None if config.enqueue == Enqueue::Auto => Ok(Queue::NoTable),
+        None => Err(refused(
+            "There is no table good_jobs in the search path, and --enqueue good_job requires it",
+        )),
+    }
 }
 
-/// Recognizes the table by its columns, and refuses one that jobs cannot be written to; returns
-/// whether the columns of discrete executions are filled.
-fn recognize(columns: &[Column]) -> Result<bool> {
-    let find = |name: &str| columns.iter().find(|column| column.name == name);
-    let has = |name: &str| find(name).is_some();
-    let discrete = DISCRETE.split(", ").all(has) && !has(LOCK_TYPE);
-    let filled = filled(discrete);
-    let filled: Vec<&str> = filled.split(", ").collect();
-    let lacks: Vec<&str> = FILLED.split(", ").filter(|name| !has(name)).collect();
-    let requires = columns.iter().filter(|column| column.must_be_filled);
-    let requires = requires.map(|column| column.name.as_str());
-    let requires: Vec<&str> = requires.filter(|name| !filled.contains(name)).collect();
-    let mut problems = Vec::new();
-    for (verb, names) in [("lacks", lacks), ("requires", requires)] {
-        if !names.is_empty() {
-            problems.push(format!("it {verb} {}", names.join(", ")));
+impl GoodJobs {
+    fn has(&self, column: &str) -> bool {
+        self.columns.iter().any(|it| it == column)
+    }
+
+    /// Returns the columns that a job fills.
+    fn filled(&self) -> String {
+        let is_discrete = DISCRETE.split(", ").all(|it| self.has(it)) && !self.has(LOCK_TYPE);
+        if is_discrete { format!("{FILLED}, {DISCRETE}") } else { FILLED.to_owned() }
+    }
+
+    /// Returns why jobs cannot be written to it; none when they can.
+    fn refusal(&self, filled: &str) -> Option<String> {
+        let Self { table, schema, .. } = self;
+        if let Some(others) = &self.others {
+            return Some(format!(
+                "{table} stands beside {others}, which is not the table that rows go to: its jobs \
+                 would be taken for rows of that one; leave {schema} out of the search path, or set \
+                 --enqueue none"
+            ));
         }
+        if !self.has_usage {
+            return Some(format!(
+                "The role lacks USAGE on the schema of {table}; run GRANT USAGE ON SCHEMA {schema}, \
+                 leave it out of the search path, or set --enqueue none"
+            ));
+        }
+        let filled: Vec<&str> = filled.split(", ").collect();
+        let lacks: Vec<&str> = FILLED.split(", ").filter(|it| !self.has(it)).collect();
+        let required = self.required.iter().map(String::as_str);
+        let requires: Vec<&str> = required.filter(|it| !filled.contains(it)).collect();
+        let problems = [("lacks", lacks), ("requires", requires)].into_iter();
+        let problems = problems.filter(|(_, names)| !names.is_empty());
+        let problems = problems.map(|(verb, names)| format!("it {verb} {}", names.join(", ")));
+        let problems = problems.collect::<Vec<_>>().join("; ");
+        if !problems.is_empty() {
+            return Some(format!(
+                "The table good_jobs has an unknown shape; {problems}; GoodJob 3.99 and 4 are known; \
+                 else set --enqueue none"
+            ));
+        }
+        let refusal = if !self.accepts_inserts {
+            "good_jobs is not a table and accepts no inserts; let the search path lead to GoodJob's \
+             own table, or set --enqueue none"
+        } else if filled.iter().any(|name| self.denied.iter().any(|it| it == name)) {
+            "The role lacks INSERT on good_jobs; run GRANT INSERT ON good_jobs, or set --enqueue none"
+        } else {
+            return None;
+        };
+        Some(refusal.to_owned())
     }
-    if !problems.is_empty() {
-        return Err(refused(format!(
-            "The table good_jobs has an unknown shape; {}; GoodJob 3.99 and 4 are known; else set \
-             --enqueue none",
-            problems.join("; ")
-        )));
-    }
-    if !columns.iter().all(|column| column.accepts_inserts) {
-        return Err(refused(
-            "good_jobs is not a table and accepts no inserts; let the search path lead to \
-             GoodJob's own table, or set --enqueue none",
-        ));
-    }
-    let is_denied = |name: &&str| find(name).is_some_and(|column| !column.may_be_filled);
-    if filled.iter().any(is_denied) {
-        return Err(refused(
-            "The role lacks INSERT on good_jobs; run GRANT INSERT ON good_jobs, or set --enqueue \
-             none",
-        ));
-    }
-    Ok(discrete)
 }
 
 /// Enqueues a job for each id, and wakes a waiting worker at commit.
 pub fn enqueue(tx: &mut Tx<'_>, config: &JobConfig, queue: &Queue, ids: &[i64]) -> Result<()> {
-    let Queue::GoodJob { table, discrete } = queue else {
+    let Queue::GoodJob { table, filled } = queue else {
         return Ok(());
     };
     if ids.is_empty() {
@@ -192,7 +192,7 @@ pub fn enqueue(tx: &mut Tx<'_>, config: &JobConfig, queue: &Queue, ids: &[i64]) 
     }
     let app = app_of_record(config);
     let params = params(config, &ids, &app);
-    let enqueued = tx.execute("enqueue the jobs", &insert(table, *discrete), &params)?;
+    let enqueued = tx.execute("enqueue the jobs", &insert(table, filled), &params)?;
     if enqueued != ids.len() as u64 {
         return Err(refused(
             "The table good_jobs did not store a job for each row, so nothing was written at all: \
@@ -205,14 +205,14 @@ pub fn enqueue(tx: &mut Tx<'_>, config: &JobConfig, queue: &Queue, ids: &[i64]) 
 /// Lets the server plan the insert; returns the row that the record with the id 1 would get, as the
 /// same statement makes it, for comparison; none where rows get no job.
 pub fn preview(tx: &mut Tx<'_>, config: &JobConfig, queue: &Queue) -> Result<Option<Value>> {
-    let Queue::GoodJob { table, discrete } = queue else {
+    let Queue::GoodJob { table, filled } = queue else {
         return Ok(None);
     };
     let (ids, app) = (&[1][..], app_of_record(config));
     let params = params(config, &ids, &app);
-    let explain = format!("explain {}", insert(table, *discrete));
+    let explain = format!("explain {}", insert(table, filled));
     tx.execute("plan to enqueue a job", &explain, &params)?;
-    let select = format!("select to_json(job) from ({}) as job", rows(*discrete));
+    let select = format!("select to_json(job) from ({}) as job", rows(filled));
     tx.row("make a job", &select, &params, |row| row.try_get(0))
 }
 
@@ -243,25 +243,20 @@ fn refused(message: impl Into<String>) -> Failure {
 mod tests {
     use super::*;
 
-    fn columns(names: &[&str], must_be_filled: &[&str]) -> Vec<Column> {
-        names
-            .iter()
-            .map(|name| Column {
-                name: name.to_string(),
-                must_be_filled: must_be_filled.contains(name),
-                may_be_filled: true,
-                accepts_inserts: true,
-            })
-            .collect()
-    }
-
     #[test]
     fn columns_of_each_good_job_version_are_recognized() {
-        let must = ["id", "created_at", "updated_at"];
         let names = |text: &'static str| text.split(", ").collect::<Vec<_>>();
+        let owned = |names: &[&str]| names.iter().map(ToString::to_string).collect();
+        let table = |columns: &[&str], required: &[&str]| GoodJobs {
+            columns: owned(columns),
+            required: owned(required),
+            has_usage: true,
+            accepts_inserts: true,
+            ..GoodJobs::default()
+        };
+        let must = ["id", "created_at", "updated_at"];
         let discrete_names = names(DISCRETE);
         let with = |more: &[&'static str]| [&names(FILLED)[..], more].concat();
-        let shape_of = |names: &[&str], must: &[&str]| recognize(&columns(names, must));
         let both = [&discrete_names[..], &[LOCK_TYPE]].concat();
         for (more, discrete) in [
             (&discrete_names[..], true),
@@ -270,15 +265,18 @@ mod tests {
             // With only one of the two, neither is filled, so it must not be required.
             (&discrete_names[..1], false),
         ] {
-            assert_eq!(shape_of(&with(more), &must).unwrap(), discrete, "{more:?}");
+            let found = table(&with(more), &must);
+            let filled = found.filled();
+            assert_eq!(filled != FILLED, discrete, "{more:?}");
+            assert_eq!(found.refusal(&filled), None, "{more:?}");
         }
         for (names, must, problem) in [
             (with(&discrete_names[..1]), &discrete_names[..1], "requires is_discrete"),
             (vec!["id", "priority"], &must, "lacks active_job_id, job_class"),
         ] {
-            let error = shape_of(&names, must).unwrap_err();
-            assert!(error.message.contains(problem), "{}", error.message);
-            assert_eq!(error.reason, Reason::EnqueueRefused);
+            let found = table(&names, must);
+            let refusal = found.refusal(&found.filled()).unwrap();
+            assert!(refusal.contains(problem), "{refusal}");
         }
     }
 }

@@ -156,7 +156,7 @@ mod tests {
 
     /// Statements of other commands, or about no table of ours.
     const NOT_PLANNED: &str = "accept_rejection deleted_rows find_good_jobs find_rejections \
-        good_jobs_columns jobs list_rejections notify_jobs prune_runs recent_runs reopen_rejection \
+        jobs list_rejections notify_jobs prune_runs recent_runs reopen_rejection \
         requests_table schema transaction_limits";
 
     #[test]
