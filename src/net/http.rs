@@ -135,84 +135,66 @@ impl Http {
         let (method, url) = (request.method(), request.url());
         let route = self.settings.proxies.route(url);
         let name = format!("{method} {}{detail} at {route}", url.path());
-        let exchange = Exchange { stage: call.stage, name };
+        let fail =
+            |reason, problem: &str| Failure::new(call.stage, reason, format!("{name}{problem}"));
         let begun = Instant::now();
-        let response = client.execute(request).map_err(|error| exchange.no_response(error))?;
+        let response = client.execute(request).map_err(|error| {
+            let (reason, problem) = client::classify(error);
+            fail(reason, &format!(": {problem}"))
+        })?;
         let meta =
             Meta { date: date_of(&response), elapsed: begun.elapsed(), status: response.status() };
-        match meta.status {
-            status @ (StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT) => {
-                let problem = format!(" answered {}, which has no body", status.as_u16());
-                Err(exchange.error(Reason::WrongShape, &problem))
-            }
-            status if status.is_success() => body::decoded(response)
-                .and_then(|mut body| read(&mut body, meta))
-                .map_err(|error| exchange.unusable_body(error)),
-            _ => Err(exchange.refused(response, meta)),
+        if !meta.status.is_success() || matches!(meta.status.as_u16(), 204 | 205) {
+            let (reason, problem, retry_after) = refusal(response, meta, call.stage);
+            let detail = Detail::Response(meta.status.as_u16(), retry_after);
+            return Err(fail(reason, &problem).with_detail(detail));
         }
+        body::decoded(response)
+            .and_then(|mut body| read(&mut body, meta))
+            .map_err(|error| fail(unusable(&error), &format!(": {error}")))
     }
 }
 
-/// One request that was sent, and what its failures are about.
-struct Exchange {
-    stage: Stage,
-    /// Method, path, host and proxy.
-    name: String,
-}
-
-impl Exchange {
-    /// Makes an error; `problem` follows the name of the request.
-    fn error(&self, reason: Reason, problem: &str) -> Failure {
-        Failure::new(self.stage, reason, format!("{}{problem}", self.name))
-    }
-
-    fn no_response(&self, error: reqwest::Error) -> Failure {
-        let (reason, problem) = client::classify(error);
-        self.error(reason, &format!(": {problem}"))
-    }
-
-    /// Classifies an unusable body.
-    fn unusable_body(&self, error: BodyError) -> Failure {
-        let reason = match &error {
-            BodyError::NotJson => Reason::BadBody,
-            BodyError::WrongShape(_) | BodyError::Coding(_) => Reason::WrongShape,
-            BodyError::TooLarge(_) | BodyError::Oversized(_) => Reason::TooLarge,
-            BodyError::Io(error) if body::is_timeout(error) => Reason::Timeout,
-            BodyError::Io(_) => Reason::BadBody,
-        };
-        self.error(reason, &format!(": {error}"))
-    }
-
-    /// Classifies a status other than 2xx.
-    fn refused(&self, response: Response, meta: Meta) -> Failure {
-        let status = meta.status;
-        let (reason, hint) = status_meaning(status, self.stage);
-        let retry_after = header(&response, RETRY_AFTER)
-            .filter(|_| matches!(status.as_u16(), 429 | 503))
-            .and_then(|value| retry::retry_after(value, meta.date));
-        let mut problem = format!(" answered {}", status.as_u16());
-        if status.is_redirection()
-            && let Some(host) = header(&response, LOCATION).and_then(host_of)
-        {
-            problem.push_str(&format!(", to {host}"));
-        }
-        if let Some(wait) = retry_after {
-            problem.push_str(&format!(" (Retry-After: {} s)", wait.as_secs()));
-        }
-        if self.stage == Stage::Authenticate
-            && let Some(word) = oauth_error(response)
-        {
-            problem.push_str(&format!(" {word}"));
-        }
-        let detail = Detail::Response(status.as_u16(), retry_after.unwrap_or_default());
-        self.error(reason, &format!("{problem}: {hint}")).with_detail(detail)
+/// Returns why a body is unusable.
+fn unusable(error: &BodyError) -> Reason {
+    match error {
+        BodyError::Io(error) if body::is_timeout(error) => Reason::Timeout,
+        BodyError::NotJson | BodyError::Io(_) => Reason::BadBody,
+        BodyError::WrongShape(_) | BodyError::Coding(_) => Reason::WrongShape,
+        BodyError::TooLarge(_) | BodyError::Oversized(_) => Reason::TooLarge,
     }
 }
 
-/// Returns what a status other than 2xx means, and what to do.
-fn status_meaning(status: StatusCode, stage: Stage) -> (Reason, &'static str) {
+/// Returns why a response without a usable body was given, what the message adds to the name of its
+/// request, and what its `Retry-After` asks for.
+fn refusal(response: Response, meta: Meta, stage: Stage) -> (Reason, String, Duration) {
+    let status = meta.status.as_u16();
+    let (reason, hint) = status_meaning(status, stage);
+    let retry_after = header(&response, RETRY_AFTER)
+        .filter(|_| matches!(status, 429 | 503))
+        .and_then(|value| retry::retry_after(value, meta.date));
+    let mut problem = format!(" answered {status}");
+    if meta.status.is_redirection()
+        && let Some(host) = header(&response, LOCATION).and_then(host_of)
+    {
+        problem.push_str(&format!(", to {host}"));
+    }
+    if let Some(wait) = retry_after {
+        problem.push_str(&format!(" (Retry-After: {} s)", wait.as_secs()));
+    }
+    if stage == Stage::Authenticate
+        && let Some(word) = oauth_error(response)
+    {
+        problem.push_str(&format!(" {word}"));
+    }
+    (reason, format!("{problem}: {hint}"), retry_after.unwrap_or_default())
+}
+
+/// Returns what a status without a usable body means, and what to do.
+fn status_meaning(status: u16, stage: Stage) -> (Reason, &'static str) {
     let is_token = stage == Stage::Authenticate;
-    match status.as_u16() {
+    match status {
+        204 | 205 => (Reason::WrongShape, "it has no body"),
         401 if is_token => (Reason::Unauthorized, "check DATAPASS_CLIENT_ID and its secret"),
         401 => (Reason::Unauthorized, "the token is not accepted"),
         407 => (Reason::RequestRefused, PROXY_REQUIRES_CREDENTIALS),

@@ -154,7 +154,7 @@ fn a_response_whose_status_allows_no_body_is_permanent() {
             upstream.fault(on, empty);
             let outcome = run(&upstream, &database).output();
             outcome.permanent("wrong_shape");
-            let message = format!(" answered {status}, which has no body");
+            let message = format!(" answered {status}: it has no body");
             assert!(outcome.stderr.contains(&message), "{}", outcome.stderr);
         }
     }
