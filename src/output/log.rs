@@ -8,7 +8,6 @@ use std::io::{self, IsTerminal};
 use std::sync::OnceLock;
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use env_filter::Filter;
 use log::kv::{self, Key, Value as KeyValue, VisitSource};
 use log::{Level, LevelFilter, Log, Metadata, Record, error, warn};
 use serde_json::{Map, Value, json};
@@ -40,7 +39,7 @@ enum Style {
 static LOGGER: OnceLock<Logger> = OnceLock::new();
 
 struct Logger {
-    filter: Filter,
+    levels: env_logger::Logger,
     style: Style,
 }
 
@@ -51,10 +50,10 @@ pub fn init(config: &LogConfig) {
         Format::Text if io::stderr().is_terminal() => Style::Terminal,
         Format::Text => Style::Text,
     };
-    let (filter, is_understood) = filter(config);
-    log::set_max_level(filter.filter());
+    let (levels, is_understood) = levels(config);
+    log::set_max_level(levels.filter());
     // It fails only when a log is there already.
-    let _ = log::set_logger(LOGGER.get_or_init(|| Logger { filter, style }));
+    let _ = log::set_logger(LOGGER.get_or_init(|| Logger { levels, style }));
     if !is_understood {
         warn!(stage = Stage::Prepare.as_str(); "RUST_LOG is not understood and has no effect");
     }
@@ -74,28 +73,32 @@ pub fn failure(failure: &Failure) {
 }
 
 /// Returns the level of each target, and whether `RUST_LOG` is understood.
-fn filter(config: &LogConfig) -> (Filter, bool) {
-    let mut filter = env_filter::Builder::new();
-    filter.filter_level(LevelFilter::Warn).filter_module(DRY_RUN, LevelFilter::Info);
+fn levels(config: &LogConfig) -> (env_logger::Logger, bool) {
+    let mut levels = env_logger::Builder::new();
+    levels.filter_level(LevelFilter::Warn).filter_module(DRY_RUN, LevelFilter::Info);
     let directives = match config.verbosity {
         0 => config.rust_log.as_deref().unwrap_or_default(),
         1 => "datapass_pull=info",
         2 => "datapass_pull=debug",
         _ => "datapass_pull=trace",
     };
-    let is_understood = filter.try_parse(directives).is_ok();
-    (filter.build(), is_understood)
+    // env_logger would print on standard error what it does not understand.
+    let is_understood = env_filter::Builder::new().try_parse(directives).is_ok();
+    if is_understood {
+        levels.parse_filters(directives);
+    }
+    (levels.build(), is_understood)
 }
 
 impl Log for Logger {
     /// Other crates log nothing below warnings, whatever `RUST_LOG` says.
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         let is_allowed = is_own(metadata.target()) || metadata.level() <= Level::Warn;
-        is_allowed && self.filter.enabled(metadata)
+        is_allowed && self.levels.enabled(metadata)
     }
 
     fn log(&self, record: &Record<'_>) {
-        if self.enabled(record.metadata()) && self.filter.matches(record) {
+        if self.enabled(record.metadata()) && self.levels.matches(record) {
             // A closed standard error loses lines and nothing else.
             let _ = progress::write_log(line(self.style, record, Utc::now()).as_bytes());
         }
@@ -194,7 +197,7 @@ mod tests {
 
     /// The level that a target ends up with.
     fn level(config: &LogConfig, target: &str) -> LevelFilter {
-        let logger = Logger { filter: filter(config).0, style: Style::Text };
+        let logger = Logger { levels: levels(config).0, style: Style::Text };
         let enabled = |level: &Level| {
             let metadata = Metadata::builder().level(*level).target(target).build();
             logger.enabled(&metadata)
