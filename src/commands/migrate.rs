@@ -14,14 +14,14 @@ use postgres::types::Type;
 use postgres::{Error, Row, Transaction};
 use serde_json::json;
 
+use super::transact;
 use crate::cli::MigrateArgs;
 use crate::config::Settings;
 use crate::db::sqlstate;
 use crate::db::tables::{HANDLED, REQUESTS, TABLES};
-use crate::db::transaction::{Access, Store};
+use crate::db::transaction::Access;
 use crate::error::{Failure, Reason, Stage};
 use crate::output::stdout::Answer;
-use crate::process::supervise::in_time;
 
 /// Creates all tables; does no harm where they exist.
 const SCHEMA: &str = include_str!("../../sql/schema.sql");
@@ -45,12 +45,8 @@ pub fn run(settings: Settings, args: &MigrateArgs) -> Result<Answer, Failure> {
     }
     let yes = args.yes;
     let database = settings.load(Settings::database)?;
-    in_time(move |deadline| {
-        let store = Store::new(&database, deadline, 0);
-        let changes =
-            store.transaction(Stage::Prepare, Access::ReadWrite, |tx| upgrade(tx.inner(), yes));
-        Ok(report(&changes?))
-    })
+    let changes = transact(&database, Access::ReadWrite, move |tx| upgrade(tx.inner(), yes))?;
+    Ok(report(&changes))
 }
 
 /// Returns the SQL that creates the tables from nothing.

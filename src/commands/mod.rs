@@ -8,10 +8,16 @@ pub mod schedule;
 pub(crate) mod status;
 pub(crate) mod watermark;
 
+use std::time::Duration;
+
 use crate::db::transaction::{Access, Store, Tx};
 use crate::db::url::DatabaseUrl;
 use crate::error::{Result, Stage};
-use crate::process::supervise::in_time;
+use crate::process::deadline::Deadline;
+use crate::process::supervise::supervise;
+
+/// How long a command other than a cycle may take.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Runs one transaction of a command other than a cycle, within its time.
 fn transact<T: Send + 'static>(
@@ -19,6 +25,7 @@ fn transact<T: Send + 'static>(
     access: Access,
     work: impl FnMut(&mut Tx<'_>) -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    let url = database.clone();
-    in_time(move |deadline| Store::new(&url, deadline, 0).transaction(Stage::Prepare, access, work))
+    let deadline = Deadline::after(COMMAND_TIMEOUT);
+    let store = Store::new(database, deadline.clone(), 0);
+    supervise(&deadline, move || store.transaction(Stage::Prepare, access, work))
 }

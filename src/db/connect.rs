@@ -120,8 +120,7 @@ fn within<T: Send + 'static>(
 ) -> Result<T, Failure> {
     let own = own_limit(url);
     let limit = own.min(end.saturating_duration_since(Instant::now()));
-    let step = Work::start("connect", step);
-    let step = step.map_err(|error| Failure::no_thread(Stage::Prepare, error))?;
+    let step = Work::start("connect", step)?;
     match step.wait(Instant::now() + limit) {
         Some(result) => result.map_err(|_| panics::failure(Stage::Prepare)),
         None if limit < own => Err(Failure::new(

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Failure, Reason, Result, Stage};
 use crate::process::lock::Lock;
-use crate::process::signals;
+use crate::process::signals::{self, State};
 
 /// How long what follows a run may take after a signal: the two seconds of the interface, less what
 /// a busy machine needs to end the process.
@@ -18,14 +18,9 @@ const REPORT_TIME: Duration = Duration::from_millis(1_500);
 #[derive(Debug, Clone)]
 pub struct Deadline {
     end: Instant,
-    on_signal: OnSignal,
+    /// The signal that came before it, and does not end it.
+    earlier_signal: Option<Instant>,
     stage: Arc<Lock<Stage>>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum OnSignal {
-    Stop,
-    GoOn,
 }
 
 impl Deadline {
@@ -34,7 +29,7 @@ impl Deadline {
         Self {
             // An absurd age must not overflow.
             end: Instant::now() + timeout.min(signals::FOREVER),
-            on_signal: OnSignal::Stop,
+            earlier_signal: None,
             stage: Arc::new(Lock::new(Stage::Prepare)),
         }
     }
@@ -47,11 +42,9 @@ impl Deadline {
     /// Returns the deadline of a step that follows a run: when `usual` has passed, or what a signal
     /// leaves of it.
     pub fn for_report(usual: Duration) -> Self {
-        let left = signals::signalled().map(|signal| REPORT_TIME.saturating_sub(signal.elapsed()));
-        Self {
-            on_signal: OnSignal::GoOn,
-            ..Self::after(left.map_or(usual, |left| usual.min(left)))
-        }
+        let earlier_signal = signals::signalled();
+        let left = earlier_signal.map(|signal| REPORT_TIME.saturating_sub(signal.elapsed()));
+        Self { earlier_signal, ..Self::after(left.map_or(usual, |left| usual.min(left))) }
     }
 
     /// Ends the whole process when `reporting` has passed after the deadline, even if it is blocked
@@ -60,9 +53,14 @@ impl Deadline {
         signals::end_process_at(self.end + reporting);
     }
 
-    /// Returns the instant itself.
-    pub(super) fn end(&self) -> Instant {
-        self.end
+    /// Returns the instant itself, or that of a signal.
+    pub(super) fn end(&self, state: &State) -> Instant {
+        state.signalled.filter(|_| self.earlier_signal.is_none()).unwrap_or(self.end)
+    }
+
+    /// Returns whether a signal ended it.
+    pub(super) fn is_interrupted(&self) -> bool {
+        signals::signalled() != self.earlier_signal
     }
 
     /// Returns the time that is left, zero when it has passed.
@@ -78,22 +76,25 @@ impl Deadline {
     /// Returns the time that is left, or the failure that ends the run.
     pub fn check(&self, stage: Stage) -> Result<Duration> {
         *self.stage.lock() = stage;
-        if self.on_signal == OnSignal::Stop && signals::signalled().is_some() {
-            return Err(interrupted(stage));
-        }
         match self.left() {
-            Duration::ZERO => Err(exceeded(stage)),
+            left if left.is_zero() || self.is_interrupted() => Err(self.failure(stage)),
             left => Ok(left),
         }
+    }
+
+    /// Returns the failure of a run that it ends.
+    pub(super) fn failure(&self, stage: Stage) -> Failure {
+        if self.is_interrupted() {
+            return interrupted(stage);
+        }
+        let message = "Deadline exceeded; for a cycle or `check`, raise --timeout if this is usual";
+        Failure::new(stage, Reason::Deadline, message)
     }
 
     /// Waits, unless the deadline or a signal comes first.
     pub fn sleep(&self, wait: Duration, stage: Stage) -> Result<()> {
         let end = Instant::now() + wait.min(self.left());
-        signals::wait_until(|state| match self.on_signal {
-            OnSignal::Stop => state.signalled.unwrap_or(end),
-            OnSignal::GoOn => end,
-        });
+        signals::wait_until(|state| end.min(self.end(state)));
         self.check(stage).map(drop)
     }
 }
@@ -104,14 +105,5 @@ pub fn interrupted(stage: Stage) -> Failure {
         stage,
         Reason::Interrupted,
         "Stopped by a signal; what it had to write is written as a whole or not at all",
-    )
-}
-
-/// Returns the failure of a run whose deadline has passed.
-pub fn exceeded(stage: Stage) -> Failure {
-    Failure::new(
-        stage,
-        Reason::Deadline,
-        "Deadline exceeded; for a cycle or `check`, raise --timeout if this is usual",
     )
 }

@@ -4,36 +4,33 @@
 //! peer, an output that is not read) is abandoned here: the process ends, and with it the
 //! connection, whose transaction PostgreSQL then rolls back.
 
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::error::{Exit, Failure, Reason, Result, Stage};
-use crate::process::deadline::{self, Deadline};
+use crate::process::deadline::Deadline;
 use crate::process::panics;
 use crate::process::signals::{self, State};
 
 /// How long work may take to end by itself after a signal or its deadline.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// How long a command other than a cycle may take.
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
-
 /// Work in a thread of its own, which panics alone.
 pub(crate) struct Work<T>(Receiver<thread::Result<T>>);
 
 impl<T: Send + 'static> Work<T> {
     /// Starts it.
-    pub(crate) fn start(name: &str, work: impl FnOnce() -> T + Send + 'static) -> io::Result<Self> {
+    pub(crate) fn start(name: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<Self> {
         let (sender, result) = mpsc::channel();
-        thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let started = thread::Builder::new().name(name.to_owned()).spawn(move || {
             // It fails when no one waits any more.
             let _ = sender.send(catch_unwind(AssertUnwindSafe(work)));
             signals::wake();
-        })?;
-        Ok(Self(result))
+        });
+        let no_thread = |error| Failure::no_thread(Stage::Prepare, error);
+        started.map(|_| Self(result)).map_err(no_thread)
     }
 
     /// Waits for its result until an instant; none when that came first.
@@ -48,6 +45,14 @@ impl<T: Send + 'static> Work<T> {
             result.as_ref().map_or_else(|| end(state), |_| Instant::now())
         });
         result
+    }
+}
+
+impl<T: Send + 'static> Work<Result<T>> {
+    /// Waits for its result until its deadline or a signal; none when either came first.
+    fn wait_within(&self, deadline: &Deadline) -> Option<Result<T>> {
+        let ended = self.wait_until(|state| deadline.end(state))?;
+        Some(ended.unwrap_or_else(|_| Err(panics::failure(deadline.stage()))))
     }
 }
 
@@ -71,17 +76,12 @@ pub fn supervise<T: Send + 'static>(
     deadline: &Deadline,
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    let no_thread = |error| Failure::no_thread(Stage::Prepare, error);
-    signals::listen().map_err(no_thread)?;
-    let run = Work::start("run", work).map_err(no_thread)?;
-    let end = deadline.end();
-    if let Some(outcome) = run.wait_until(|state| state.signalled.unwrap_or(end)) {
-        return outcome.unwrap_or_else(|_| Err(panics::failure(deadline.stage())));
+    signals::listen().map_err(|error| Failure::no_thread(Stage::Prepare, error))?;
+    let run = Work::start("run", work)?;
+    if let Some(result) = run.wait_within(deadline) {
+        return result;
     }
-    let abandoned = match signals::signalled() {
-        Some(_) => deadline::interrupted(deadline.stage()),
-        None => deadline::exceeded(deadline.stage()),
-    };
+    let abandoned = deadline.failure(deadline.stage());
     match run.wait(Instant::now() + GRACE) {
         // What was committed before the signal was noticed is a success, and is reported as one.
         Some(Ok(Ok(value))) => Ok(value),
@@ -90,20 +90,11 @@ pub fn supervise<T: Send + 'static>(
     }
 }
 
-/// Runs a command other than a cycle, or one step of it, within its time.
-pub fn in_time<T: Send + 'static>(
-    work: impl FnOnce(Deadline) -> Result<T> + Send + 'static,
-) -> Result<T> {
-    let deadline = Deadline::after(COMMAND_TIMEOUT);
-    supervise(&deadline.clone(), move || work(deadline))
-}
-
 /// A step that follows a run or precedes it, as a best effort: it may take its usual time, or what a
 /// signal leaves of it; the first signal ends the wait.
 pub struct BestEffort<T> {
     work: Work<Result<T>>,
-    end: Instant,
-    earlier_signal: Option<Instant>,
+    deadline: Deadline,
 }
 
 impl<T: Send + 'static> BestEffort<T> {
@@ -113,26 +104,19 @@ impl<T: Send + 'static> BestEffort<T> {
         work: impl FnOnce(Deadline) -> Result<T> + Send + 'static,
     ) -> Result<Self> {
         let deadline = Deadline::for_report(usual);
-        let (end, earlier_signal) = (deadline.end(), signals::signalled());
-        let work = Work::start("report", move || work(deadline));
-        let work = work.map_err(|error| Failure::no_thread(Stage::Prepare, error))?;
-        Ok(Self { work, end, earlier_signal })
+        let own = deadline.clone();
+        Ok(Self { work: Work::start("report", move || work(own))?, deadline })
     }
 
     /// Waits for its end.
     pub fn wait(self) -> Result<T> {
-        let ended = self.work.wait_until(|state| match state.signalled {
-            Some(signal) if self.earlier_signal.is_none() => signal,
-            _ => self.end,
-        });
-        let (reason, message) = match ended {
-            Some(result) => return result.unwrap_or_else(|_| Err(panics::failure(Stage::Prepare))),
-            None if signals::signalled() != self.earlier_signal => {
-                (Reason::Interrupted, "stopped by a signal")
-            }
-            None => (Reason::Timeout, "no response in time"),
-        };
-        Err(Failure::new(Stage::Prepare, reason, message))
+        self.work.wait_within(&self.deadline).unwrap_or_else(|| {
+            let (reason, message) = match self.deadline.is_interrupted() {
+                true => (Reason::Interrupted, "stopped by a signal"),
+                false => (Reason::Timeout, "no response in time"),
+            };
+            Err(Failure::new(Stage::Prepare, reason, message))
+        })
     }
 }
 
