@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
 use strum::{Display, IntoStaticStr, VariantArray};
 
 /// How a run ends, and the only place with the numbers of the exit status.
@@ -56,8 +57,11 @@ impl Stage {
 }
 
 /// Why a run failed: a stable word, and through [`Reason::exit`] the exit status.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Display, IntoStaticStr, VariantArray)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Display, IntoStaticStr, VariantArray, Serialize,
+)]
 #[strum(serialize_all = "snake_case")]
+#[serde(into = "&'static str")]
 pub enum Reason {
     /// The command line is not understood.
     Usage,

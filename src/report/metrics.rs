@@ -131,8 +131,8 @@ fn render(labels: &str, outcome: &Outcome, exit: Exit, before: &str) -> String {
     }
     for (name, count) in summary.counters() {
         let help = format!("The counter {name} of the last cycle that succeeded.");
-        let value = kept(name, Some(count as f64));
-        text.extend(value.map(|value| metric(labels, name, &help, value)));
+        let value = kept(&name, Some(count as f64));
+        text.extend(value.map(|value| metric(labels, &name, &help, value)));
     }
     let build = format!("{labels},version=\"{}\"", env!("CARGO_PKG_VERSION"));
     text + &metric(&build, "build_info", "The version of the program.", 1.0)

@@ -207,14 +207,14 @@ fn event(alert: Alert<'_>, outcome: &Outcome, definition: Option<&str>) -> Event
         ("reason", Some(alert.reason.to_owned())),
         ("definition", definition.map(str::to_owned)),
     ];
-    let counters = outcome.run.summary.counters().into_iter();
+    let counters = outcome.run.summary.counters();
     Event {
         level: alert.level,
         message: Some(alert.message),
         fingerprint: fingerprint.map(|word| word.to_owned().into()).collect(),
         release: Some(RELEASE.into()),
         tags: tags.into_iter().filter_map(|(name, tag)| Some((name.to_owned(), tag?))).collect(),
-        extra: counters.map(|(name, count)| (name.to_owned(), Value::from(count))).collect(),
+        extra: counters.map(|(name, count)| (name, Value::from(count))).collect(),
         ..Event::default()
     }
 }

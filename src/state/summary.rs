@@ -1,20 +1,22 @@
 //! The report of a cycle: counters that every step adds to, and the summary line made of them.
 
 use chrono::{DateTime, Utc};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::config::Format;
 use crate::error::{Exit, Reason};
-use crate::types::time::rfc3339;
+use crate::types::time;
 
-/// What a cycle did so far: the fields of the summary line.
+/// What a cycle did so far: the fields of the summary line, in its order, behind the outcome.
 ///
 /// `matched = created + existing + rejected + accepted` once a cycle succeeded; a failed one shows
 /// how far it came.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Summary {
     /// Why it failed; absent on success.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
     /// Pages received, whether they joined or not.
     pub pages: u64,
@@ -43,10 +45,13 @@ pub struct Summary {
     /// Steps back of the listing.
     pub drift_rewinds: u64,
     /// `--since`, else `skip_before`.
+    #[serde(serialize_with = "time::serialize")]
     pub since: Option<DateTime<Utc>>,
     /// The watermark that the cycle found.
+    #[serde(serialize_with = "time::serialize")]
     pub watermark_before: Option<DateTime<Utc>>,
     /// The watermark that it left.
+    #[serde(serialize_with = "time::serialize")]
     pub watermark: Option<DateTime<Utc>>,
     /// Wall time.
     pub duration_ms: u64,
@@ -57,41 +62,20 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Returns the counters, by name, in the order of the summary line.
-    pub fn counters(&self) -> [(&'static str, u64); 13] {
-        [
-            ("pages", self.pages),
-            ("seen", self.seen),
-            ("matched", self.matched),
-            ("created", self.created),
-            ("late", self.late),
-            ("existing", self.existing),
-            ("deleted", self.deleted),
-            ("revalidated", self.revalidated),
-            ("rejected", self.rejected),
-            ("accepted", self.accepted),
-            ("skipped", self.skipped),
-            ("enqueued", self.enqueued),
-            ("drift_rewinds", self.drift_rewinds),
-        ]
-    }
-
     /// Returns every field, by name, in the order of the summary line.
     pub fn fields(&self) -> Map<String, Value> {
-        let time = |time: Option<DateTime<Utc>>| json!(time.map(rfc3339));
-        let outcome = self.reason.map_or(Exit::Success, Reason::exit);
-        let mut fields = vec![("outcome", json!(outcome.as_str()))];
-        fields.extend(self.reason.map(|reason| ("reason", json!(reason.as_str()))));
-        fields.extend(self.counters().map(|(name, count)| (name, json!(count))));
-        fields.extend([
-            ("since", time(self.since)),
-            ("watermark_before", time(self.watermark_before)),
-            ("watermark", time(self.watermark)),
-            ("duration_ms", json!(self.duration_ms)),
-            ("dry_run", json!(self.dry_run)),
-            ("run_id", json!(self.run_id.to_string())),
-        ]);
-        fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+        let outcome = self.reason.map_or(Exit::Success, Reason::exit).as_str();
+        let mut fields = Map::from_iter([("outcome".to_owned(), json!(outcome))]);
+        if let Value::Object(summary) = json!(self) {
+            fields.extend(summary);
+        }
+        fields
+    }
+
+    /// Returns the counters, by name, in the order of the summary line.
+    pub fn counters(&self) -> impl Iterator<Item = (String, u64)> + use<> {
+        let fields = self.fields().into_iter().filter(|(name, _)| name != "duration_ms");
+        fields.filter_map(|(name, value)| Some((name, value.as_u64()?)))
     }
 
     /// Writes the summary as one line, without its end.
