@@ -54,13 +54,13 @@ fn read(tx: &mut Tx<'_>, job: &JobConfig) -> Result<State> {
         }
         Err(error) => return Err(error),
     };
-    let deleted = tx.row("count the deleted rows", DELETED, &[], |row| row.try_get(0))?;
+    let mut deleted = tx.rows("count the deleted rows", DELETED, &[], |row| row.try_get(0))?;
     Ok(State {
         now: Utc::now(),
-        table: tx.row("find the table", REQUESTS_TABLE, &[], |row| row.try_get(0))?,
+        table: tx.rows("find the table", REQUESTS_TABLE, &[], |row| row.try_get(0))?.pop(),
         watermark: watermark::read(tx)?,
         rejections: rejections::list(tx)?,
-        deleted: deleted.unwrap_or_default(),
+        deleted: deleted.pop().unwrap_or_default(),
         last_success: runs::history(tx)?.last_success,
         enqueue,
         jobs,

@@ -104,7 +104,7 @@ pub fn choose(tx: &mut Tx<'_>, config: &JobConfig) -> Result<Queue> {
     if config.enqueue == Enqueue::None {
         return Ok(Queue::Nowhere);
     }
-    let found = tx.row("look for good_jobs", FIND_GOOD_JOBS, &[], |row| {
+    let mut found = tx.rows("look for good_jobs", FIND_GOOD_JOBS, &[], |row| {
         Ok(GoodJobs {
             table: row.try_get(0)?,
             schema: row.try_get(1)?,
@@ -116,7 +116,7 @@ pub fn choose(tx: &mut Tx<'_>, config: &JobConfig) -> Result<Queue> {
             accepts_inserts: row.try_get(7)?,
         })
     })?;
-    match found {
+    match found.pop() {
         Some(found) => {
             let filled = found.filled();
             found.refusal(&filled).map_or(Ok(()), |why| Err(refused(why)))?;
@@ -213,7 +213,7 @@ pub fn preview(tx: &mut Tx<'_>, config: &JobConfig, queue: &Queue) -> Result<Opt
     let explain = format!("explain {}", insert(table, filled));
     tx.execute("plan to enqueue a job", &explain, &params)?;
     let select = format!("select to_json(job) from ({}) as job", rows(filled));
-    tx.row("make a job", &select, &params, |row| row.try_get(0))
+    Ok(tx.rows("make a job", &select, &params, |row| row.try_get(0))?.pop())
 }
 
 /// Returns the parameters of `jobs.sql`.

@@ -75,6 +75,6 @@ fn is_committed(tx: &mut Tx<'_>, outcome: &Outcome) -> Result<bool> {
     tx.undo(|tx| watermark::lock(tx).map(drop))?;
     let run_id = outcome.run.summary.run_id;
     let run_id = [(&run_id as _, Type::UUID)];
-    let found = tx.row("look for the run", IS_COMMITTED, &run_id, |row| row.try_get(0))?;
-    Ok(found.unwrap_or_default())
+    let mut found = tx.rows("look for the run", IS_COMMITTED, &run_id, |row| row.try_get(0))?;
+    Ok(found.pop().unwrap_or_default())
 }

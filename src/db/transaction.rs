@@ -90,17 +90,6 @@ impl<'a> Tx<'a> {
         rows.map_err(|error| self.store.failed(self.stage, what, sql, &error))
     }
 
-    /// Runs a statement and returns what `read` makes of the first row, as [`Tx::rows`] does.
-    pub fn row<T>(
-        &mut self,
-        what: &str,
-        sql: &str,
-        params: &[Param<'_>],
-        read: impl FnMut(&Row) -> Result<T, postgres::Error>,
-    ) -> Result<Option<T>> {
-        Ok(self.rows(what, sql, params, read)?.into_iter().next())
-    }
-
     /// Runs a statement and returns how many rows it changed.
     pub fn execute(&mut self, what: &str, sql: &str, params: &[Param<'_>]) -> Result<u64> {
         self.store.deadline.check(self.stage)?;
@@ -212,10 +201,11 @@ impl Store {
         let limit = left_ms.min(i32::MAX as u128).to_string();
         let what = "set the limits of the transaction";
         let limit = [(&limit as _, Type::TEXT)];
-        let refusal: Option<Option<String>> =
-            tx.row(what, TRANSACTION_LIMITS, &limit, |row| row.try_get("refusal"))?;
+        let mut refusals = tx.rows(what, TRANSACTION_LIMITS, &limit, |row| {
+            row.try_get::<_, Option<String>>("refusal")
+        })?;
         // Transient, since a failover or an operator ends it.
-        if let Some(why) = refusal.flatten().filter(|_| access != Access::ReadOnly) {
+        if let Some(why) = refusals.pop().flatten().filter(|_| access != Access::ReadOnly) {
             let message = format!("PostgreSQL at {} accepts no changes: {why}", self.url.places());
             return Err(Failure::new(stage, Reason::DatabaseUnavailable, message));
         }

@@ -58,7 +58,7 @@ pub struct History {
 
 /// Reads what is known of the cycles so far.
 pub fn history(tx: &mut Tx<'_>) -> Result<History> {
-    let history = tx.row("read the last runs", HISTORY, &[], |row| {
+    let mut rows = tx.rows("read the last runs", HISTORY, &[], |row| {
         let last_seen: Option<i64> = row.try_get(1)?;
         Ok(History {
             last_success: read_time(row, 0)?,
@@ -68,7 +68,7 @@ pub fn history(tx: &mut Tx<'_>) -> Result<History> {
             had_entries: row.try_get(4)?,
         })
     })?;
-    Ok(history.unwrap_or_default())
+    Ok(rows.pop().unwrap_or_default())
 }
 
 /// Records a run. `kind` is `cycle`, or what an operator did.
@@ -98,8 +98,9 @@ pub fn record(tx: &mut Tx<'_>, kind: &str, run: &Run, failure: Option<&Failure>)
         row.insert(column.to_owned(), json!(time));
     }
     let row = [(&Value::Object(row) as _, Type::JSONB)];
-    let may_prune = tx.row("record the run", RECORD_RUN, &row, |row| row.try_get("may_prune"))?;
-    if may_prune.ok_or_else(|| not_written(RUNS))? && failure.is_none() {
+    let mut recorded =
+        tx.rows("record the run", RECORD_RUN, &row, |row| row.try_get("may_prune"))?;
+    if recorded.pop().ok_or_else(|| not_written(RUNS))? && failure.is_none() {
         tx.execute("prune the runs", PRUNE_RUNS, &[])?;
     }
     Ok(())

@@ -72,14 +72,15 @@ pub fn lock(tx: &mut Tx<'_>) -> Result<Watermark> {
 }
 
 fn select(tx: &mut Tx<'_>, sql: &str) -> Result<Option<Watermark>> {
-    tx.row("read the watermark", sql, &[], |row| {
+    let mut rows = tx.rows("read the watermark", sql, &[], |row| {
         Ok(Watermark {
             definition_id: row.try_get(0)?,
             time: read_time(row, 1)?,
             skip_before: read_time(row, 2)?,
             updated_at: read_time(row, 3)?,
         })
-    })
+    })?;
+    Ok(rows.pop())
 }
 
 /// Moves the locked watermark to where a cycle leaves it, and binds it to the definition. A row that
