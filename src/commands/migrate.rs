@@ -140,8 +140,7 @@ struct Step {
 fn examine(transaction: &mut Transaction<'_>) -> Result<Found, Error> {
     transaction.batch_execute(BEGIN)?;
     let has_schema = transaction.query_typed_one(ONE_SCHEMA, &[])?.try_get(0)?;
-    let names = TABLES.map(|(name, _)| name);
-    let names = (&names.as_slice() as _, Type::TEXT_ARRAY);
+    let names = (&TABLES.as_slice() as _, Type::TEXT_ARRAY);
     let missing: Vec<String> = transaction.query_typed_one(MISSING_TABLES, &[names])?.try_get(0)?;
     let has_left_ids = !missing.iter().any(|name| name == REQUESTS)
         && transaction.query_typed_one(LEFT_IDS, &[])?.try_get(0)?;

@@ -5,6 +5,7 @@
 //! common name; client certificates and revocation lists are not supported; certificates of version
 //! 1, with RSASSA-PSS or on P-521 cannot be verified.
 
+use std::fmt::Display;
 use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::Once;
 use std::time::{Duration, Instant};
@@ -37,14 +38,11 @@ pub fn connect(url: &DatabaseUrl, remaining: Duration) -> Result<Client, Failure
     let end = Instant::now() + remaining;
     let mut failures: Vec<Failure> = Vec::new();
     for server in &url.servers {
-        let targets = resolve(url, server, end).unwrap_or_else(|failure| {
-            failures.push(failure);
-            Vec::new()
-        });
-        for target in targets {
-            match attempt(url, server, target, end) {
+        let peer = Peer { url, server, end };
+        for address in peer.resolve() {
+            match address.and_then(|address| peer.connect(address)) {
                 Ok(client) => {
-                    warn_if_unverified(&url.tls, server);
+                    warn_if_unverified(url.tls, server);
                     return Ok(client);
                 }
                 Err(failure) if failure.exit() == Exit::Permanent => return Err(failure),
@@ -58,39 +56,64 @@ pub fn connect(url: &DatabaseUrl, remaining: Duration) -> Result<Client, Failure
     Err(Failure::new(Stage::Prepare, reason, messages.join("; ")))
 }
 
-/// Returns the addresses of a server; none for the path of a socket.
-fn resolve(
-    url: &DatabaseUrl,
-    server: &Server,
+/// A server, and until when it may be tried.
+struct Peer<'a> {
+    url: &'a DatabaseUrl,
+    server: &'a Server,
     end: Instant,
-) -> Result<Vec<Option<IpAddr>>, Failure> {
-    if server.address.is_some() || server.is_socket() {
-        return Ok(vec![server.address]);
-    }
-    let name = (server.host.clone(), server.port);
-    let found = within(url, server, end, move || name.to_socket_addrs())?;
-    let found = found.map_err(|error| unavailable(server, &error.to_string()))?;
-    Ok(found.map(|address| Some(address.ip())).collect())
 }
 
-/// Connects to one address of a server.
-fn attempt(
-    url: &DatabaseUrl,
-    server: &Server,
-    target: Option<IpAddr>,
-    end: Instant,
-) -> Result<Client, Failure> {
-    let mut config = url.config.clone();
-    config.host(&server.host).port(server.port).connect_timeout(own_limit(url));
-    if let Some(address) = target {
-        config.hostaddr(address);
+impl Peer<'_> {
+    /// Returns the addresses of the server; none for the path of a socket.
+    fn resolve(&self) -> Vec<Result<Option<IpAddr>, Failure>> {
+        let Server { host, address, port } = self.server.clone();
+        if address.is_some() || self.server.is_socket() {
+            return vec![Ok(address)];
+        }
+        match self.within(move || (host, port).to_socket_addrs()) {
+            Ok(Ok(found)) => found.map(|address| Ok(Some(address.ip()))).collect(),
+            Ok(Err(error)) => vec![Err(self.failure(Reason::DatabaseUnavailable, error))],
+            Err(failure) => vec![Err(failure)],
+        }
     }
-    let tls = url.client_config.clone().filter(|_| !server.is_socket());
-    let client = within(url, server, end, move || open(config, tls))?;
-    client.map_err(|error| {
-        let what = format!("connect to PostgreSQL at {server}");
-        sqlstate::failure(Stage::Prepare, &what, None, &error)
-    })
+
+    /// Connects to one address of the server.
+    fn connect(&self, address: Option<IpAddr>) -> Result<Client, Failure> {
+        let mut config = self.url.config.clone();
+        config.host(&self.server.host).port(self.server.port);
+        if let Some(address) = address {
+            config.hostaddr(address);
+        }
+        let tls = self.url.client_config.clone().filter(|_| !self.server.is_socket());
+        self.within(move || open(config, tls))?.map_err(|error| {
+            let what = format!("connect to PostgreSQL at {}", self.server);
+            sqlstate::failure(Stage::Prepare, &what, None, &error)
+        })
+    }
+
+    /// Runs one step in a thread of its own, for as long as `connect_timeout` and the end allow. A
+    /// result that comes too late is dropped with its thread.
+    fn within<T: Send + 'static>(
+        &self,
+        step: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        let own = self.url.config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT);
+        let left = self.end.saturating_duration_since(Instant::now());
+        let step = Work::start("connect", step)?;
+        match step.wait(Instant::now() + own.min(left)) {
+            Some(result) => result.map_err(|_| panics::failure(Stage::Prepare)),
+            None if left < own => Err(self.failure(Reason::Deadline, "deadline exceeded")),
+            None => {
+                let why = format!("no answer within {} s", own.as_secs_f32());
+                Err(self.failure(Reason::DatabaseUnavailable, why))
+            }
+        }
+    }
+
+    fn failure(&self, reason: Reason, why: impl Display) -> Failure {
+        let message = format!("Cannot connect to PostgreSQL at {}: {why}", self.server);
+        Failure::new(Stage::Prepare, reason, message)
+    }
 }
 
 fn open(mut config: Config, tls: Option<ClientConfig>) -> Result<Client, postgres::Error> {
@@ -110,41 +133,10 @@ fn open(mut config: Config, tls: Option<ClientConfig>) -> Result<Client, postgre
     }
 }
 
-/// Runs one step towards a server in a thread of its own, for as long as `connect_timeout` and `end`
-/// allow. A result that comes too late is dropped with its thread.
-fn within<T: Send + 'static>(
-    url: &DatabaseUrl,
-    server: &Server,
-    end: Instant,
-    step: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Failure> {
-    let own = own_limit(url);
-    let limit = own.min(end.saturating_duration_since(Instant::now()));
-    let step = Work::start("connect", step)?;
-    match step.wait(Instant::now() + limit) {
-        Some(result) => result.map_err(|_| panics::failure(Stage::Prepare)),
-        None if limit < own => Err(Failure::new(
-            Stage::Prepare,
-            Reason::Deadline,
-            format!("Deadline exceeded before PostgreSQL at {server} could be reached"),
-        )),
-        None => Err(unavailable(server, &format!("no answer within {} s", own.as_secs_f32()))),
-    }
-}
-
-fn own_limit(url: &DatabaseUrl) -> Duration {
-    url.config.get_connect_timeout().copied().unwrap_or(CONNECT_TIMEOUT)
-}
-
-fn unavailable(server: &Server, why: &str) -> Failure {
-    let message = format!("Cannot connect to PostgreSQL at {server}: {why}");
-    Failure::new(Stage::Prepare, Reason::DatabaseUnavailable, message)
-}
-
 /// Warns, once per process, that a third party on the network could read or answer.
-fn warn_if_unverified(tls: &TlsMode, server: &Server) {
+fn warn_if_unverified(tls: TlsMode, server: &Server) {
     static ONCE: Once = Once::new();
-    let is_verified = matches!(tls, TlsMode::VerifyCa(_) | TlsMode::VerifyFull(_));
+    let is_verified = matches!(tls, TlsMode::VerifyCa | TlsMode::VerifyFull);
     if !is_verified && !server.is_local() {
         ONCE.call_once(|| {
             log::warn!(

@@ -58,8 +58,7 @@ pub fn examine(transaction: &mut Transaction<'_>) -> Result<(String, Vec<Finding
     for (table, sql) in STATEMENTS {
         refusals.extend(refusal(transaction, sql)?.map(|error| (table, error)));
     }
-    let names = TABLES.map(|(name, _)| name);
-    findings.extend(explain(transaction, &names, refusals).map_err(unreadable)?);
+    findings.extend(explain(transaction, &TABLES, refusals).map_err(unreadable)?);
     Ok((place, findings))
 }
 

@@ -10,7 +10,7 @@ use std::io;
 use postgres::Error;
 use postgres::error::DbError;
 
-use crate::db::tables::{GOOD_JOBS, TABLES, WITH_SEQUENCE};
+use crate::db::tables::{GOOD_JOBS, PRIVILEGES, WITH_SEQUENCE};
 use crate::error::{Failure, Reason, Stage};
 use crate::net::tls;
 
@@ -20,24 +20,6 @@ const MESSAGE_MAX_CHARS: usize = 300;
 /// Classes whose messages name objects and settings, never a row's values.
 const SHOWN_CLASSES: &[&str] =
     &["08", "0A", "25", "26", "28", "2B", "3D", "3F", "40", "42", "53", "55", "57", "58"];
-
-/// How PgBouncer's refusals of user, password and database begin.
-const POOLER_LOGINS: &[&str] = &[
-    "password authentication failed",
-    "SASL authentication failed",
-    "PAM authentication failed",
-    "LDAP authentication failed",
-    "certificate authentication failed",
-    "\"trust\" authentication failed",
-    "unix socket login rejected",
-    "login rejected",
-    "no such user",
-    "no such database",
-    "empty password returned by client",
-    "password too long",
-    "username too long",
-    "not allowed",
-];
 
 /// What is wrong with a pooler of statements.
 pub(crate) const STATEMENT_POOLING: &str = "the pooler in between pools statements, and a cycle needs \
@@ -72,20 +54,18 @@ pub(crate) fn is_handshake(error: &Error) -> bool {
 
 /// Returns the reason that a SQLSTATE stands for.
 fn reason(code: &str) -> Reason {
-    match code {
+    match (code.get(..2).unwrap_or_default(), code) {
         // A missing table or column: of ours, since no statement names others but good_jobs.
-        "42P01" | "42703" => Reason::TablesMissing,
+        (_, "42P01" | "42703") => Reason::TablesMissing,
         // Read-only: most likely a standby, during a failover.
-        "25006" => Reason::DatabaseUnavailable,
-        // Idle or long transactions that the server ended, time-outs, locks.
-        "25P03" | "25P04" | "57014" | "55P03" | "55006" => Reason::DatabaseBusy,
+        ("08" | "58", _) | (_, "25006") => Reason::DatabaseUnavailable,
         _ if code.starts_with("57P0") => Reason::DatabaseUnavailable,
-        _ => match code.get(..2).unwrap_or_default() {
-            "08" | "58" => Reason::DatabaseUnavailable,
-            "40" | "53" => Reason::DatabaseBusy,
-            "28" | "3D" => Reason::DatabaseLogin,
-            _ => Reason::DatabaseRefused,
-        },
+        // Idle or long transactions that the server ended, time-outs, locks.
+        ("40" | "53", _) | (_, "25P03" | "25P04" | "57014" | "55P03" | "55006") => {
+            Reason::DatabaseBusy
+        }
+        ("28" | "3D", _) => Reason::DatabaseLogin,
+        _ => Reason::DatabaseRefused,
     }
 }
 
@@ -124,14 +104,12 @@ fn classify_db_error(written: Option<&str>, error: &DbError) -> (Reason, String)
         "42P01" | "42703" if names(GOOD_JOBS) => reason = Reason::DatabaseRefused,
         "42P01" | "42703" => why.push_str("; run `datapass-pull migrate`"),
         "42501" => {
-            if let Some((table, privileges)) = TABLES.iter().find(|(table, _)| names(table)) {
-                why.push_str(&format!("; a cycle needs {privileges} on {table}"));
-                if WITH_SEQUENCE.contains(table) {
-                    why.push_str(" and USAGE on its sequence");
-                }
-            } else if names(GOOD_JOBS) {
-                why.push_str("; a cycle needs INSERT on good_jobs");
-            }
+            let needs = PRIVILEGES.iter().find(|it| names(it.0));
+            why.extend(needs.map(|(table, privileges)| {
+                let has_sequence = WITH_SEQUENCE.contains(table);
+                let sequence = if has_sequence { " and USAGE on its sequence" } else { "" };
+                format!("; a cycle needs {privileges} on {table}{sequence}")
+            }));
         }
         "23505" if !raised => why.extend(sequence_advice(error)),
         // The server names no table for a value that a type refuses.
@@ -147,9 +125,9 @@ fn classify_db_error(written: Option<&str>, error: &DbError) -> (Reason, String)
 
 /// Returns what to do about a primary key that a sequence gave twice, as after a restore.
 fn sequence_advice(error: &DbError) -> Option<String> {
-    let table = error.constraint()?.strip_suffix("_pkey")?;
-    let is_ours = WITH_SEQUENCE.contains(&table) && error.table() == Some(table);
-    is_ours.then(|| {
+    let table = error.table().filter(|table| WITH_SEQUENCE.contains(table))?;
+    let is_key = error.constraint().and_then(|name| name.strip_prefix(table)) == Some("_pkey");
+    is_key.then(|| {
         format!(
             "; the sequence of its id is behind the table, as after a restore: run select \
              setval(pg_get_serial_sequence('{table}', 'id'), (select max(id) from {table}))"
@@ -159,37 +137,47 @@ fn sequence_advice(error: &DbError) -> Option<String> {
 
 /// Returns what a message of PgBouncer means; none for what passes, and for PostgreSQL's own.
 fn classify_pooler_error(message: &str) -> Option<(Reason, String)> {
-    let message = message.trim();
-    let is_disabled = message.starts_with("database ") && message.ends_with(" is disabled");
-    let words = POOLER_LOGINS.iter().find(|words| message.starts_with(**words));
-    if let Some(words) = words.or(is_disabled.then_some(&"database is disabled")) {
-        let why = format!("PgBouncer refuses user, password or database ({words})");
-        return Some((Reason::DatabaseLogin, why));
-    }
-    let parameter =
-        ["unsupported startup parameter: ", "unsupported startup parameter in options: "]
-            .iter()
-            .find_map(|words| message.strip_prefix(words))
-            .or(message.starts_with("unsupported options startup parameter").then_some("options"));
-    if let Some(parameter) = parameter {
+    let login = |words| {
+        let why = format!("PgBouncer refuses user, password or database ({})", printable(words));
+        Some((Reason::DatabaseLogin, why))
+    };
+    let parameter = |text: &str| {
         // Its value may follow, and is not shown.
-        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
-        let name = parameter.split(|c| !is_name(c)).next().unwrap_or_default();
+        let name = printable(text.split('=').next().unwrap_or_default());
         let why = format!(
             "PgBouncer refuses the startup parameter {name}: remove it from DATABASE_URL, or add it \
              to ignore_startup_parameters"
         );
-        return Some((Reason::Configuration, why));
+        Some((Reason::Configuration, why))
+    };
+    // The name of a user or a database follows a colon, or stands in quotes.
+    let (words, detail) = message.trim().split_once(": ").unwrap_or((message.trim(), ""));
+    match words {
+        "no such user"
+        | "no such database"
+        | "login rejected"
+        | "unix socket login rejected"
+        | "empty password returned by client"
+        | "password too long"
+        | "username too long"
+        | "not allowed" => login(words),
+        _ if words.ends_with("authentication failed") => login(words),
+        _ if words.starts_with("database ") && words.ends_with(" is disabled") => {
+            login("database is disabled")
+        }
+        "unsupported startup parameter" | "unsupported startup parameter in options" => {
+            parameter(detail)
+        }
+        "unsupported options startup parameter" => parameter("options"),
+        "SSL required" => {
+            let why = "PgBouncer requires TLS: set sslmode in DATABASE_URL";
+            Some((Reason::DatabaseTls, why.to_owned()))
+        }
+        _ if words.contains("not allowed in statement pooling mode") => {
+            Some((Reason::DatabaseRefused, STATEMENT_POOLING.to_owned()))
+        }
+        _ => None,
     }
-    let message = message.to_ascii_lowercase();
-    if message.contains("not allowed in statement pooling mode") {
-        return Some((Reason::DatabaseRefused, STATEMENT_POOLING.to_owned()));
-    }
-    if message == "ssl required" {
-        let why = "PgBouncer requires TLS: set sslmode in DATABASE_URL";
-        return Some((Reason::DatabaseTls, why.to_owned()));
-    }
-    None
 }
 
 /// Distinguishes the kinds of errors without a SQLSTATE by their fixed words, since the driver keeps
@@ -234,12 +222,10 @@ fn classify_client_error(error: &Error) -> (Reason, String) {
 
 /// Returns the causes of an error, on one line.
 fn causes(error: &Error) -> String {
-    let causes = tls::chain(error).skip(1).filter(|cause| {
-        // An io::Error that wraps another prints just that one.
-        let io = cause.downcast_ref::<io::Error>();
-        io.is_none_or(|error| error.get_ref().is_none())
-    });
-    let causes: Vec<String> = causes.map(|cause| printable(&cause.to_string())).collect();
+    let causes = tls::chain(error).skip(1).map(|cause| printable(&cause.to_string()));
+    let mut causes: Vec<String> = causes.collect();
+    // An io::Error that wraps another prints just that one.
+    causes.dedup();
     causes.join(": ")
 }
 

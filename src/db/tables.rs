@@ -14,14 +14,18 @@ pub(crate) const REJECTIONS: &str = "datapass_pull_rejections";
 /// One row per cycle.
 pub(crate) const RUNS: &str = "datapass_pull_runs";
 
-/// Our tables with the privileges that a cycle needs, in the order in which they are created. With
-/// DELETE on the runs, old ones are pruned; nothing fails without it.
-pub(crate) const TABLES: [(&str, &str); 5] = [
+/// Our tables, in the order in which they are created.
+pub(crate) const TABLES: [&str; 5] = [REQUESTS, HANDLED, WATERMARKS, REJECTIONS, RUNS];
+
+/// The privileges that a cycle needs on each table that it writes to. With DELETE on the runs, old
+/// ones are pruned; nothing fails without it.
+pub(crate) const PRIVILEGES: [(&str, &str); 6] = [
     (REQUESTS, "SELECT, INSERT"),
     (HANDLED, "SELECT, INSERT, UPDATE"),
     (WATERMARKS, "SELECT, INSERT, UPDATE"),
     (REJECTIONS, "SELECT, INSERT, UPDATE"),
     (RUNS, "SELECT, INSERT"),
+    (GOOD_JOBS, "INSERT"),
 ];
 
 /// Our tables with an id that is taken from a sequence.
@@ -35,6 +39,5 @@ pub(crate) fn written_by(sql: &str) -> Option<&'static str> {
     let sql = sql.to_ascii_lowercase();
     let (_, rest) = sql.split_once("insert into ").or_else(|| sql.split_once("update "))?;
     let written = rest.split([' ', '\n', '(']).next()?.trim_matches('"');
-    let mut names = TABLES.map(|(name, _)| name).into_iter().chain([GOOD_JOBS]);
-    names.find(|name| written.ends_with(name))
+    PRIVILEGES.map(|(name, _)| name).into_iter().find(|name| written.ends_with(name))
 }

@@ -15,13 +15,13 @@ use std::error::Error;
 use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 use postgres::Config;
 use postgres::config::{SslMode, SslNegotiation};
 use rustls::ClientConfig;
+use strum::{EnumString, IntoStaticStr};
 
 use crate::net::tls::{self, NameCheck, TlsError};
 
@@ -30,11 +30,12 @@ const DEFAULT_PORT: u16 = 5432;
 const SOCKET_DIRECTORIES: [&str; 2] = ["/var/run/postgresql", "/tmp"];
 /// Parameters of the driver that the URL may override. PostgreSQL's own idle time before a
 /// keepalive, two hours, is longer than any cycle.
-const DEFAULTS: [(&str, &str); 5] = [
+const DEFAULTS: [(&str, &str); 6] = [
     ("application_name", concat!("datapass-pull/", env!("CARGO_PKG_VERSION"))),
     ("keepalives_idle", "30"),
     ("keepalives_interval", "10"),
     ("keepalives_retries", "3"),
+    ("sslmode", "prefer"),
     // The only limit on this side for a peer that is silent in mid-statement.
     ("tcp_user_timeout", "30000"),
 ];
@@ -60,32 +61,27 @@ const ENCODED_COLON: &str =
 const UNKNOWN: &str =
     "has an unknown parameter (its name is not shown: it may be a part of a password)";
 
-/// What is required of TLS: `sslmode` and `sslrootcert` together. Root certificates are those of a
-/// PEM file, or the system's.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What is required of TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 pub enum TlsMode {
     /// No TLS.
     Disable,
     /// TLS when the server offers it, unverified.
+    #[strum(to_string = "prefer", serialize = "allow")]
     Prefer,
     /// TLS, unverified.
     Require,
     /// TLS, the certificate chain verified.
-    VerifyCa(Option<PathBuf>),
+    VerifyCa,
     /// TLS, chain and host name verified.
-    VerifyFull(Option<PathBuf>),
+    VerifyFull,
 }
 
 impl TlsMode {
     /// Returns the value of `sslmode` that means this.
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::Disable => "disable",
-            Self::Prefer => "prefer",
-            Self::Require => "require",
-            Self::VerifyCa(_) => "verify-ca",
-            Self::VerifyFull(_) => "verify-full",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -153,17 +149,17 @@ impl DatabaseUrl {
 /// known parameter.
 pub fn parse(text: &str) -> Result<DatabaseUrl, String> {
     let mut parameters = Parameters::read(text.trim())?;
-    let tls = parameters.take_tls()?;
+    let (tls, roots) = parameters.take_tls()?;
     let servers = parameters.take_servers()?;
-    // libpq counts it in milliseconds, the driver in seconds.
-    let tcp_user_timeout = parameters.take("tcp_user_timeout").parse();
-    let tcp_user_timeout = tcp_user_timeout.map_err(|_| invalid("tcp_user_timeout"))?;
     if servers.len() > 1 {
         let attributes = parameters.0.entry("target_session_attrs".to_owned());
         attributes.or_insert_with(|| "read-write".to_owned());
     }
     let mut config = parameters.into_config()?;
-    config.tcp_user_timeout(Duration::from_millis(tcp_user_timeout));
+    // The driver takes libpq's milliseconds for seconds.
+    if let Some(limit) = config.get_tcp_user_timeout().copied() {
+        config.tcp_user_timeout(Duration::from_millis(limit.as_secs()));
+    }
     config.ssl_mode(if tls == TlsMode::Prefer { SslMode::Prefer } else { SslMode::Require });
     let is_direct = config.get_ssl_negotiation() == SslNegotiation::Direct;
     if is_direct && matches!(tls, TlsMode::Disable | TlsMode::Prefer) {
@@ -174,24 +170,22 @@ pub fn parse(text: &str) -> Result<DatabaseUrl, String> {
         return Err("names no user, and the user of this process has no name".to_owned());
     }
     let needs_tls = tls != TlsMode::Disable && !servers.iter().all(Server::is_socket);
-    let mut client_config = needs_tls.then(|| client_config(&tls)).transpose()?;
+    let mut client_config = needs_tls.then(|| client_config(tls, roots)).transpose()?;
     if let Some(client_config) = client_config.as_mut().filter(|_| is_direct) {
         client_config.alpn_protocols = vec![b"postgresql".to_vec()];
     }
     Ok(DatabaseUrl { config, servers, tls, client_config })
 }
 
-/// Returns how TLS is spoken, with the root certificates read.
-fn client_config(mode: &TlsMode) -> Result<ClientConfig, String> {
-    let roots = |file: &Option<PathBuf>| match file {
-        None => tls::roots(None),
-        Some(file) => tls::file_roots(file),
+/// Returns how TLS is spoken, with the root certificates read: those of a PEM file, or the system's.
+fn client_config(mode: TlsMode, roots: Option<String>) -> Result<ClientConfig, String> {
+    let name = match mode {
+        TlsMode::VerifyFull => Some(NameCheck::Require),
+        TlsMode::VerifyCa => Some(NameCheck::Skip),
+        _ => None,
     };
-    let roots = match mode {
-        TlsMode::Disable | TlsMode::Prefer | TlsMode::Require => Ok(None),
-        TlsMode::VerifyCa(file) => roots(file).map(|roots| Some((roots, NameCheck::Skip))),
-        TlsMode::VerifyFull(file) => roots(file).map(|roots| Some((roots, NameCheck::Require))),
-    };
+    let read = || roots.map_or_else(|| tls::roots(None), |file| tls::file_roots(file.as_ref()));
+    let roots = name.map(|name| Ok((read()?, name))).transpose();
     roots.and_then(tls::client_config).map_err(|error| match error {
         TlsError::Unreadable { kind, .. } => {
             format!("names a file in sslrootcert that cannot be read ({kind})")
@@ -216,66 +210,33 @@ impl Parameters {
         let schemes = ["postgres://", "postgresql://"];
         let rest = schemes.iter().find_map(|it| text.strip_prefix(it));
         let rest = rest.ok_or("must be a postgres:// or postgresql:// URL")?;
-        let defaults = DEFAULTS.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let mut parameters = Self(defaults.into());
-        let rest = parameters.read_credentials(rest)?;
+        let (credentials, rest) = split_credentials(rest);
+        let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
         let (authority, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-        parameters.read_authority(authority)?;
+        let servers = authority.split(',').map(split_server).collect::<Result<Vec<_>, _>>()?;
+        let (hosts, ports): (Vec<_>, Vec<_>) = servers.into_iter().unzip();
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         let database = path.strip_prefix('/').unwrap_or(path);
         if database.contains('@') {
             return Err(RAW_AT.to_owned());
         }
-        parameters.set("dbname", &decode(database)?)?;
+        // With `me%3Apassword` the server would receive both as a user name, and repeat it.
+        if !credentials.contains(':') && decode(user)?.contains(':') {
+            return Err(ENCODED_COLON.to_owned());
+        }
+
+        let (hosts, ports) = (hosts.join(","), ports.join(","));
+        let mut pairs = vec![("user", user), ("password", password), ("dbname", database)];
+        pairs.extend([("host", hosts.as_str()), ("port", ports.as_str())]);
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) =
-                pair.split_once('=').ok_or("holds a query parameter without a =")?;
+            pairs.push(pair.split_once('=').ok_or("holds a query parameter without a =")?);
+        }
+        let defaults = DEFAULTS.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let mut parameters = Self(defaults.into());
+        for (name, value) in pairs {
             parameters.set(&decode(name)?, &decode(value)?)?;
         }
         Ok(parameters)
-    }
-
-    /// Reads user and password, and returns what follows them.
-    ///
-    /// As in libpq they end at the first `@` before any `/`, so that a raw `?` may be in a password;
-    /// but the one of `host?user=me@place` is in the query.
-    fn read_credentials<'a>(&mut self, text: &'a str) -> Result<&'a str, String> {
-        let parts = text.split_once('@').filter(|(credentials, _)| !credentials.contains('/'));
-        let Some((credentials, rest)) = parts else {
-            return Ok(text);
-        };
-        let query = credentials.split_once('?').map_or("", |(_, query)| query);
-        let in_query = |pair: &str| pair.starts_with("user=") || pair.starts_with("password=");
-        if query.split('&').any(in_query) {
-            return Ok(text);
-        }
-        let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
-        let user = decode(user)?;
-        // With `me%3Apassword` the server would receive both as a user name, and repeat it.
-        if user.contains(':') && !credentials.contains(':') {
-            return Err(ENCODED_COLON.to_owned());
-        }
-        self.set("user", &user)?;
-        self.set("password", &decode(password)?)?;
-        Ok(rest)
-    }
-
-    /// Reads `host1:port1,[::1]:port2,…`.
-    fn read_authority(&mut self, text: &str) -> Result<(), String> {
-        let (mut hosts, mut ports) = (Vec::new(), Vec::new());
-        for server in text.split(',') {
-            let (host, port) = match server.strip_prefix('[') {
-                None => server.split_once(':').unwrap_or((server, "")),
-                Some(rest) => rest
-                    .split_once("]:")
-                    .or_else(|| Some((rest.strip_suffix(']')?, "")))
-                    .ok_or_else(|| invalid("host"))?,
-            };
-            hosts.push(decode(host)?);
-            ports.push(decode(port)?);
-        }
-        self.set("host", &hosts.join(","))?;
-        self.set("port", &ports.join(","))
     }
 
     /// Sets a parameter, unless it is one to ignore. An empty value changes nothing.
@@ -305,58 +266,56 @@ impl Parameters {
         Ok(())
     }
 
-    /// Returns a parameter's value and removes it; empty when there is none.
-    fn take(&mut self, name: &str) -> String {
-        self.0.remove(name).unwrap_or_default()
-    }
-
-    fn take_tls(&mut self) -> Result<TlsMode, String> {
-        let (mode, roots) = (self.take("sslmode"), self.take("sslrootcert"));
+    /// Takes what is required of TLS, and the file of root certificates.
+    fn take_tls(&mut self) -> Result<(TlsMode, Option<String>), String> {
+        let (mode, roots) = (self.0.remove("sslmode"), self.0.remove("sslrootcert"));
         // A public authority signs for any name, so its certificate proves nothing without the name.
-        if roots == "system" {
-            return Ok(TlsMode::VerifyFull(None));
+        if roots.as_deref() == Some("system") {
+            return Ok((TlsMode::VerifyFull, None));
         }
-        let roots = Some(roots).filter(|path| !path.is_empty()).map(PathBuf::from);
-        Ok(match mode.as_str() {
-            "disable" => TlsMode::Disable,
-            "" | "allow" | "prefer" => TlsMode::Prefer,
-            "require" if roots.is_none() => TlsMode::Require,
-            "require" | "verify-ca" => TlsMode::VerifyCa(roots),
-            "verify-full" => TlsMode::VerifyFull(roots),
-            _ => return Err(invalid("sslmode")),
+        let mode = mode.unwrap_or_default().parse().map_err(|_| invalid("sslmode"))?;
+        Ok(match mode {
+            TlsMode::Require if roots.is_some() => (TlsMode::VerifyCa, roots),
+            mode => (mode, roots),
         })
     }
 
+    /// Takes the servers, whose hosts, addresses and ports are lists.
     fn take_servers(&mut self) -> Result<Vec<Server>, String> {
-        let mut list = |name| -> Vec<String> {
-            let values = self.0.remove(name);
-            values.map_or_else(Vec::new, |it| it.split(',').map(str::to_owned).collect())
-        };
-        let (hosts, addresses, ports) = (list("host"), list("hostaddr"), list("port"));
+        let hosts = self.take_list("host", |host| is_host(host).then(|| host.to_owned()))?;
+        let addresses: Vec<IpAddr> = self.take_list("hostaddr", |address| address.parse().ok())?;
+        let ports = self.take_list("port", |port| match port {
+            "" => Some(DEFAULT_PORT),
+            port => port.parse().ok().map(NonZeroU16::get),
+        })?;
         let hosts = match (&hosts[..], &addresses[..]) {
             ([], []) => SOCKET_DIRECTORIES.map(str::to_owned).to_vec(),
-            ([], addresses) => addresses.to_vec(),
+            ([], addresses) => addresses.iter().map(IpAddr::to_string).collect(),
             _ => hosts,
         };
-        if !addresses.is_empty() && addresses.len() != hosts.len() {
+        if ![0, hosts.len()].contains(&addresses.len()) {
             return Err(invalid("hostaddr"));
         }
-        if ports.len() > 1 && ports.len() != hosts.len() {
+        if ![0, 1, hosts.len()].contains(&ports.len()) {
             return Err(invalid("port"));
         }
-        let server = |(index, host): (usize, String)| {
-            let port = match ports.get(index).or(ports.first()).map(String::as_str) {
-                None | Some("") => DEFAULT_PORT,
-                Some(port) => port.parse::<NonZeroU16>().map_err(|_| invalid("port"))?.get(),
-            };
-            let address = addresses.get(index).map(|address| address.parse()).transpose();
-            let address = address.map_err(|_| invalid("hostaddr"))?;
-            match is_host(&host) {
-                true => Ok(Server { host, address, port }),
-                false => Err(invalid("host")),
-            }
+        let server = |(index, host)| Server {
+            host,
+            address: addresses.get(index).copied(),
+            port: ports.get(index).or(ports.first()).copied().unwrap_or(DEFAULT_PORT),
         };
-        hosts.into_iter().enumerate().map(server).collect()
+        Ok(hosts.into_iter().enumerate().map(server).collect())
+    }
+
+    /// Takes a list with commas; empty when there is none.
+    fn take_list<T>(
+        &mut self,
+        name: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<Vec<T>, String> {
+        let list = self.0.remove(name);
+        let items = list.iter().flat_map(|list| list.split(','));
+        items.map(|item| parse(item).ok_or_else(|| invalid(name))).collect()
     }
 
     /// Gives what is left to the driver.
@@ -370,6 +329,30 @@ impl Parameters {
             name.map_or_else(|| UNKNOWN.to_owned(), |name| invalid(name.trim_end_matches('`')))
         })
     }
+}
+
+/// Splits user and password from what follows them.
+///
+/// As in libpq they end at the first `@` before any `/`, so that a raw `?` may be in a password; but
+/// the one of `host?user=me@place` is in the query.
+fn split_credentials(text: &str) -> (&str, &str) {
+    let is_query = |credentials: &str| {
+        let pairs = credentials.split(['?', '&']).skip(1);
+        pairs.into_iter().any(|it| it.starts_with("user=") || it.starts_with("password="))
+    };
+    match text.split_once('@') {
+        Some(parts) if !parts.0.contains('/') && !is_query(parts.0) => parts,
+        _ => ("", text),
+    }
+}
+
+/// Splits `host:port` or `[::1]:port`, either without a port too.
+fn split_server(text: &str) -> Result<(&str, &str), String> {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').ok_or_else(|| invalid("host"))?,
+        None => text.split_at(text.find(':').unwrap_or(text.len())),
+    };
+    Ok((host, port.strip_prefix(':').unwrap_or(port)))
 }
 
 fn invalid(name: &str) -> String {

@@ -60,7 +60,6 @@ fn sslmode_means_the_same_as_in_libpq() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ca.pem");
     std::fs::write(&path, tls::tests::root_pem()).unwrap();
-    let file = || Some(path.clone());
     for (query, expected) in [
         ("", TlsMode::Prefer),
         ("sslmode=disable", TlsMode::Disable),
@@ -69,19 +68,26 @@ fn sslmode_means_the_same_as_in_libpq() {
         ("sslmode=prefer&sslrootcert=/ca.pem", TlsMode::Prefer),
         ("sslmode=require", TlsMode::Require),
         ("ssl=true", TlsMode::Require),
-        ("sslmode=require&sslrootcert=/ca.pem", TlsMode::VerifyCa(file())),
-        ("sslmode=verify-ca&sslrootcert=/ca.pem", TlsMode::VerifyCa(file())),
-        ("sslmode=verify-ca", TlsMode::VerifyCa(None)),
-        ("sslmode=verify-full&sslrootcert=/ca.pem", TlsMode::VerifyFull(file())),
-        ("sslmode=verify-full", TlsMode::VerifyFull(None)),
-        ("sslrootcert=system", TlsMode::VerifyFull(None)),
-        ("sslmode=require&sslrootcert=system", TlsMode::VerifyFull(None)),
-        ("sslmode=disable&sslmode=verify-full", TlsMode::VerifyFull(None)),
+        ("sslmode=require&sslrootcert=/ca.pem", TlsMode::VerifyCa),
+        ("sslmode=verify-ca&sslrootcert=/ca.pem", TlsMode::VerifyCa),
+        ("sslmode=verify-ca", TlsMode::VerifyCa),
+        ("sslmode=verify-full&sslrootcert=/ca.pem", TlsMode::VerifyFull),
+        ("sslmode=verify-full", TlsMode::VerifyFull),
+        ("sslrootcert=system", TlsMode::VerifyFull),
+        ("sslmode=require&sslrootcert=system", TlsMode::VerifyFull),
+        ("sslmode=disable&sslmode=verify-full", TlsMode::VerifyFull),
     ] {
         let query = query.replace("/ca.pem", path.to_str().unwrap());
         let url = parse(&format!("postgres://db/x?{query}")).unwrap();
         assert_eq!(url.tls, expected, "{query}");
         assert_eq!(url.client_config.is_some(), expected != TlsMode::Disable, "{query}");
+    }
+    // The file is read where a certificate is verified against it.
+    for (mode, expected) in
+        [("prefer", true), ("require", false), ("verify-ca", false), ("verify-full", false)]
+    {
+        let text = format!("postgres://db/x?sslmode={mode}&sslrootcert=/nowhere.pem");
+        assert_eq!(parse(&text).is_ok(), expected, "{mode}");
     }
     // A socket has no TLS, and needs no root certificate.
     let socket = parse("postgres:///x?sslmode=verify-full&sslrootcert=/nowhere.pem").unwrap();
