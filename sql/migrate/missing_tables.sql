@@ -1,1 +1,5 @@
-select array(select name from unnest($1) as wanted (name) where to_regclass(quote_ident(name)) is null)
+-- The end of a statement that catalog/wanted.sql begins: our tables that do not exist, in the order in
+-- which they are created
+select array(select name from wanted_tables
+             where name <> 'good_jobs' and name not in (select name from found)
+             order by position)

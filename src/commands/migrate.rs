@@ -10,7 +10,7 @@
 //! transient, with nothing changed, instead of holding up the requests behind it.
 
 use postgres::error::SqlState;
-use postgres::types::Type;
+use postgres::types::FromSqlOwned;
 use postgres::{Error, Row, Transaction};
 use serde_json::json;
 
@@ -18,7 +18,7 @@ use super::transact;
 use crate::cli::MigrateArgs;
 use crate::config::Settings;
 use crate::db::sqlstate;
-use crate::db::tables::{HANDLED, REQUESTS, TABLES};
+use crate::db::tables::{HANDLED, REQUESTS};
 use crate::db::transaction::Access;
 use crate::error::{Failure, Reason, Stage};
 use crate::output::stdout::Answer;
@@ -26,7 +26,10 @@ use crate::output::stdout::Answer;
 /// Creates all tables; does no harm where they exist.
 const SCHEMA: &str = include_str!("../../sql/schema.sql");
 const BEGIN: &str = include_str!("../../sql/migrate/begin.sql");
-const MISSING_TABLES: &str = include_str!("../../sql/migrate/missing_tables.sql");
+const MISSING_TABLES: &str = concat!(
+    include_str!("../../sql/catalog/wanted.sql"),
+    include_str!("../../sql/migrate/missing_tables.sql")
+);
 const LEFT_IDS: &str = include_str!("../../sql/migrate/left_ids.sql");
 const STEPS: &str = concat!(
     include_str!("../../sql/catalog/wanted.sql"),
@@ -71,57 +74,31 @@ fn report(changes: &[String]) -> Answer {
 /// Without `yes` nothing is changed when a column would have to be renamed or retyped: the failure
 /// ([`Reason::UpgradeRefused`]) shows every statement that would be run.
 pub fn upgrade(transaction: &mut Transaction<'_>, yes: bool) -> Result<Vec<String>, Failure> {
-    let Found { has_schema, missing, has_left_ids, steps } =
-        examine(transaction).map_err(failed)?;
-    if !has_schema {
+    transaction.batch_execute(BEGIN).map_err(failed)?;
+    if !value(transaction, ONE_SCHEMA)? {
         return Err(refused(
             "The search path leads to no schema: create it, or name one in DATABASE_URL, as in \
              options=-csearch_path=NAME",
         ));
     }
-    if has_left_ids {
+    let missing: Vec<String> = value(transaction, MISSING_TABLES)?;
+    let is_missing = |name| missing.iter().any(|it| it == name);
+    if !is_missing(REQUESTS) && value(transaction, LEFT_IDS)? {
         return Err(refused(
             "Table proactivite_requests has rows whose id is in external_request_id alone, beside \
              a column datapass_authorization_id: copy it there, or drop the empty column, then \
              migrate again",
         ));
     }
-    if !yes && steps.iter().any(|step| step.is_guarded) {
-        let statements: Vec<&str> = steps.iter().map(|step| step.sql.as_str()).collect();
-        let message = format!(
-            "Nothing was changed: these tables were not created by this program, and columns would \
-             be renamed or retyped by: {}; to do so, run `datapass-pull migrate --yes`",
-            statements.join("; ")
-        );
-        return Err(Failure::new(Stage::Prepare, Reason::UpgradeRefused, message));
-    }
-    let mut changes = Vec::new();
-    for step in steps {
-        let result = transaction.batch_execute(&step.sql);
-        result.map_err(|error| step_failed(&step, error))?;
-        changes.push(step.sql);
-    }
+    let mut changes = run_steps(transaction, yes)?;
     transaction.batch_execute(SCHEMA).map_err(failed)?;
     changes.extend(missing.iter().map(|name| format!("CREATE TABLE {name}")));
     // Only now: later, an operator may have deleted an entry so that its row is created again.
-    let is_missing = |name| missing.iter().any(|it| it == name);
     if is_missing(HANDLED) && !is_missing(REQUESTS) {
         transaction.batch_execute(FILL_HANDLED).map_err(failed)?;
         changes.push(FILL_HANDLED.to_owned());
     }
     Ok(changes)
-}
-
-/// What exists already.
-struct Found {
-    /// Whether the search path leads to a schema.
-    has_schema: bool,
-    /// Our tables that do not exist, in the order in which they are created.
-    missing: Vec<String>,
-    /// Whether a row has its id in the column of the older name alone.
-    has_left_ids: bool,
-    /// What the existing tables need, in its order.
-    steps: Vec<Step>,
 }
 
 /// A statement that changes a table.
@@ -133,22 +110,36 @@ struct Step {
     advice: Option<String>,
 }
 
-/// Takes the lock, makes the first schema of the search path the only one, and examines it.
+/// Runs the statements that existing tables need, and returns them.
 ///
 /// The steps follow from the catalog alone, so that a table that was changed half-way, by a Rails
 /// migration or by hand, gets what it lacks and nothing twice. A table of our schema needs none.
-fn examine(transaction: &mut Transaction<'_>) -> Result<Found, Error> {
-    transaction.batch_execute(BEGIN)?;
-    let has_schema = transaction.query_typed_one(ONE_SCHEMA, &[])?.try_get(0)?;
-    let names = (&TABLES.as_slice() as _, Type::TEXT_ARRAY);
-    let missing: Vec<String> = transaction.query_typed_one(MISSING_TABLES, &[names])?.try_get(0)?;
-    let has_left_ids = !missing.iter().any(|name| name == REQUESTS)
-        && transaction.query_typed_one(LEFT_IDS, &[])?.try_get(0)?;
+fn run_steps(transaction: &mut Transaction<'_>, yes: bool) -> Result<Vec<String>, Failure> {
     let step = |row: &Row| {
         Ok(Step { sql: row.try_get(0)?, is_guarded: row.try_get(1)?, advice: row.try_get(2)? })
     };
-    let steps = transaction.query_typed(STEPS, &[])?.iter().map(step).collect::<Result<_, _>>()?;
-    Ok(Found { has_schema, missing, has_left_ids, steps })
+    let steps = transaction.query_typed(STEPS, &[]);
+    let steps: Result<Vec<Step>, _> = steps.and_then(|rows| rows.iter().map(step).collect());
+    let steps = steps.map_err(failed)?;
+    let statements: Vec<String> = steps.iter().map(|step| step.sql.clone()).collect();
+    if !yes && steps.iter().any(|step| step.is_guarded) {
+        let message = format!(
+            "Nothing was changed: these tables were not created by this program, and columns would \
+             be renamed or retyped by: {}; to do so, run `datapass-pull migrate --yes`",
+            statements.join("; ")
+        );
+        return Err(Failure::new(Stage::Prepare, Reason::UpgradeRefused, message));
+    }
+    for step in &steps {
+        let result = transaction.batch_execute(&step.sql);
+        result.map_err(|error| step_failed(step, error))?;
+    }
+    Ok(statements)
+}
+
+/// Returns the one value that a statement selects.
+fn value<T: FromSqlOwned>(transaction: &mut Transaction<'_>, sql: &str) -> Result<T, Failure> {
+    transaction.query_typed_one(sql, &[]).and_then(|row| row.try_get(0)).map_err(failed)
 }
 
 fn step_failed(step: &Step, error: Error) -> Failure {

@@ -69,17 +69,14 @@ pub fn examine_jobs(transaction: &mut Transaction<'_>) -> Result<Vec<Finding>, F
 
 fn server(transaction: &mut Transaction<'_>) -> Result<(String, Vec<Finding>), Error> {
     let row = transaction.query_typed_one(SERVER, &[])?;
-    let place: Option<String> = row.try_get(2)?;
-    let findings = server_findings(row.try_get(0)?, row.try_get(1)?);
-    Ok((place.unwrap_or_default(), findings))
+    Ok((row.try_get(2)?, server_findings(row.try_get(0)?, row.try_get(1)?)))
 }
 
 fn server_findings(version: i32, encoding: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
     if version < MIN_VERSION {
         let message = format!("PostgreSQL {version} is not supported: use {MIN_VERSION} or later");
-        let failure = Failure::new(Stage::Prepare, Reason::DatabaseRefused, message);
-        findings.push(Finding::Problem(failure));
+        findings.push(problem(Reason::DatabaseRefused, message));
     }
     if encoding != "UTF8" {
         findings.push(Finding::Warning(format!(
@@ -99,13 +96,10 @@ fn refusal(transaction: &mut Transaction<'_>, sql: &str) -> Result<Option<Error>
     let planned = transaction
         .transaction()
         .and_then(|mut savepoint| savepoint.query_typed(&format!("explain {sql}"), &nulls));
-    let Err(error) = planned else {
-        return Ok(None);
-    };
-    let failure = unplannable(&error);
-    match failure.exit() == Exit::Transient || error.code().is_none() {
-        true => Err(failure),
-        false => Ok(Some(error)),
+    let is_lasting = |error: &Error| unplannable(error).exit() == Exit::Permanent;
+    match planned.err() {
+        Some(error) if error.code().is_none() || !is_lasting(&error) => Err(unplannable(&error)),
+        refusal => Ok(refusal),
     }
 }
 
@@ -124,21 +118,22 @@ fn explain(
     let lists: [&(dyn ToSql + Sync); 3] = [&tables, &refused, &unfit];
     let mut findings = Vec::new();
     for row in transaction.query_typed(FINDINGS, &lists.map(|list| (list, Type::TEXT_ARRAY)))? {
-        let (table, message): (&str, String) = (row.try_get(0)?, row.try_get(2)?);
-        let reason = match row.try_get(1)? {
-            None => {
-                findings.push(Finding::Warning(message));
-                continue;
-            }
-            Some("missing") => Reason::TablesMissing,
-            Some(_) => Reason::DatabaseRefused,
-        };
-        findings.push(Finding::Problem(Failure::new(Stage::Prepare, reason, message)));
-        refusals.retain(|(name, _)| *name != table);
+        let (table, phase): (&str, Option<&str>) = (row.try_get(0)?, row.try_get(1)?);
+        let message: String = row.try_get(2)?;
+        findings.push(match phase {
+            None => Finding::Warning(message),
+            Some("missing") => problem(Reason::TablesMissing, message),
+            Some(_) => problem(Reason::DatabaseRefused, message),
+        });
+        refusals.retain(|(name, _)| phase.is_none() || *name != table);
     }
     refusals.dedup_by_key(|(table, _)| *table);
     findings.extend(refusals.iter().map(|(_, error)| Finding::Problem(unplannable(error))));
     Ok(findings)
+}
+
+fn problem(reason: Reason, message: String) -> Finding {
+    Finding::Problem(Failure::new(Stage::Prepare, reason, message))
 }
 
 fn unplannable(error: &Error) -> Failure {

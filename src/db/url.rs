@@ -13,6 +13,7 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
+use std::iter;
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::time::Duration;
@@ -25,16 +26,17 @@ use strum::{EnumString, IntoStaticStr};
 
 use crate::net::tls::{self, NameCheck, TlsError};
 
-const DEFAULT_PORT: u16 = 5432;
+const DEFAULT_PORT: &str = "5432";
 /// libpq's socket directories: Debian's, then PostgreSQL's own.
-const SOCKET_DIRECTORIES: [&str; 2] = ["/var/run/postgresql", "/tmp"];
-/// Parameters of the driver that the URL may override. PostgreSQL's own idle time before a
+const SOCKET_DIRECTORIES: &str = "/var/run/postgresql,/tmp";
+/// Parameters that the URL may override. PostgreSQL's own idle time before a
 /// keepalive, two hours, is longer than any cycle.
-const DEFAULTS: [(&str, &str); 6] = [
+const DEFAULTS: [(&str, &str); 7] = [
     ("application_name", concat!("datapass-pull/", env!("CARGO_PKG_VERSION"))),
     ("keepalives_idle", "30"),
     ("keepalives_interval", "10"),
     ("keepalives_retries", "3"),
+    ("port", DEFAULT_PORT),
     ("sslmode", "prefer"),
     // The only limit on this side for a peer that is silent in mid-statement.
     ("tcp_user_timeout", "30000"),
@@ -282,29 +284,24 @@ impl Parameters {
 
     /// Takes the servers, whose hosts, addresses and ports are lists.
     fn take_servers(&mut self) -> Result<Vec<Server>, String> {
+        // An address without a host is its own name.
+        let host = self.0.get("hostaddr").map_or(SOCKET_DIRECTORIES, String::as_str).to_owned();
+        self.0.entry("host".to_owned()).or_insert(host);
+        let addresses = self.take_list("hostaddr", |address| address.parse().ok())?;
         let hosts = self.take_list("host", |host| is_host(host).then(|| host.to_owned()))?;
-        let addresses: Vec<IpAddr> = self.take_list("hostaddr", |address| address.parse().ok())?;
-        let ports = self.take_list("port", |port| match port {
-            "" => Some(DEFAULT_PORT),
-            port => port.parse().ok().map(NonZeroU16::get),
+        let ports = self.take_list("port", |port| {
+            let port = if port.is_empty() { DEFAULT_PORT } else { port };
+            port.parse().ok().map(NonZeroU16::get)
         })?;
-        let hosts = match (&hosts[..], &addresses[..]) {
-            ([], []) => SOCKET_DIRECTORIES.map(str::to_owned).to_vec(),
-            ([], addresses) => addresses.iter().map(IpAddr::to_string).collect(),
-            _ => hosts,
-        };
         if ![0, hosts.len()].contains(&addresses.len()) {
             return Err(invalid("hostaddr"));
         }
-        if ![0, 1, hosts.len()].contains(&ports.len()) {
+        if ![1, hosts.len()].contains(&ports.len()) {
             return Err(invalid("port"));
         }
-        let server = |(index, host)| Server {
-            host,
-            address: addresses.get(index).copied(),
-            port: ports.get(index).or(ports.first()).copied().unwrap_or(DEFAULT_PORT),
-        };
-        Ok(hosts.into_iter().enumerate().map(server).collect())
+        let addresses = addresses.into_iter().map(Some).chain(iter::repeat(None));
+        let servers = hosts.into_iter().zip(addresses).zip(ports.into_iter().cycle());
+        Ok(servers.map(|((host, address), port)| Server { host, address, port }).collect())
     }
 
     /// Takes a list with commas; empty when there is none.
