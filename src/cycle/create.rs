@@ -10,8 +10,8 @@ use crate::config::JobConfig;
 use crate::db::tables::REQUESTS;
 use crate::db::transaction::{Tx, not_written};
 use crate::error::{Detail, Result};
-use crate::types::CommuneCode;
-use crate::types::entry::{Listed, Valid};
+use crate::types::entry::Entry;
+use crate::types::{CommuneCode, DemandeId};
 
 const CREATE_ROWS: &str = include_str!("../../sql/create_rows.sql");
 
@@ -19,11 +19,8 @@ const CREATE_ROWS: &str = include_str!("../../sql/create_rows.sql");
 /// without a pause.
 const BATCH_ROWS: usize = 2_000;
 
-/// An entry that gets a row, and what the row is made of.
-pub type New<'a> = (&'a Listed, &'a Valid);
-
-/// Creates rows and jobs; each entry has another public id.
-pub fn create(tx: &mut Tx<'_>, new: &[New<'_>], config: &JobConfig, queue: &Queue) -> Result<()> {
+/// Creates rows and jobs; each entry is valid and has another public id.
+pub fn create(tx: &mut Tx<'_>, new: &[&Entry], config: &JobConfig, queue: &Queue) -> Result<()> {
     let mut ids = Vec::with_capacity(new.len());
     for batch in new.chunks(BATCH_ROWS) {
         ids.extend(insert(tx, batch)?);
@@ -36,8 +33,8 @@ pub fn create(tx: &mut Tx<'_>, new: &[New<'_>], config: &JobConfig, queue: &Queu
 /// What the statement does not return is a row that another transaction wrote since the lookup, and
 /// that a rerun finds; when it does not, a trigger, a rule or a policy keeps the row out, or wrote it
 /// somewhere else.
-fn insert(tx: &mut Tx<'_>, batch: &[New<'_>]) -> Result<Vec<i64>> {
-    let new: Vec<Value> = batch.iter().map(row).collect();
+fn insert(tx: &mut Tx<'_>, batch: &[&Entry]) -> Result<Vec<i64>> {
+    let new: Vec<Value> = batch.iter().filter_map(|entry| row(entry)).collect();
     let new = [(&Value::Array(new) as _, Type::JSONB)];
     let mut ids = tx.rows("create rows", CREATE_ROWS, &new, |row| row.try_get(0))?;
     if ids.len() != batch.len() {
@@ -47,12 +44,14 @@ fn insert(tx: &mut Tx<'_>, batch: &[New<'_>]) -> Result<Vec<i64>> {
     Ok(ids)
 }
 
-fn row((entry, body): &New<'_>) -> Value {
+/// Returns the row of a valid entry.
+fn row(entry: &Entry) -> Option<Value> {
+    let body = entry.body.as_ref().ok()?;
     let entity = body.perimeter.entity();
     let communes: Vec<&str> = body.perimeter.communes().iter().map(CommuneCode::as_str).collect();
-    json!({
-        "datapass_authorization_id": body.authorization_id.as_str(),
-        "datapass_demande_id": body.demande_id.get(),
+    Some(json!({
+        "datapass_authorization_id": entry.public_id(),
+        "datapass_demande_id": entry.demande_id.map(DemandeId::get),
         "siret": body.siret.to_string(),
         "scholarship_level": body.level.as_str(),
         "entity_type": entity.map(|it| it.kind().as_str()),
@@ -60,5 +59,5 @@ fn row((entry, body): &New<'_>) -> Value {
         "code_insee_communes": communes,
         "transmission_date": body.transmission_date,
         "last_validated_at": entry.time(),
-    })
+    }))
 }

@@ -42,9 +42,9 @@ pub enum Queue {
 
 impl Queue {
     /// Returns how many jobs so many rows get.
-    pub fn jobs_of(&self, rows: usize) -> u64 {
+    pub fn jobs_of(&self, rows: u64) -> u64 {
         match self {
-            Self::GoodJob { .. } => rows as u64,
+            Self::GoodJob { .. } => rows,
             Self::Nowhere | Self::NoTable => 0,
         }
     }

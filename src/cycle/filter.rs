@@ -3,24 +3,23 @@
 //! Every cycle compares all that is listed with all that was ever handled, so that an entry which
 //! DataPass showed late, or hid for a while, is created when it is seen, whatever its time.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
 use crate::state::handled::{KnownEntries, KnownEntry};
 use crate::state::rejections::{KnownRejection, KnownRejections};
-use crate::types::entry::{Element, Listed, Rejected, Valid};
+use crate::types::entry::Entry;
 
-/// Returns the entries of a listing in the order of creation: oldest validation first, those without
-/// one last.
-pub fn entries(elements: Vec<Element>) -> Vec<Listed> {
-    let mut entries: Vec<Listed> = elements.into_iter().filter_map(Listed::new).collect();
-    // The key last, so that equal times come in the same order every time.
-    entries.sort_by(|one, other| {
-        let order = |entry: &Listed| (entry.time().is_none(), entry.time());
-        order(one).cmp(&order(other)).then_with(|| one.key.cmp(&other.key))
+/// Puts the entries of a listing in the order of creation: oldest validation first, those without one
+/// last.
+pub fn in_order(mut entries: Vec<Entry>) -> Vec<Arc<Entry>> {
+    // By number too, so that equal times come in the same order every time.
+    entries.sort_by_cached_key(|it| {
+        (it.time().is_none(), it.time(), it.demande_id, it.reference.clone())
     });
-    entries
+    entries.into_iter().map(Arc::new).collect()
 }
 
 /// What decides which entries a cycle is about.
@@ -30,6 +29,8 @@ pub struct Scope {
     pub since: Option<DateTime<Utc>>,
     /// A plain cycle skips what was validated before and never handled.
     pub skip_before: Option<DateTime<Utc>>,
+    /// What was validated before should have been known to a plain cycle.
+    pub watermark: Option<DateTime<Utc>>,
 }
 
 /// What the tables hold.
@@ -42,67 +43,66 @@ pub struct Known {
 }
 
 /// What becomes of an entry.
-#[derive(Debug, Clone, Copy)]
-enum Class<'a> {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// It was handled before, or another listed entry has the same public id.
     Existing,
+    /// It is from before `skip_before`.
     Skipped,
-    Created(&'a Valid),
-    Rejected(&'a Rejected),
-    Accepted(&'a Rejected),
-    /// Outside `--since`, and left to the next plain cycle, which creates or rejects it.
+    /// It gets a row.
+    Created,
+    /// It cannot have a row.
+    Rejected,
+    /// It cannot have a row, and an operator accepted that.
+    Accepted,
+    /// It lies outside `--since`, and the next plain cycle creates or rejects it.
     Postponed,
-    /// Outside `--since`, and of no concern to the next plain cycle either.
+    /// It lies outside `--since`, and is of no concern to the next plain cycle either.
     Outside,
 }
 
-/// The entries by what becomes of them, each in the order of creation.
-#[derive(Debug, Default)]
-pub struct Sorted<'a> {
-    /// What decided which entries the cycle is about.
-    pub scope: Scope,
-    /// They were handled before, or another listed entry has the same public id.
-    pub existing: Vec<&'a Listed>,
-    /// They get a row.
-    pub created: Vec<(&'a Listed, &'a Valid)>,
-    /// They cannot have a row.
-    pub rejected: Vec<(&'a Listed, &'a Rejected)>,
-    /// They cannot have a row, and an operator accepted that.
-    pub accepted: Vec<(&'a Listed, &'a Rejected)>,
-    /// They are from before `skip_before`.
-    pub skipped: Vec<&'a Listed>,
-    /// They lie outside `--since`, and the next plain cycle creates or rejects them.
-    pub postponed: Vec<&'a Listed>,
-    /// They are handled and have no row.
-    pub deleted: Vec<&'a Listed>,
-    /// They are handled, and were validated again since they were last seen.
-    pub revalidated: Vec<&'a Listed>,
-    /// Those of them that have no row.
-    pub revalidated_deleted: Vec<&'a Listed>,
-    /// They are handled and have no row, and a replay cannot create them again.
-    pub invalid_deleted: Vec<(&'a Listed, &'a Rejected)>,
-    /// What to record as handled: public id, each once, and validation time.
-    pub handled: Vec<(&'a str, Option<DateTime<Utc>>)>,
+/// An entry, and what a cycle does about it.
+#[derive(Debug, Clone)]
+pub struct Decision {
+    /// The entry.
+    pub entry: Arc<Entry>,
+    /// What becomes of it.
+    pub class: Class,
+    /// Whether it is created and should have been known before.
+    pub is_late: bool,
+    /// Whether it is handled and has no row.
+    pub is_deleted: bool,
+    /// Whether it has no row, and a replay cannot create it again.
+    pub is_lost: bool,
+    /// Whether it is handled, and was validated again since it was last seen.
+    pub is_revalidated: bool,
+    /// Whether to record it as handled, with its validation time.
+    pub is_recorded: bool,
 }
+
+/// The decisions about all entries of a listing, in the order of creation.
+#[derive(Debug, Clone, Default)]
+pub struct Decisions(pub Vec<Decision>);
 
 /// The entries that have one public id.
 struct Namesakes<'a> {
     /// The one that gets the row: of those that could, the one validated first.
-    creator: Option<&'a Listed>,
+    creator: Option<&'a Entry>,
     /// The one validated last.
-    latest: &'a Listed,
+    latest: &'a Entry,
 }
 
-impl<'a> Sorted<'a> {
-    /// Sorts the entries of a listing, which are in the order of creation.
-    pub fn new(entries: &'a [Listed], scope: Scope, known: &Known) -> Self {
-        let classes: Vec<Class<'a>> =
+impl Decisions {
+    /// Decides about the entries of a listing, which are in the order of creation.
+    pub fn new(entries: &[Arc<Entry>], scope: Scope, known: &Known) -> Self {
+        let classes: Vec<Class> =
             entries.iter().map(|entry| scope.classify(entry, known)).collect();
-        let mut namesakes: HashMap<&str, Namesakes<'a>> = HashMap::new();
+        let mut namesakes: HashMap<&str, Namesakes<'_>> = HashMap::new();
         for (entry, class) in entries.iter().zip(&classes) {
             let Some(public_id) = entry.public_id() else { continue };
             let first = Namesakes { creator: None, latest: entry };
             let namesakes = namesakes.entry(public_id).or_insert(first);
-            if let Class::Created(_) = class {
+            if *class == Class::Created {
                 namesakes.creator.get_or_insert(entry);
             }
             // Not simply the last one: those without a time are behind all others.
@@ -110,140 +110,145 @@ impl<'a> Sorted<'a> {
                 namesakes.latest = entry;
             }
         }
-        let mut sorted = Self { scope, ..Self::default() };
-        for (entry, class) in entries.iter().zip(classes) {
-            let public_id = entry.public_id();
-            let namesakes = public_id.and_then(|public_id| namesakes.get(public_id));
-            let creator = namesakes.and_then(|it| it.creator);
-            match class {
-                Class::Postponed => sorted.postponed.push(entry),
-                Class::Outside => {}
-                _ if creator.is_some_and(|it| it.key != entry.key) => sorted.existing.push(entry),
-                Class::Existing => sorted.existing.push(entry),
-                Class::Skipped => sorted.skipped.push(entry),
-                Class::Created(body) => sorted.created.push((entry, body)),
-                Class::Rejected(rejected) => sorted.rejected.push((entry, rejected)),
-                Class::Accepted(rejected) => sorted.accepted.push((entry, rejected)),
-            }
-            if let (Some(public_id), Some(namesakes)) = (public_id, namesakes)
-                && namesakes.latest.key == entry.key
-            {
-                sorted.compare(entry, public_id, known, creator);
-            }
-        }
-        sorted
+        let decide = |(entry, class): (&Arc<Entry>, Class)| {
+            let namesakes = entry.public_id().and_then(|public_id| namesakes.get(public_id));
+            Decision::new(entry, class, namesakes, scope, known)
+        };
+        Self(entries.iter().zip(classes).map(decide).collect())
     }
 
-    /// Finds out whether an entry, the latest of its public id, is deleted, revalidated or to be
-    /// recorded as handled.
-    fn compare(
-        &mut self,
-        entry: &'a Listed,
-        public_id: &'a str,
-        known: &Known,
-        creator: Option<&Listed>,
-    ) {
-        let stored = known.entries.get(public_id).copied().unwrap_or_default();
-        let is_created = creator.is_some();
-        if stored == KnownEntry::default() && !is_created {
-            return;
-        }
-        let is_deleted = !stored.has_row && !is_created;
-        if is_deleted {
-            self.deleted.push(entry);
-            if let (true, Err(rejected)) = (self.scope.replays(entry), &entry.entry.body) {
-                self.invalid_deleted.push((entry, rejected));
-            }
-        }
-        if stored.last_validated_at.is_some_and(|it| entry.time() > Some(it)) {
-            self.revalidated.push(entry);
-            self.revalidated_deleted.extend(is_deleted.then_some(entry));
-        }
-        if !stored.is_handled || entry.time() > stored.last_validated_at {
-            self.handled.push((public_id, entry.time()));
-        }
+    /// Returns the decisions that fulfill a condition.
+    pub fn those(&self, holds: impl Fn(&Decision) -> bool) -> impl Iterator<Item = &Entry> {
+        self.0.iter().filter(move |it| holds(it)).map(|it| &*it.entry)
     }
 
-    /// Returns those of the rejections that are over: of an entry that passed, or that is not among the
-    /// `entries` any more. With `--since` it may lie outside; and when nothing at all was `seen`, an
-    /// account may see nothing for a while.
+    /// Returns the entries of a class.
+    pub fn of(&self, class: Class) -> impl Iterator<Item = &Entry> {
+        self.those(move |it| it.class == class)
+    }
+
+    /// Returns those of the rejections that are over: of an entry that passed, or that is not listed any
+    /// more, if a listing that `is_whole` shows who left: with `--since` it may lie outside; and when
+    /// nothing at all was seen, an account may see nothing for a while.
     pub fn over<'k>(
         &self,
-        entries: &[Listed],
-        seen: u64,
+        is_whole: bool,
         rejections: &'k KnownRejections,
     ) -> Vec<(&'k str, KnownRejection)> {
-        let created = self.created.iter().map(|(entry, _)| *entry);
-        let passed = self.existing.iter().copied().chain(created);
-        let passed: HashSet<&str> = passed.map(|it| &*it.reference).collect();
-        let listed: HashSet<&str> = entries.iter().map(|it| &*it.reference).collect();
-        let shows_who_left = self.scope.since.is_none() && seen > 0;
+        let classes: HashMap<&str, Class> =
+            self.0.iter().map(|it| (&*it.entry.reference, it.class)).collect();
         rejections
             .iter()
             .map(|(reference, it)| (&**reference, *it))
-            .filter(|(_, it)| !it.is_closed)
-            .filter(|(reference, _)| {
-                passed.contains(reference) || shows_who_left && !listed.contains(reference)
+            .filter(|(reference, it)| {
+                !it.is_closed
+                    && match classes.get(reference) {
+                        Some(class) => matches!(class, Class::Existing | Class::Created),
+                        None => is_whole,
+                    }
             })
             .collect()
     }
 
     /// Returns what holds the watermark: the oldest entry with a time that still waits.
-    pub fn waiting(&self) -> Option<&'a Listed> {
-        let rejected = self.rejected.iter().map(|(entry, _)| *entry);
-        let waiting = rejected.chain(self.postponed.iter().copied());
-        waiting.filter(|entry| entry.time().is_some()).min_by_key(|entry| entry.time())
+    pub fn waiting(&self) -> Option<&Entry> {
+        let mut waiting = self.those(|it| matches!(it.class, Class::Rejected | Class::Postponed));
+        waiting.find(|entry| entry.time().is_some())
+    }
+}
+
+impl Decision {
+    /// Decides about an entry, given the class that it would have alone, and those that have its
+    /// public id.
+    fn new(
+        entry: &Arc<Entry>,
+        class: Class,
+        namesakes: Option<&Namesakes<'_>>,
+        scope: Scope,
+        known: &Known,
+    ) -> Self {
+        let creator = namesakes.and_then(|it| it.creator);
+        let class = match class {
+            Class::Postponed | Class::Outside => class,
+            _ if creator.is_some_and(|it| it.reference != entry.reference) => Class::Existing,
+            _ => class,
+        };
+        // The rest is about the public id, and so about the latest of its entries.
+        let is_latest = namesakes.is_some_and(|it| it.latest.reference == entry.reference);
+        let stored = known.entry(entry);
+        let is_handled = is_latest && (stored != KnownEntry::default() || creator.is_some());
+        let is_deleted = is_handled && !stored.has_row && creator.is_none();
+        // `None` is smaller than any time.
+        let is_newer = entry.time() > stored.last_validated_at;
+        Self {
+            entry: Arc::clone(entry),
+            class,
+            is_late: class == Class::Created
+                && scope.since.is_none()
+                && entry.time() < scope.watermark,
+            is_deleted,
+            is_lost: is_deleted && scope.replays(entry) && entry.body.is_err(),
+            is_revalidated: is_handled && is_newer && stored.last_validated_at.is_some(),
+            is_recorded: is_handled && (is_newer || !stored.is_handled),
+        }
+    }
+}
+
+impl Known {
+    /// Returns what is stored of an entry.
+    fn entry(&self, entry: &Entry) -> KnownEntry {
+        let stored = entry.public_id().and_then(|id| self.entries.get(id));
+        stored.copied().unwrap_or_default()
     }
 }
 
 impl Scope {
-    fn classify<'a>(self, entry: &'a Listed, known: &Known) -> Class<'a> {
-        let stored = entry.public_id().and_then(|id| known.entries.get(id));
-        let stored = stored.copied().unwrap_or_default();
+    fn classify(self, entry: &Entry, known: &Known) -> Class {
+        let stored = known.entry(entry);
         let rejection = known.rejections.get(&entry.reference);
         let is_accepted = rejection.is_some_and(|it| it.accepts(entry.time()));
         let is_open = rejection.is_some_and(|it| !it.is_closed) && !is_accepted;
         let is_replayed = self.replays(entry);
-        let class = match &entry.entry.body {
+        let class = match &entry.body {
             _ if stored.has_row => Class::Existing,
-            Ok(body) if is_replayed => Class::Created(body),
+            Ok(_) if is_replayed => Class::Created,
             _ if stored.is_handled => Class::Existing,
             _ if !is_replayed && self.skips(entry) && !is_open => Class::Skipped,
-            Ok(body) => Class::Created(body),
-            Err(rejected) if is_accepted => Class::Accepted(rejected),
-            Err(rejected) => Class::Rejected(rejected),
+            Ok(_) => Class::Created,
+            Err(_) if is_accepted => Class::Accepted,
+            Err(_) => Class::Rejected,
         };
         match class {
             _ if self.since.is_none() || is_replayed => class,
-            Class::Created(_) | Class::Rejected(_) => Class::Postponed,
+            Class::Created | Class::Rejected => Class::Postponed,
             _ => Class::Outside,
         }
     }
 
     /// Returns whether the entry lies within `--since`, if that is given.
-    fn replays(self, entry: &Listed) -> bool {
+    fn replays(self, entry: &Entry) -> bool {
         // `None` is smaller than any time.
         self.since.is_some_and(|since| entry.time() >= Some(since))
     }
 
     /// An entry without a time counts as older than any; one whose time cannot be read does not.
-    fn skips(self, entry: &Listed) -> bool {
-        self.skip_before.is_some_and(|skip_before| match entry.last_validated_at {
-            Ok(Some(time)) => time < skip_before,
-            Ok(None) => true,
+    fn skips(self, entry: &Entry) -> bool {
+        let is_before = |skip_before| match entry.last_validated_at {
+            Ok(time) => time < Some(skip_before),
             Err(_) => false,
-        })
+        };
+        self.skip_before.is_some_and(is_before)
     }
 }
 
 /// Returns the greatest validation time of an entry that is not later than `clock`.
-pub fn newest(entries: &[Listed], clock: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    let times = entries.iter().filter_map(Listed::time);
+pub fn newest(entries: &[Arc<Entry>], clock: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let times = entries.iter().filter_map(|entry| entry.time());
     times.filter(|time| *time <= clock).max()
 }
 
 /// Returns how many entries were validated later than `clock`.
-pub fn future(entries: &[Listed], clock: DateTime<Utc>) -> usize {
-    let times = entries.iter().filter_map(Listed::time);
+pub fn future(entries: &[Arc<Entry>], clock: DateTime<Utc>) -> usize {
+    let times = entries.iter().filter_map(|entry| entry.time());
     times.filter(|time| *time > clock).count()
 }

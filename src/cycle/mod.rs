@@ -21,7 +21,7 @@ use log::info;
 
 use self::authenticate::Session;
 use self::enqueue::Queue;
-use self::filter::{Known, Scope, Sorted};
+use self::filter::{Class, Decisions, Known, Scope};
 use self::list::Clocks;
 use self::outcome::{Outcome, SharedOutcome};
 use crate::config::PullConfig;
@@ -29,10 +29,11 @@ use crate::db::transaction::{Access, Store, Tx};
 use crate::error::{Result, Stage};
 use crate::net::http::Http;
 use crate::process::deadline::Deadline;
+use crate::state::handled;
 use crate::state::rejections::{self, KnownRejections};
 use crate::state::runs::{self, History};
-use crate::state::{handled, watermark};
-use crate::types::entry::Listed;
+use crate::state::watermark::{self, Watermark};
+use crate::types::entry::Entry;
 
 /// What the database held when the cycle began.
 struct Before {
@@ -52,11 +53,9 @@ pub fn run(config: &PullConfig, deadline: &Deadline, outcome: &SharedOutcome) ->
     let session = Session::authenticate(http, config.upstream.clone())?;
     let (rows, concurrency) = (config.page_size, config.concurrency);
     let listing = list::list(Arc::new(session), rows, concurrency, &before.history, outcome)?;
-    let entries = filter::entries(listing.elements);
-    let done = commit(&store, config, &before, entries, listing.clocks, outcome)?;
-
-    remarks::log(&done);
-    *outcome.lock() = done;
+    let entries = filter::in_order(listing.entries);
+    commit(&store, config, &before, entries, listing.clocks, outcome)?;
+    settle::conclude(outcome);
     Ok(())
 }
 
@@ -84,65 +83,62 @@ fn prepare(store: &Store, config: &PullConfig, outcome: &SharedOutcome) -> Resul
     })
 }
 
-/// Writes all that the listing asks for, or nothing; returns the outcome with it.
+/// Decides what becomes of the entries, and writes all of it or nothing; a dry run only decides.
 fn commit(
     store: &Store,
     config: &PullConfig,
     before: &Before,
-    mut entries: Vec<Listed>,
+    mut entries: Vec<Arc<Entry>>,
     clocks: Clocks,
     outcome: &SharedOutcome,
-) -> Result<Outcome> {
+) -> Result<()> {
     let access = if config.dry_run { Access::ReadOnly } else { Access::ReadWrite };
     store.transaction(Stage::Create, access, |tx| {
-        let done = Outcome { committing: None, ..outcome.lock().clone() };
-        let done = write(tx, config, before, &mut entries, clocks, done)?;
-        outcome.lock().committing = Some(Box::new(done.clone()));
-        Ok(done)
+        let locked = watermark::lock(tx)?;
+        locked.require_definition(&config.upstream.definition_id)?;
+        reject::reject_unstorable(tx, &mut entries)?;
+        let public_ids: Vec<&str> = entries.iter().filter_map(|it| it.public_id()).collect();
+        let stored = handled::known(tx, &public_ids)?;
+        let known = Known { entries: stored, rejections: rejections::known(tx)? };
+        let (since, skip_before) = (config.since, locked.skip_before);
+        let scope = Scope { since, skip_before, watermark: locked.time };
+        let decisions = Decisions::new(&entries, scope, &known);
+        let newest = filter::newest(&entries, clocks.begin);
+        let oldest_open = decisions.waiting().and_then(Entry::time);
+
+        let mut done = Outcome { committing: None, ..outcome.lock().clone() };
+        done.note_watermark(since, &locked);
+        done.add(decisions);
+        let summary = &mut done.run.summary;
+        summary.watermark = advance::watermark(locked.time, newest, oldest_open);
+        summary.enqueued = before.queue.jobs_of(summary.created);
+        done.lacks_job_table = before.queue == Queue::NoTable;
+        done.future = filter::future(&entries, clocks.end);
+        if !config.dry_run {
+            write(tx, config, before, &locked, &done)?;
+        }
+        outcome.lock().committing = Some(Box::new(done));
+        Ok(())
     })
 }
 
-/// Decides what becomes of the entries, and writes it; a dry run only decides.
+/// Writes what was decided.
 fn write(
     tx: &mut Tx<'_>,
     config: &PullConfig,
     before: &Before,
-    entries: &mut [Listed],
-    clocks: Clocks,
-    mut outcome: Outcome,
-) -> Result<Outcome> {
-    let definition_id = &config.upstream.definition_id;
-    let locked = watermark::lock(tx)?;
-    locked.require_definition(definition_id)?;
-    reject::reject_unstorable(tx, entries)?;
-    let public_ids: Vec<&str> = entries.iter().filter_map(Listed::public_id).collect();
-    let known =
-        Known { entries: handled::known(tx, &public_ids)?, rejections: rejections::known(tx)? };
-    let scope = Scope { since: config.since, skip_before: locked.skip_before };
-    let sorted = Sorted::new(entries, scope, &known);
-    let newest = filter::newest(entries, clocks.begin);
-    let oldest_open = sorted.waiting().and_then(Listed::time);
-    let moved = advance::watermark(locked.time, newest, oldest_open);
-
-    outcome.note_watermark(config.since, &locked);
-    outcome.run.summary.watermark = moved;
-    outcome.run.summary.enqueued = before.queue.jobs_of(sorted.created.len());
-    outcome.add(&sorted);
-    if before.queue == Queue::NoTable {
-        outcome.findings.without_job_table = sorted.created.len();
-    }
-    outcome.findings.future = filter::future(entries, clocks.end);
-    if config.dry_run {
-        return Ok(outcome);
-    }
-    create::create(tx, &sorted.created, &config.job, &before.queue)?;
-    handled::record(tx, &sorted.handled)?;
-    rejections::record(tx, &sorted.rejected, &sorted.accepted)?;
+    locked: &Watermark,
+    done: &Outcome,
+) -> Result<()> {
+    let (decisions, summary) = (&done.decisions, &done.run.summary);
+    let of = |class| decisions.of(class).collect::<Vec<_>>();
+    create::create(tx, &of(Class::Created), &config.job, &before.queue)?;
+    handled::record(tx, &decisions.those(|it| it.is_recorded).collect::<Vec<_>>())?;
+    rejections::record(tx, &of(Class::Rejected), &of(Class::Accepted))?;
     // One that was recorded since the cycle began, by another one that overtook it, stays as it is.
-    let over = sorted.over(entries, outcome.run.summary.seen, &before.rejections);
-    rejections::close(tx, &over)?;
+    let is_whole = config.since.is_none() && summary.seen > 0;
+    rejections::close(tx, &decisions.over(is_whole, &before.rejections))?;
     tx.enter(Stage::Advance);
-    watermark::advance(tx, &locked, definition_id, moved)?;
-    runs::record(tx, "cycle", &outcome.run, None)?;
-    Ok(outcome)
+    watermark::advance(tx, locked, &config.upstream.definition_id, summary.watermark)?;
+    runs::record(tx, "cycle", &done.run, None)
 }

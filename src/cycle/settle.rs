@@ -1,5 +1,5 @@
-//! The end of a cycle that failed: its run row, unless its COMMIT was done and only the answer is
-//! missing.
+//! The end of a cycle: its outcome, and the run row of one that failed, unless its COMMIT was done and
+//! only the answer is missing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +23,16 @@ const FAILED_RUN_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the answer of a COMMIT is looked for: PostgreSQL may restart meanwhile.
 const COMMITTED_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Replaces the outcome by what it became with its COMMIT, and logs that.
+pub(super) fn conclude(shared: &SharedOutcome) {
+    // A copy: until all is logged, which an output that is not read delays, the COMMIT is known.
+    let committing = shared.lock().committing.clone();
+    if let Some(done) = committing {
+        remarks::log(&done);
+        *shared.lock() = *done;
+    }
+}
+
 /// Records the failure of a cycle, as a best effort that does not change how it ended; but a cycle
 /// whose COMMIT was done is a success. Nothing is recorded where that remains unknown, so that no run
 /// has two rows.
@@ -40,30 +50,28 @@ pub fn settle(
         Some(_) => deadline.left().min(COMMITTED_TIMEOUT),
         None => Duration::ZERO,
     };
-    let (config, run) = (Arc::clone(config), outcome.clone());
+    let config = Arc::clone(config);
     let cause = Failure::new(failure.stage, failure.reason, "");
     let settled = BestEffort::start(limit.max(FAILED_RUN_TIMEOUT), move |deadline| {
         let store = Store::new(&config.database, deadline, config.max_retries);
         store.transaction(cause.stage, Access::ReadWrite, |tx| {
-            let is_committed = run.committing.is_some() && is_committed(tx, &run)?;
+            let is_committed = outcome.committing.is_some() && is_committed(tx, &outcome)?;
             if !is_committed {
-                runs::record(tx, "cycle", &run.run, Some(&cause))?;
+                runs::record(tx, "cycle", &outcome.run, Some(&cause))?;
             }
             Ok(is_committed)
         })
     });
-    match (settled.and_then(BestEffort::wait), outcome.committing) {
-        (Ok(true), Some(done)) => {
+    match settled.and_then(BestEffort::wait) {
+        Ok(true) => {
             warn!(stage = failure.stage.as_str();
                 "No response to COMMIT, but everything is written: {}", failure.error_chain());
-            remarks::log(&done);
-            *shared.lock() = *done;
+            conclude(shared);
             Ok(())
         }
-        (settled, _) => {
-            if let Err(error) = settled {
-                debug!("The failed run is not recorded: {}", error.error_chain());
-            }
+        Ok(false) => Err(failure),
+        Err(error) => {
+            debug!("The failed run is not recorded: {}", error.error_chain());
             Err(failure)
         }
     }

@@ -13,9 +13,11 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 
+use crate::cycle::filter::Class;
 use crate::cycle::outcome::Outcome;
 use crate::error::{Exit, Reason};
 use crate::process::run_id;
+use crate::types::entry::Entry;
 
 /// What every name begins with.
 const PREFIX: &str = "datapass_pull_";
@@ -117,7 +119,8 @@ fn render(labels: &str, outcome: &Outcome, exit: Exit, before: &str) -> String {
         Some(_) => summary.watermark.map(seconds),
         None => kept(WATERMARK, None),
     };
-    let oldest = kept(OLDEST, outcome.findings.oldest_rejected.map(seconds));
+    let oldest = outcome.decisions.of(Class::Rejected).find_map(Entry::time);
+    let oldest = kept(OLDEST, oldest.map(seconds));
     let mut text = String::new();
     for (name, help, value) in [
         ("last_run_timestamp_seconds", "When a cycle last ended, in Unix seconds.", now),

@@ -14,7 +14,8 @@ use sentry_types::protocol::v7::{
 use uuid::Uuid;
 
 use crate::config::{self, SentryConfig};
-use crate::cycle::outcome::{Findings, Outcome, first};
+use crate::cycle::outcome::Outcome;
+use crate::cycle::remarks::{Warning, warnings};
 use crate::error::{Exit, Failure, Reason, Stage};
 use crate::net::client::Posts;
 use crate::process::panics;
@@ -28,8 +29,10 @@ const MINUTE: Duration = Duration::from_secs(60);
 const MAX_MONITOR_MINUTES: u64 = 40_320;
 /// After how many days without a success any failure is reported.
 const SILENCE_DAYS: i64 = 2;
-/// How many rejected entries get an event of their own, and how many references a message names:
-/// events are sent one after the other, and the time is short.
+/// The topics of the warnings that are reported, the most significant first.
+const TOPICS: [&str; 4] = ["future", "late", "deleted", "rejected"];
+/// How many rejected entries get an event of their own: events are sent one after the other, and the
+/// time is short.
 const MAX_OWN_EVENTS: usize = 10;
 
 /// What an operator should look at.
@@ -107,47 +110,29 @@ pub(super) fn events(
 ) -> Vec<Event<'static>> {
     let alerts = match failure {
         Some(failure) => of_failure(outcome.history.as_ref(), failure).into_iter().collect(),
-        None => of_findings(&outcome.findings),
+        None => of_warnings(&warnings(outcome)),
     };
     alerts.into_iter().map(|alert| event(alert, outcome, definition)).collect()
 }
 
 /// Returns what an operator should look at after a success.
-fn of_findings(findings: &Findings) -> Vec<Alert<'_>> {
-    let warning = |fingerprint: Vec<_>, reason, message| Alert {
+fn of_warnings<'a>(warnings: &[Warning<'a>]) -> Vec<Alert<'a>> {
+    let alert = |topic, reference: Option<&'a str>, message| Alert {
         level: Level::Warning,
         stage: Stage::Create,
-        reason,
+        reason: topic,
         message,
-        fingerprint,
+        fingerprint: std::iter::once(topic).chain(reference).collect(),
     };
-    let named = |references: &[String], what: &str| {
-        let names = first(references, MAX_OWN_EVENTS);
-        let message = format!("{} entries {what}: {names}", references.len());
-        Some(message).filter(|_| !references.is_empty())
-    };
-    let future = findings.future;
-    let future =
-        (future > 0).then(|| format!("{future} entries are dated after DataPass' own clock"));
-    let late = "should have been known before and are created late";
-    let deleted = "were validated again and their rows are deleted";
-    let (own, more) = findings.rejected.split_at(findings.rejected.len().min(MAX_OWN_EVENTS));
-    let more = (!more.is_empty()).then(|| {
-        let more = more.len();
+    let about = |topic| warnings.iter().filter(move |it| it.topic == topic);
+    let more = about("rejected").count().saturating_sub(MAX_OWN_EVENTS);
+    let more = (more > 0).then(|| {
         format!("{more} more entries are rejected; `datapass-pull rejected list` names them")
     });
-    let groups = [
-        ("future", future),
-        ("late", named(&findings.late, late)),
-        ("deleted", named(&findings.revalidated_deleted, deleted)),
-        ("rejected", more),
-    ];
-    let groups = groups.into_iter().filter_map(|(reason, message)| Some((reason, message?)));
-    let rejected = own.iter().map(|(reference, reasons)| {
-        let message = format!("Entry {reference} is rejected: {}", reasons.join(", "));
-        warning(vec!["rejected", reference.as_str()], "rejected", message)
-    });
-    groups.map(|(reason, message)| warning(vec![reason], reason, message)).chain(rejected).collect()
+    let more = more.map(|message| alert("rejected", None, message));
+    let reported = TOPICS.into_iter().flat_map(|topic| about(topic).take(MAX_OWN_EVENTS));
+    let reported = reported.map(|it| alert(it.topic, it.reference, it.message.clone()));
+    more.into_iter().chain(reported).collect()
 }
 
 /// Returns the event of a failure, if it is reported.

@@ -10,6 +10,7 @@ use postgres::types::Type;
 use crate::db::tables;
 use crate::db::transaction::{Tx, not_written, read_time};
 use crate::error::Result;
+use crate::types::entry::Entry;
 
 const EXISTING: &str = include_str!("../../sql/existing_rows.sql");
 const HANDLED: &str = include_str!("../../sql/handled_entries.sql");
@@ -53,10 +54,11 @@ pub fn known(tx: &mut Tx<'_>, public_ids: &[&str]) -> Result<KnownEntries> {
     Ok(known)
 }
 
-/// Records entries as handled, each public id once, with the validation that was seen.
-pub fn record(tx: &mut Tx<'_>, handled: &[(&str, Option<DateTime<Utc>>)]) -> Result<()> {
+/// Records entries as handled, each of another public id, with the validation that was seen.
+pub fn record(tx: &mut Tx<'_>, handled: &[&Entry]) -> Result<()> {
     for batch in handled.chunks(BATCH_IDS) {
-        let (ids, times): (Vec<&str>, Vec<Option<DateTime<Utc>>>) = batch.iter().copied().unzip();
+        let ids: Vec<Option<&str>> = batch.iter().map(|it| it.public_id()).collect();
+        let times: Vec<Option<DateTime<Utc>>> = batch.iter().map(|it| it.time()).collect();
         let recorded = tx.execute(
             "record the handled entries",
             RECORD,

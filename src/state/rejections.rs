@@ -15,7 +15,7 @@ use crate::db::tables::REJECTIONS;
 use crate::db::transaction::{Param, Tx, not_written, read_time};
 use crate::error::Result;
 use crate::types::DemandeId;
-use crate::types::entry::{Listed, Rejected};
+use crate::types::entry::Entry;
 use crate::types::time;
 
 const LIST: &str = include_str!("../../sql/list_rejections.sql");
@@ -64,17 +64,13 @@ pub fn known(tx: &mut Tx<'_>) -> Result<KnownRejections> {
 }
 
 /// Records rejected entries, and those whose acceptance holds.
-pub fn record(
-    tx: &mut Tx<'_>,
-    rejected: &[(&Listed, &Rejected)],
-    accepted: &[(&Listed, &Rejected)],
-) -> Result<()> {
-    let rows = rejected.iter().chain(accepted).map(|(entry, rejected)| {
+pub fn record(tx: &mut Tx<'_>, rejected: &[&Entry], accepted: &[&Entry]) -> Result<()> {
+    let rows = rejected.iter().chain(accepted).map(|entry| {
         json!({
             "ref": entry.reference,
-            "demande_id": entry.key.demande_id().map(DemandeId::get),
+            "demande_id": entry.demande_id.map(DemandeId::get),
             "datapass_authorization_id": entry.public_id(),
-            "reasons": rejected.reasons(),
+            "reasons": entry.reasons(),
             "last_validated_at": entry.time(),
         })
     });
@@ -82,7 +78,7 @@ pub fn record(
     if rows.is_empty() {
         return Ok(());
     }
-    let accepted: Vec<&str> = accepted.iter().map(|(entry, _)| &*entry.reference).collect();
+    let accepted: Vec<&str> = accepted.iter().map(|entry| &*entry.reference).collect();
     let params: [Param<'_>; 2] =
         [(&Value::Array(rows), Type::JSONB), (&accepted, Type::TEXT_ARRAY)];
     tx.execute("record the rejections", RECORD, &params)?;

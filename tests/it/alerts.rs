@@ -182,10 +182,18 @@ fn each_problem_with_entries_is_reported_as_its_own_issue() {
         warning(
             "late",
             "late",
-            "3 entries should have been known before and are created late: D4, D5, D3",
+            "Created late, although older than the watermark: D4, D5, D3 (3 in all)",
         ),
-        warning("rejected", "rejected D1", "Entry D1 is rejected: siret: not 14 digits"),
-        warning("rejected", "rejected D2", "Entry D2 is rejected: data.echelon_bourse: unknown"),
+        warning(
+            "rejected",
+            "rejected D1",
+            "Rejected D1: siret: not 14 digits; retried every cycle",
+        ),
+        warning(
+            "rejected",
+            "rejected D2",
+            "Rejected D2: data.echelon_bourse: unknown; retried every cycle",
+        ),
     ];
     let events_shown: Vec<Shown> = events.iter().map(read).collect();
     assert_eq!(events_shown, expected);

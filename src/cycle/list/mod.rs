@@ -10,7 +10,7 @@ pub mod definitions;
 pub mod fetcher;
 pub mod paging;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -23,7 +23,7 @@ use crate::error::{Failure, Reason, Result, Stage};
 use crate::net::http::Meta;
 use crate::output::progress;
 use crate::state::runs::History;
-use crate::types::entry::{Element, Key};
+use crate::types::entry::{Entry, Key};
 
 /// How often the list is read again when the view of the account changed.
 const MAX_REPEATS: u32 = 3;
@@ -31,8 +31,8 @@ const MAX_REPEATS: u32 = 3;
 /// A complete listing.
 #[derive(Debug)]
 pub struct Listing {
-    /// Every element of the definition, or whose definition cannot be read; each once.
-    pub elements: Vec<Element>,
+    /// Every demande of the definition, or whose definition cannot be read; each once.
+    pub entries: Vec<Entry>,
     /// When it was read.
     pub clocks: Clocks,
 }
@@ -92,7 +92,7 @@ pub fn list(
             "DataPass sends no Date; this machine's clock bounds the watermark instead");
         Clocks { begin: begun, end: Utc::now() }
     });
-    Ok(Listing { elements: reading.elements, clocks })
+    Ok(Listing { entries: reading.entries, clocks })
 }
 
 /// Checks, where the listing gives reason to doubt it, that the account has access to the definition.
@@ -137,15 +137,14 @@ struct Reader<'a> {
 
 /// One complete reading of the list.
 struct Reading {
-    elements: Vec<Element>,
+    entries: Vec<Entry>,
     seen: u64,
     has_shrunk: bool,
 }
 
 impl Reading {
     fn has_entries(&self) -> bool {
-        let mut entries = self.elements.iter().filter_map(|it| it.entry.as_ref());
-        entries.any(|entry| entry.of_definition)
+        self.entries.iter().any(|entry| entry.of_definition)
     }
 }
 
@@ -154,7 +153,7 @@ impl Reader<'_> {
         let mut paging = Paging::new(self.page_size, self.concurrency, self.expected_rows);
         let mut fetcher = Fetcher::start(Arc::clone(&self.source), self.concurrency)?;
         // The last one of each key: an entry may be listed again while it changes.
-        let mut elements: HashMap<Key, Element> = HashMap::new();
+        let mut entries: HashMap<Key, Entry> = HashMap::new();
         let earlier_rewinds = self.outcome.lock().run.summary.drift_rewinds;
         while !paging.is_complete() {
             while let Some(offset) = paging.ask() {
@@ -164,8 +163,7 @@ impl Reader<'_> {
             let page = fetcher.next()?;
             self.note_clock(page.meta);
             paging.receive(&page.elements).map_err(unproved)?;
-            let ours = page.elements.into_iter().filter(|it| it.entry.is_some());
-            elements.extend(ours.map(|element| (element.key.clone(), element)));
+            entries.extend(page.elements.into_iter().filter_map(|it| Some((it.key, it.entry?))));
             if paging.in_flight() == 0 {
                 fetcher.abandon()?;
             }
@@ -187,7 +185,7 @@ impl Reader<'_> {
                  than requested, so they are taken as the whole list");
         }
         Ok(Reading {
-            elements: with_distinct_references(elements.into_values().collect()),
+            entries: with_distinct_references(entries),
             seen: paging.seen() as u64,
             has_shrunk: paging.has_shrunk,
         })
@@ -204,22 +202,17 @@ impl Reader<'_> {
     }
 }
 
-/// Makes different elements without ids that have the same stable members distinct by their texts.
-fn with_distinct_references(mut elements: Vec<Element>) -> Vec<Element> {
-    let mut counts: HashMap<[u8; 16], usize> = HashMap::new();
-    for element in &elements {
-        if let Key::Digest { stable, .. } = element.key {
-            *counts.entry(stable).or_default() += 1;
+/// Returns the entries. Of those without ids that have the same reference each gets its text's.
+fn with_distinct_references(mut entries: HashMap<Key, Entry>) -> Vec<Entry> {
+    let mut seen = HashSet::new();
+    let references = entries.values().map(|entry| &entry.reference);
+    let repeated: HashSet<String> = references.filter(|it| !seen.insert(*it)).cloned().collect();
+    for (key, entry) in &mut entries {
+        if repeated.contains(&entry.reference) {
+            entry.reference = key.to_string();
         }
     }
-    for element in &mut elements {
-        if let Key::Digest { text, stable } = &mut element.key
-            && counts.get(stable).is_some_and(|count| *count > 1)
-        {
-            *stable = *text;
-        }
-    }
-    elements
+    entries.into_values().collect()
 }
 
 fn unproved(error: Unproved) -> Failure {

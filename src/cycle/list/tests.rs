@@ -12,7 +12,7 @@ use super::*;
 use crate::cycle::outcome::Outcome;
 use crate::state::runs::Run;
 use crate::state::summary::Summary;
-use crate::types::entry::{Entry, Rejected};
+use crate::types::entry::Element;
 
 /// A list of `entries` entries and as many demandes of another definition, newest first.
 fn rows(entries: i64) -> Vec<Element> {
@@ -21,8 +21,12 @@ fn rows(entries: i64) -> Vec<Element> {
         created_at: DateTime::from_timestamp(-id, 0),
         last_validated_at: Ok(None),
         entry: (id % 2 == 1).then(|| Entry {
+            reference: format!("D{id}"),
+            demande_id: None,
+            authorization_id: None,
+            last_validated_at: Ok(None),
             of_definition: true,
-            body: Err(Rejected { authorization_id: None, faults: Vec::new() }),
+            body: Err(Vec::new()),
         }),
     };
     (1..=2 * entries).map(row).collect()
@@ -127,7 +131,7 @@ fn reason(listing: Result<Listing>) -> Reason {
 fn an_unchanged_list_needs_no_request_for_definitions() {
     for last in [History::default(), after(30), after(0)] {
         let model = Model::new(|_, _| rows(15));
-        assert_eq!(model.list(&last).unwrap().elements.len(), 15);
+        assert_eq!(model.list(&last).unwrap().entries.len(), 15);
         assert_eq!(model.asked(), (0, vec![]));
     }
 }
@@ -137,15 +141,15 @@ fn an_empty_list_is_read_again_when_it_had_rows() {
     // Never, or not in the last success.
     for last in [History::default(), after(0)] {
         let model = Model::new(|_, _| vec![]);
-        assert!(model.list(&last).unwrap().elements.is_empty());
+        assert!(model.list(&last).unwrap().entries.is_empty());
         assert_eq!(model.asked(), (1, vec![]));
     }
     let model = Model::new(|_, _| vec![]);
-    assert!(model.list(&after(30)).unwrap().elements.is_empty());
+    assert!(model.list(&after(30)).unwrap().entries.is_empty());
     assert_eq!(model.asked(), (1, vec![0, 1, 2]));
     for empty in 1..=3 {
         let model = Model::new(move |reading, _| rows(if reading < empty { 0 } else { 15 }));
-        assert_eq!(model.list(&after(30)).unwrap().elements.len(), 15);
+        assert_eq!(model.list(&after(30)).unwrap().entries.len(), 15);
         assert_eq!(model.asked(), (0, (0..empty as u32).collect()));
     }
 }
@@ -157,14 +161,14 @@ fn a_list_that_shrinks_during_the_listing_is_read_again() {
     let is_gone = |reading, number| reading == 0 && number > 1;
     let model =
         Model::new(move |reading, number| rows(if is_gone(reading, number) { 0 } else { 15 }));
-    assert_eq!(model.list(none).unwrap().elements.len(), 15);
+    assert_eq!(model.list(none).unwrap().entries.len(), 15);
     assert_eq!(model.asked(), (1, vec![0]));
 
     // It stays away: the readings after the first one begin with an empty page.
     let gone =
         || Model::new(|reading, number| rows(if reading + number as usize > 1 { 0 } else { 15 }));
     let model = gone();
-    assert!(model.list(none).unwrap().elements.is_empty());
+    assert!(model.list(none).unwrap().entries.is_empty());
     assert_eq!(model.asked(), (1, vec![0, 1, 2]));
     let model = gone().definition(Ok(false));
     assert_eq!(reason(model.list(none)), Reason::ViewChanged);
@@ -282,15 +286,16 @@ fn a_discarded_page_does_not_delay_the_others() {
 
 #[test]
 fn elements_without_ids_are_not_merged() {
-    let element = |text: u8, stable: u8| Element {
-        key: Key::Digest { text: [text; 16], stable: [stable; 16] },
-        ..rows(1).remove(0)
+    let element = |text: u8, reference: &str| {
+        let template = rows(1).remove(0);
+        let entry = template.entry.map(|entry| Entry { reference: reference.to_owned(), ..entry });
+        Element { key: Key::Text([text; 16]), entry, ..template }
     };
-    let elements = vec![element(1, 9), element(2, 9), element(3, 8)];
+    let elements = vec![element(1, "09"), element(2, "09"), element(3, "08")];
     let model = Model::new(move |_, _| elements.clone());
     let listing = model.list(&History::default()).unwrap();
     let mut references: Vec<String> =
-        listing.elements.iter().map(|it| it.key.to_string()).collect();
+        listing.entries.into_iter().map(|entry| entry.reference).collect();
     references.sort();
-    assert_eq!(references, ["01", "02", "08"].map(|byte| byte.repeat(16)));
+    assert_eq!(references, ["01".repeat(16), "02".repeat(16), "08".to_owned()]);
 }

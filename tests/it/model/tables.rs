@@ -2,15 +2,17 @@
 //! and a model of the transaction that follows the documentation.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use chrono::{DateTime, TimeDelta, Utc};
 use datapass_pull::cycle::advance;
-use datapass_pull::cycle::filter::{self, Known, Scope, Sorted};
+use datapass_pull::cycle::filter::{self, Class, Decisions, Known, Scope};
 use datapass_pull::cycle::list::paging::Unproved;
 use datapass_pull::state::handled::{KnownEntries, KnownEntry};
 use datapass_pull::state::rejections::{KnownRejection, KnownRejections};
-use datapass_pull::types::entry::{self, Element, Key};
+use datapass_pull::types::DemandeId;
+use datapass_pull::types::entry::{Element, Entry, Key};
 
 use super::upstream::{Change, Upstream};
 use super::{Counts, pages};
@@ -59,7 +61,7 @@ pub struct Tables {
 
 /// A cycle that has listed and not yet committed.
 pub struct Listed {
-    entries: Vec<entry::Listed>,
+    entries: Vec<Arc<Entry>>,
     since: Option<DateTime<Utc>>,
     clock: DateTime<Utc>,
     /// The rejections at its start.
@@ -67,8 +69,8 @@ pub struct Listed {
     seen: u64,
 }
 
-fn id_of(key: &Key) -> Result<i64> {
-    Ok(key.demande_id().context("an element without id")?.get())
+fn id_of(entry: &Entry) -> Result<i64> {
+    Ok(entry.demande_id.context("an entry without id")?.get())
 }
 
 impl Tables {
@@ -165,7 +167,7 @@ impl Tables {
         counts.listings_proved += 1;
         Ok(Some(Listed {
             seen: elements.len() as u64,
-            entries: filter::entries(elements),
+            entries: filter::in_order(elements.into_iter().filter_map(|it| it.entry).collect()),
             since,
             clock,
             at_start: self.known_rejections(),
@@ -174,14 +176,15 @@ impl Tables {
 
     /// Commits a cycle, and checks the properties that must hold after it.
     pub fn commit(&mut self, listed: &Listed) -> Result<()> {
-        let scope = Scope { since: listed.since, skip_before: self.skip_before };
+        let (since, skip_before) = (listed.since, self.skip_before);
+        let scope = Scope { since, skip_before, watermark: self.watermark };
         let known = Known { entries: self.known_entries(), rejections: self.known_rejections() };
-        let sorted = Sorted::new(&listed.entries, scope, &known);
-        self.check_sorted(listed, &sorted)?;
-        let created = sorted.created.iter().map(|(entry, _)| entry.time());
+        let decisions = Decisions::new(&listed.entries, scope, &known);
+        self.check_classes(listed, &decisions)?;
+        let created = decisions.of(Class::Created).map(Entry::time);
         ensure!(created.is_sorted_by_key(|time| (time.is_none(), time)), "created out of order");
-        for (entry, _) in &sorted.created {
-            let id = id_of(&entry.key)?;
+        for entry in decisions.of(Class::Created) {
+            let id = id_of(entry)?;
             let row = self.rows.insert(id, entry.time());
             ensure!(row.is_none(), "D{id} got a second row");
             let was_handled = self.handled.contains_key(&id);
@@ -190,21 +193,19 @@ impl Tables {
                 "D{id} was handled and is created again by a plain cycle"
             );
         }
-        for (public_id, time) in &sorted.handled {
-            let id = public_id.trim_start_matches("public-").parse()?;
-            let known = self.handled.entry(id).or_default();
-            *known = (*known).max(*time);
+        for entry in decisions.those(|it| it.is_recorded) {
+            let known = self.handled.entry(id_of(entry)?).or_default();
+            *known = (*known).max(entry.time());
         }
-        self.reject(listed, &sorted)?;
+        self.reject(listed, &decisions)?;
         let before = self.watermark;
-        self.advance(listed, &sorted)?;
+        self.advance(listed, &decisions)?;
         self.check_nothing_left(listed, before)
     }
 
-    fn reject(&mut self, listed: &Listed, sorted: &Sorted<'_>) -> Result<()> {
-        let failed = sorted.rejected.iter().chain(&sorted.accepted);
-        for (entry, _) in failed {
-            let (id, time) = (id_of(&entry.key)?, entry.time());
+    fn reject(&mut self, listed: &Listed, decisions: &Decisions) -> Result<()> {
+        for entry in decisions.of(Class::Rejected).chain(decisions.of(Class::Accepted)) {
+            let (id, time) = (id_of(entry)?, entry.time());
             let stored = self.rejections.get(&id).copied();
             let lowers = |it: KnownRejection| matches!((it.last_validated_at, time), (Some(stored), Some(time)) if time < stored);
             if stored.is_some_and(lowers) {
@@ -218,8 +219,8 @@ impl Tables {
             };
             self.rejections.insert(id, row);
         }
-        let over = sorted.over(&listed.entries, listed.seen, &listed.at_start);
-        for (reference, at_start) in over {
+        let is_whole = listed.since.is_none() && listed.seen > 0;
+        for (reference, at_start) in decisions.over(is_whole, &listed.at_start) {
             let id = reference.trim_start_matches('D').parse()?;
             if let Some(it) = self.rejections.get_mut(&id)
                 && it.times_seen == at_start.times_seen
@@ -230,10 +231,10 @@ impl Tables {
         Ok(())
     }
 
-    fn advance(&mut self, listed: &Listed, sorted: &Sorted<'_>) -> Result<()> {
+    fn advance(&mut self, listed: &Listed, decisions: &Decisions) -> Result<()> {
         let stored = self.watermark;
         let newest = filter::newest(&listed.entries, listed.clock);
-        let waiting = sorted.waiting().and_then(entry::Listed::time);
+        let waiting = decisions.waiting().and_then(Entry::time);
         let moved = advance::watermark(stored, newest, waiting);
         ensure!(moved >= stored, "the watermark went back");
         ensure!(moved == stored || moved <= Some(listed.clock), "the watermark passed the clock");
@@ -242,26 +243,15 @@ impl Tables {
     }
 
     /// Compares the decision about each entry with the documented rules.
-    fn check_sorted(&self, listed: &Listed, sorted: &Sorted<'_>) -> Result<()> {
-        let first = |parts: &[(&entry::Listed, &entry::Rejected)]| {
-            parts.iter().map(|(entry, _)| entry.key.clone()).collect()
-        };
-        let keys = |parts: &[&entry::Listed]| parts.iter().map(|it| it.key.clone()).collect();
-        let created = sorted.created.iter().map(|(entry, _)| entry.key.clone());
-        let mut parts: Vec<(&str, Vec<Key>)> = vec![
-            ("existing", keys(&sorted.existing)),
-            ("created", created.collect()),
-            ("rejected", first(&sorted.rejected)),
-            ("accepted", first(&sorted.accepted)),
-            ("skipped", keys(&sorted.skipped)),
-            ("postponed", keys(&sorted.postponed)),
-        ];
-        for entry in &listed.entries {
-            let id = id_of(&entry.key)?;
+    fn check_classes(&self, listed: &Listed, decisions: &Decisions) -> Result<()> {
+        ensure!(decisions.0.len() == listed.entries.len(), "an entry without decision");
+        for (entry, decision) in listed.entries.iter().zip(&decisions.0) {
+            ensure!(entry.reference == decision.entry.reference, "decisions in another order");
+            let id = id_of(entry)?;
             let plain = self.plain(entry)?;
             let expected = match listed.since {
                 None => plain,
-                Some(since) if entry.time() >= Some(since) => match &entry.entry.body {
+                Some(since) if entry.time() >= Some(since) => match &entry.body {
                     _ if self.rows.contains_key(&id) => "existing",
                     Err(_) if self.handled.contains_key(&id) => "existing",
                     Ok(_) => "created",
@@ -270,19 +260,15 @@ impl Tables {
                 Some(_) if ["created", "rejected"].contains(&plain) => "postponed",
                 Some(_) => "outside",
             };
-            for (part, keys) in &mut parts {
-                let place = keys.iter().position(|key| *key == entry.key);
-                let is_in = place.map(|place| keys.swap_remove(place)).is_some();
-                ensure!(is_in == (*part == expected), "D{id} is {part}: {is_in}, not {expected}");
-            }
+            let class = format!("{:?}", decision.class).to_lowercase();
+            ensure!(class == expected, "D{id} is {class}, not {expected}");
         }
-        ensure!(parts.iter().all(|(_, keys)| keys.is_empty()), "an entry is in two parts");
         Ok(())
     }
 
     /// Returns the expected decision of a plain cycle about an entry.
-    fn plain(&self, entry: &entry::Listed) -> Result<&'static str> {
-        let id = id_of(&entry.key)?;
+    fn plain(&self, entry: &Entry) -> Result<&'static str> {
+        let id = id_of(entry)?;
         let is_before = self.skip_before.is_some_and(|skip_before| {
             entry.last_validated_at.is_ok() && entry.time().is_none_or(|time| time < skip_before)
         });
@@ -290,7 +276,7 @@ impl Tables {
         let is_open = rejection.is_some_and(|it| {
             !(it.is_closed || it.is_accepted && it.last_validated_at == entry.time())
         });
-        Ok(match &entry.entry.body {
+        Ok(match &entry.body {
             _ if self.rows.contains_key(&id) || self.handled.contains_key(&id) => "existing",
             _ if is_before && !is_open => "skipped",
             Ok(_) => "created",
@@ -298,8 +284,8 @@ impl Tables {
         })
     }
 
-    fn failed(&self, entry: &entry::Listed) -> Result<&'static str> {
-        let rejection = self.rejections.get(&id_of(&entry.key)?);
+    fn failed(&self, entry: &Entry) -> Result<&'static str> {
+        let rejection = self.rejections.get(&id_of(entry)?);
         let accepted = rejection.filter(|it| it.is_accepted);
         Ok(match accepted {
             Some(it) if it.last_validated_at == entry.time() => "accepted",
@@ -311,8 +297,8 @@ impl Tables {
     /// `--since`, and that the watermark is not later than an unhandled entry.
     fn check_nothing_left(&self, listed: &Listed, before: Option<DateTime<Utc>>) -> Result<()> {
         let moved = self.watermark.filter(|_| self.watermark > before);
-        for entry in listed.entries.iter().filter(|it| it.entry.body.is_ok()) {
-            let id = id_of(&entry.key)?;
+        for entry in listed.entries.iter().filter(|it| it.body.is_ok()) {
+            let id = id_of(entry)?;
             let is_outside = listed.since.is_some_and(|since| entry.time() < Some(since));
             let is_left = !self.handled.contains_key(&id) && self.plain(entry)? != "skipped";
             ensure!(!is_left || is_outside, "D{id} was listed and is not handled");
@@ -328,11 +314,10 @@ impl Tables {
     /// not skipped has or had a row.
     pub fn check_complete(&self, upstream: &Upstream) -> Result<()> {
         for id in upstream.listed() {
-            let element = upstream.element(*id);
-            let Some(entry) = entry::Listed::new(element) else {
+            let Some(entry) = upstream.element(*id).entry else {
                 continue;
             };
-            let is_left = entry.entry.body.is_ok() && !self.handled.contains_key(id);
+            let is_left = entry.body.is_ok() && !self.handled.contains_key(id);
             ensure!(
                 !is_left || self.plain(&entry)? == "skipped",
                 "D{id} is lost: {:?}, watermark {:?}, skipped before {:?}",
@@ -378,9 +363,12 @@ fn read_pages(
         Err(error) => return Ok(Err(error)),
     };
     counts.drift_rewinds += proved.drift_rewinds;
-    let listed: BTreeSet<i64> = proved.elements.keys().map(id_of).collect::<Result<_>>()?;
     for id in in_all_snapshots.unwrap_or_default() {
-        ensure!(listed.contains(&id), "D{id} was in every snapshot and is not listed");
+        let key = Key::Id(DemandeId::try_from(id)?);
+        ensure!(
+            proved.elements.contains_key(&key),
+            "D{id} was in every snapshot and is not listed"
+        );
     }
     Ok(Ok(proved.elements.into_values().collect()))
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
-use datapass_pull::types::entry::{Element, Entry, Fault, Key, Rejected, Valid, ValidatedAt};
+use datapass_pull::types::entry::{Body, Element, Entry, Fault, Key, ValidatedAt};
 use datapass_pull::types::{Entity, EntityType, Invalid, Perimeter};
 
 /// The start of each history, in seconds
@@ -119,16 +119,14 @@ pub struct Upstream {
     pending: Vec<Pending>,
     /// Whether anything changed since the start of the listing
     changed: bool,
-    template: Valid,
+    template: Body,
 }
 
 impl Upstream {
     /// Starts with this many valid rows, of which `ties` share each `created_at`.
     pub fn new(cap: u8, rows: u8, ties: u8) -> Self {
         let entity = Entity::new(EntityType::Commune, "69123").unwrap();
-        let template = Valid {
-            authorization_id: "public".parse().unwrap(),
-            demande_id: "1".parse().unwrap(),
+        let template = Body {
             siret: "35600000000048".parse().unwrap(),
             level: "3".parse().unwrap(),
             perimeter: Perimeter::new(Some(entity), Vec::new()).unwrap(),
@@ -334,15 +332,15 @@ impl Upstream {
     pub fn element(&self, id: i64) -> Element {
         let demande = self.demande(id);
         let demande_id = id.try_into().unwrap();
-        let authorization_id = format!("public-{id}").parse().unwrap();
         let entry = demande.of_definition.then(|| Entry {
+            reference: format!("D{id}"),
+            demande_id: Some(demande_id),
+            authorization_id: format!("public-{id}").parse().ok(),
+            last_validated_at: demande.validated,
             of_definition: true,
             body: match demande.should_have_row() {
-                true => Ok(Valid { authorization_id, demande_id, ..self.template.clone() }),
-                false => Err(Rejected {
-                    authorization_id: Some(authorization_id),
-                    faults: vec![Fault { field: "siret", rule: "checksum" }],
-                }),
+                true => Ok(self.template.clone()),
+                false => Err(vec![Fault { field: "siret", rule: "checksum" }]),
             },
         });
         Element {

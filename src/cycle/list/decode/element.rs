@@ -3,13 +3,13 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::NaiveDate;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::types::entry::{Element, Entry, Fault, Key, Rejected, Valid};
+use crate::types::entry::{Body, Element, Entry, Fault, Key};
 use crate::types::time::{parse_date, parse_instant};
 use crate::types::{
     AuthorizationId, DemandeId, Entity, EntityType, Invalid, Perimeter, ScholarshipLevel, Siret,
@@ -57,24 +57,18 @@ impl<'de> Deserialize<'de> for Members<'de> {
     }
 }
 
-/// Returns the key of a demande. `created_at` never changes, so that a changed text does not change the
-/// reference of one without an id.
+/// Returns the key of a demande.
 fn key_of(
-    id: Option<DemandeId>,
-    public_id: Option<&RawValue>,
-    created_at: Option<DateTime<Utc>>,
+    demande_id: Option<DemandeId>,
+    authorization_id: Option<&AuthorizationId>,
     text: &str,
 ) -> Key {
-    if let Some(id) = id {
-        return Key::Id(id);
-    }
-    let looks_like_a_number = |it: &AuthorizationId| it.as_str().parse::<DemandeId>().is_ok();
-    match required(written(public_id), str::parse) {
-        Ok(public_id) if !looks_like_a_number(&public_id) => Key::Public(public_id),
-        _ => Key::Digest {
-            text: digest(text),
-            stable: digest(created_at.map(|time| time.to_rfc3339()).as_deref().unwrap_or(text)),
-        },
+    let looks_like_a_number = |it: &&AuthorizationId| it.as_str().parse::<DemandeId>().is_ok();
+    let authorization_id = authorization_id.filter(|it| !looks_like_a_number(it));
+    match (demande_id, authorization_id) {
+        (Some(id), _) => Key::Id(id),
+        (None, Some(id)) => Key::Public(id.clone()),
+        (None, None) => Key::Text(digest(text)),
     }
 }
 
@@ -93,17 +87,16 @@ pub(super) fn read(members: Option<Members<'_>>, text: &str, wanted: &str) -> El
     let demande_id = faults.keep("id", read_id(member("id")));
     let created_at = required(written(member("created_at")), parse_instant);
     let created_at = faults.keep("created_at", created_at);
-    let key = key_of(demande_id, member("public_id"), created_at, text);
     let is_wanted = required(filled(member("definition_id")), |id| Ok(id == wanted));
     let is_wanted = faults.keep("definition_id", is_wanted);
-    let last_validated_at = optional(written(member("last_validated_at")), parse_instant);
-    let element = |entry: Option<Entry>| Element { key, created_at, last_validated_at, entry };
-    if is_wanted == Some(false) {
-        return element(None);
-    }
-
     let authorization_id = required(written(member("public_id")), str::parse);
     let authorization_id = faults.keep("public_id", authorization_id);
+    let key = key_of(demande_id, authorization_id.as_ref(), text);
+    let last_validated_at = optional(written(member("last_validated_at")), parse_instant);
+    if is_wanted == Some(false) {
+        return Element { key, created_at, last_validated_at, entry: None };
+    }
+
     faults.keep("last_validated_at", last_validated_at);
     let require_validated = |text: &str| match text {
         "validated" => Ok(()),
@@ -113,35 +106,40 @@ pub(super) fn read(members: Option<Members<'_>>, text: &str, wanted: &str) -> El
     faults.keep("habilitations", require_approved(member("habilitations"), wanted));
     let siret = faults.siret(member("organisation"));
     let data = faults.data(member("data"));
-    let body = match (authorization_id, demande_id, siret, data) {
-        (
-            Some(authorization_id),
-            Some(demande_id),
-            Some(siret),
-            Some((level, perimeter, transmission_date)),
-        ) if faults.0.is_empty() => {
-            Ok(Valid { authorization_id, demande_id, siret, level, perimeter, transmission_date })
-        }
-        (authorization_id, ..) => Err(Rejected { authorization_id, faults: faults.0 }),
+    let entry = Entry {
+        // `created_at` never changes, so that a changed text does not change the reference.
+        reference: match (&key, created_at) {
+            (Key::Text(_), Some(time)) => Key::Text(digest(&time.to_rfc3339())).to_string(),
+            _ => key.to_string(),
+        },
+        demande_id,
+        authorization_id,
+        last_validated_at,
+        of_definition: is_wanted.is_some(),
+        body: match (siret, data) {
+            (Some(siret), Some((level, perimeter, transmission_date))) if faults.0.is_empty() => {
+                Ok(Body { siret, level, perimeter, transmission_date })
+            }
+            _ => Err(faults.0),
+        },
     };
-    element(Some(Entry { of_definition: is_wanted.is_some(), body }))
+    Element { key, created_at, last_validated_at, entry: Some(entry) }
 }
 
 /// Makes the element of a text that is not an object, or one with a name that is not Unicode.
 fn unreadable(text: &str) -> Element {
+    let key = Key::Text(digest(text));
     let rule = if text.starts_with('{') { "unreadable name" } else { "not an object" };
-    Element {
-        key: key_of(None, None, None, text),
-        created_at: None,
-        last_validated_at: Err(Invalid("unreadable")),
-        entry: Some(Entry {
-            of_definition: false,
-            body: Err(Rejected {
-                authorization_id: None,
-                faults: vec![Fault { field: "element", rule }],
-            }),
-        }),
-    }
+    let last_validated_at = Err(Invalid("unreadable"));
+    let entry = Entry {
+        reference: key.to_string(),
+        demande_id: None,
+        authorization_id: None,
+        last_validated_at,
+        of_definition: false,
+        body: Err(vec![Fault { field: "element", rule }]),
+    };
+    Element { key, created_at: None, last_validated_at, entry: Some(entry) }
 }
 
 /// The faults found so far.

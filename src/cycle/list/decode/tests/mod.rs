@@ -57,8 +57,8 @@ fn only(element: &str) -> Element {
 fn faults(name: &str, value: impl Into<Option<&'static str>>) -> String {
     match only(&demande(name, value.into())).entry.unwrap().body {
         Ok(_) => String::new(),
-        Err(rejected) => {
-            let faults: Vec<_> = rejected.faults.iter().map(Fault::to_string).collect();
+        Err(faults) => {
+            let faults: Vec<_> = faults.iter().map(Fault::to_string).collect();
             faults.join(", ")
         }
     }
@@ -68,16 +68,18 @@ fn faults(name: &str, value: impl Into<Option<&'static str>>) -> String {
 fn all_fields_of_a_valid_demande_are_read() {
     let element = only(&demande("", None));
     assert_eq!(element.key.to_string(), "D5");
+    assert_eq!(element.entry.as_ref().unwrap().reference, "D5");
     assert_eq!(element.created_at.unwrap().to_rfc3339(), "2025-06-19T17:36:36.298+00:00");
     let entry = element.entry.unwrap();
     assert!(entry.of_definition);
+    assert_eq!(entry.last_validated_at, element.last_validated_at);
     assert_eq!(
         element.last_validated_at.ok().flatten().unwrap().to_rfc3339(),
         "2025-06-20T06:00:00.001+00:00"
     );
-    assert_eq!(entry.authorization_id().unwrap().as_str(), "2b0c1d1e");
+    assert_eq!(entry.public_id(), Some("2b0c1d1e"));
+    assert_eq!(entry.demande_id.unwrap().get(), 5);
     let valid = entry.body.unwrap();
-    assert_eq!(valid.demande_id.get(), 5);
     assert_eq!(valid.siret.to_string(), "13002526500013");
     assert_eq!(valid.level.as_str(), "0Bis");
     assert_eq!(valid.perimeter.entity().unwrap().code(), "84");
@@ -142,9 +144,9 @@ fn every_fault_has_its_field_and_rule() {
     }
     let long = format!("\"{}\"", "é".repeat(201));
     let element = only(&demande("public_id", Some(&long)));
-    let rejected = element.entry.unwrap().body.unwrap_err();
-    assert_eq!(rejected.faults[0].to_string(), "public_id: too long");
-    assert_eq!(rejected.authorization_id, None);
+    let entry = element.entry.unwrap();
+    assert_eq!(entry.reasons()[0], "public_id: too long");
+    assert_eq!(entry.public_id(), None);
 }
 
 #[test]
@@ -153,7 +155,7 @@ fn the_level_is_niveau_bourse_min_unless_blank() {
         let data = format!(r#"{{"entity_type":"region","code_insee_entity":"84",{data}}}"#);
         match only(&demande("data", Some(&data))).entry.unwrap().body {
             Ok(valid) => valid.level.as_str().to_owned(),
-            Err(rejected) => rejected.faults[0].to_string(),
+            Err(faults) => faults[0].to_string(),
         }
     };
     assert_eq!(level(r#""niveau_bourse_min":"3","echelon_bourse":"0Bis""#), "3");
@@ -176,7 +178,7 @@ fn the_level_is_niveau_bourse_min_unless_blank() {
 fn one_habilitation_of_the_definition_must_be_active() {
     let faults = |text: Option<&str>| {
         let body = only(&demande("habilitations", text)).entry.unwrap().body;
-        body.map_or_else(|it| it.faults[0].to_string(), |_| String::new())
+        body.map_or_else(|it| it[0].to_string(), |_| String::new())
     };
     let of = |definition: &str, state: &str| {
         let definition = definition.replace("ours", WANTED);
@@ -224,7 +226,7 @@ fn the_perimeter_is_an_entity_or_communes_or_both() {
                     valid.perimeter.communes().iter().map(|code| code.as_str()).collect();
                 format!("{} {}", entity.as_deref().unwrap_or("none"), communes.join(" "))
             }
-            Err(rejected) => rejected.faults[0].to_string(),
+            Err(faults) => faults[0].to_string(),
         }
     };
     let both =
@@ -287,7 +289,7 @@ fn an_absent_transmission_date_is_valid() {
         );
         match only(&demande("data", Some(&data))).entry.unwrap().body {
             Ok(valid) => valid.transmission_date.map(|date| date.to_string()).unwrap_or_default(),
-            Err(rejected) => rejected.faults[0].to_string(),
+            Err(faults) => faults[0].to_string(),
         }
     };
     for absent in ["", "null", "\"\"", "\" \""] {
@@ -321,8 +323,7 @@ fn an_invalid_element_does_not_affect_the_others() {
         ("{}", "id: missing"),
     ] {
         let element = only(text);
-        let rejected = element.entry.unwrap().body.unwrap_err();
-        assert_eq!(rejected.faults[0].to_string(), fault);
+        assert_eq!(element.entry.unwrap().reasons()[0], fault);
     }
 }
 
@@ -334,21 +335,24 @@ fn the_key_is_the_id_else_the_public_id_else_a_digest() {
     assert_eq!(only("{}").key, only("{}").key);
     // The reference of an element without an id is made of its creation time, so that other fields may
     // change.
-    let created = |time: &str, more: &str| only(&format!(r#"{{"created_at":"{time}"{more}}}"#)).key;
+    let created = |time: &str, more: &str| {
+        let element = only(&format!(r#"{{"created_at":"{time}"{more}}}"#));
+        (element.key, element.entry.unwrap().reference)
+    };
     let now = "2025-06-19T19:36:36.298+02:00";
     let (one, edited) = (created(now, ""), created(now, r#","a":1"#));
-    assert_eq!(one.to_string(), edited.to_string());
-    assert_ne!(one, edited, "a listing may have both");
+    assert_eq!(one.1, edited.1);
+    assert_ne!(one.0, edited.0, "a listing may have both");
     let later = created("2025-06-19T19:36:36.299+02:00", "");
-    assert_ne!(one.to_string(), later.to_string());
+    assert_ne!(one.1, later.1);
     assert_ne!(only("{}").key, only("{\"a\":1}").key);
     // A string that cannot be stored is not a key either,
     let nul = only(r#"{"public_id":"a\u0000"}"#);
-    assert!(matches!(nul.key, Key::Digest { .. }));
+    assert!(matches!(nul.key, Key::Text(_)));
     // nor is one that looks like the number of another demande.
     for public_id in ["5", "D5", "D05"] {
         let key = only(&format!(r#"{{"public_id":"{public_id}"}}"#)).key;
-        assert!(matches!(key, Key::Digest { .. }), "{public_id}");
+        assert!(matches!(key, Key::Text(_)), "{public_id}");
     }
     for public_id in ["d5", "D", "D5a", "D0", "0"] {
         let key = only(&format!(r#"{{"public_id":"{public_id}"}}"#)).key;

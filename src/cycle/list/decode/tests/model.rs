@@ -15,7 +15,7 @@ use super::WANTED;
 use crate::types::time::{parse_date, parse_instant};
 use crate::types::{CommuneCode, Entity, EntityType};
 
-/// The content of an element as strings: key, creation time, and for an entry its validation time and
+/// The content of an element as strings: reference, or the key of one without entry, creation time, and for an entry its validation time and
 /// its row or invalid fields.
 type Said =
     (String, Option<DateTime<Utc>>, Option<(Option<DateTime<Utc>>, Result<String, Vec<String>>)>);
@@ -25,21 +25,20 @@ fn said(element: &Element) -> Said {
         let body = match &entry.body {
             Ok(row) => Ok(format!(
                 "{} {} {} {} {:?} {:?} {:?}",
-                row.authorization_id.as_str(),
-                row.demande_id,
+                entry.public_id().unwrap(),
+                entry.demande_id.unwrap(),
                 row.siret,
                 row.level.as_str(),
                 row.perimeter.entity(),
                 row.perimeter.communes(),
                 row.transmission_date,
             )),
-            Err(rejected) => {
-                Err(rejected.faults.iter().map(|fault| fault.field.to_owned()).collect())
-            }
+            Err(faults) => Err(faults.iter().map(|fault| fault.field.to_owned()).collect()),
         };
         (element.last_validated_at.ok().flatten(), body)
     });
-    (element.key.to_string(), element.created_at, entry)
+    let reference = element.entry.as_ref().map(|entry| entry.reference.clone());
+    (reference.unwrap_or_else(|| element.key.to_string()), element.created_at, entry)
 }
 
 /// The naive decoder: parses the document, then looks up each field.
@@ -55,9 +54,9 @@ fn naive(raw: &RawValue) -> Option<Said> {
     });
     let created = instant("created_at").map(|time| time.to_rfc3339());
     let stable = created.as_deref().unwrap_or(raw.get());
-    let digest = || {
-        let digest = ring::digest::digest(&ring::digest::SHA256, stable.as_bytes());
-        digest.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+    let digest = |text: &str| {
+        let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+        digest.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect::<String>()
     };
     let is_number = |text: &&str| {
         let digits = text.strip_prefix('D').unwrap_or(text);
@@ -66,10 +65,10 @@ fn naive(raw: &RawValue) -> Option<Said> {
     };
     let key = id
         .map(|id| format!("D{id}"))
-        .or(public_id.filter(|text| !is_number(text)).map(str::to_owned))
-        .unwrap_or_else(digest);
+        .or(public_id.filter(|text| !is_number(text)).map(str::to_owned));
+    let reference = key.clone().unwrap_or_else(|| digest(stable));
     if !value.is_object() {
-        return Some((key, None, Some((None, Err(vec!["element".to_owned()])))));
+        return Some((reference, None, Some((None, Err(vec!["element".to_owned()])))));
     }
     let created_at = instant("created_at");
     let blank = |value: &Value| {
@@ -78,7 +77,7 @@ fn naive(raw: &RawValue) -> Option<Said> {
     let definition = Some(&value["definition_id"]).filter(|value| !blank(value));
     let definition = definition.and_then(Value::as_str);
     if definition.is_some_and(|definition| definition != WANTED) {
-        return Some((key, created_at, None));
+        return Some((key.unwrap_or_else(|| digest(raw.get())), created_at, None));
     }
 
     let mut bad: Vec<String> = Vec::new();
@@ -160,7 +159,7 @@ fn naive(raw: &RawValue) -> Option<Said> {
         check("data", false);
     }
     let body = if bad.is_empty() { Ok(row.unwrap_or_default()) } else { Err(bad) };
-    Some((key, created_at, Some((instant("last_validated_at"), body))))
+    Some((reference, created_at, Some((instant("last_validated_at"), body))))
 }
 
 /// Compares the result for a body, and the content of each element, with the naive decoder's.
