@@ -65,8 +65,9 @@ impl HttpSettings {
             .tcp_user_timeout(TCP_USER_TIMEOUT))
     }
 
-    /// Connects to the host of a URL as a request would, with its proxy and TLS, and sends nothing.
-    pub fn connect(&self, url: &Url, deadline: &Deadline) -> Result<()> {
+    /// Connects to the host of a URL as a request would, with its proxy and TLS, and sends nothing;
+    /// returns host and proxy.
+    pub fn connect(&self, url: &Url, deadline: &Deadline) -> Result<String> {
         type Outcome<T> = std::result::Result<T, Box<dyn StdError + Send + Sync>>;
         fn refuse<T>(connected: Outcome<T>) -> Outcome<T> {
             connected.and_then(|_| Err(Connected.into()))
@@ -81,7 +82,7 @@ impl HttpSettings {
                 let message = format!("Connection to {}: {problem}", self.proxies.route(url));
                 Err(Failure::new(Stage::Prepare, reason, message))
             }
-            _ => Ok(()),
+            _ => Ok(self.proxies.route(url)),
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::process::lock::Lock;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Verdict {
+enum Verdict {
     Ok,
     Warn,
     Fail,
@@ -63,22 +63,20 @@ impl Findings {
         state.settings = settings.into_iter().collect();
     }
 
-    /// Adds a line; its detail may be remote text.
-    pub(super) fn add(&self, name: &'static str, verdict: Verdict, detail: impl Into<String>) {
-        self.0.lock().add(name, verdict, detail.into());
-    }
-
-    /// Adds a failure, one line per problem.
-    pub(super) fn fail(&self, name: &'static str, failure: Failure) {
+    /// Adds what was found of a section, a failure with one line per problem; a detail may be remote
+    /// text.
+    pub(super) fn add(&self, name: &'static str, found: Result<String, Finding>) {
         let mut state = self.0.lock();
-        for problem in failure.problems() {
-            state.add(name, Verdict::Fail, problem);
-        }
-        let decides = state.failure.as_ref().is_none_or(|first| {
-            first.exit() == Exit::Transient && failure.exit() == Exit::Permanent
-        });
-        if decides {
-            state.failure = Some(failure);
+        match found {
+            Ok(detail) => state.add(name, Verdict::Ok, detail),
+            Err(Finding::Warning(detail)) => state.add(name, Verdict::Warn, detail),
+            Err(Finding::Problem(failure)) => {
+                for problem in failure.problems() {
+                    state.add(name, Verdict::Fail, problem);
+                }
+                let failures = state.failure.take().into_iter().chain([failure]);
+                state.failure = failures.min_by_key(|it| it.exit() == Exit::Transient);
+            }
         }
     }
 
@@ -91,11 +89,11 @@ impl Findings {
     ) -> Option<T> {
         match result {
             Ok(value) => {
-                self.add(name, Verdict::Ok, detail(&value));
+                self.add(name, Ok(detail(&value)));
                 Some(value)
             }
             Err(failure) => {
-                self.fail(name, failure);
+                self.add(name, Err(Finding::Problem(failure)));
                 None
             }
         }
@@ -108,19 +106,14 @@ impl Findings {
         name: &'static str,
         examined: Result<(String, Vec<Finding>)>,
     ) -> bool {
-        let (detail, found) = match examined {
-            Ok(examined) => examined,
-            Err(failure) => (String::new(), vec![Finding::Problem(failure)]),
-        };
+        let (detail, found) =
+            examined.unwrap_or_else(|failure| (String::new(), vec![Finding::Problem(failure)]));
         let is_usable = !found.iter().any(|it| matches!(it, Finding::Problem(_)));
         if is_usable {
-            self.add(name, Verdict::Ok, detail);
+            self.add(name, Ok(detail));
         }
         for finding in found {
-            match finding {
-                Finding::Problem(failure) => self.fail(name, failure),
-                Finding::Warning(text) => self.add(name, Verdict::Warn, text),
-            }
+            self.add(name, Err(finding));
         }
         is_usable
     }

@@ -10,14 +10,14 @@ use std::sync::atomic::AtomicBool;
 use chrono::Utc;
 use url::Url;
 
-use self::findings::{Findings, Verdict};
+use self::findings::Findings;
 use crate::cli::PullArgs;
 use crate::config::{PullConfig, Reports, Settings, effective};
 use crate::cycle::authenticate::Session;
 use crate::cycle::enqueue;
 use crate::cycle::list;
 use crate::cycle::list::fetcher::{Ask, Page, Source};
-use crate::db::schema;
+use crate::db::schema::{self, Finding};
 use crate::db::transaction::{Access, Store, Tx};
 use crate::error::{Exit, Result, Stage};
 use crate::net::client::HttpSettings;
@@ -54,27 +54,25 @@ pub fn run(settings: Settings) -> Exit {
         let reports = it.reports();
         it.pull(&PullArgs::default()).map(|config| (config, reports))
     });
+    if let Ok((config, reports)) = &loaded {
+        findings.show(effective::describe(config, reports));
+    }
     let mut skipped = SECTIONS.map(|(name, need)| (name, format!("needs {need}")));
-    match loaded {
-        Err(failure) => findings.fail("settings", failure),
-        Ok((config, reports)) => {
-            findings.show(effective::describe(&config, &reports));
-            findings.add("settings", Verdict::Ok, "valid");
-            let deadline = Deadline::after(config.timeout);
-            let store = Store::new(&config.database, deadline.clone(), 0);
-            let (supervised, findings) = (deadline.clone(), findings.clone());
-            let check = Check { config, store, deadline, verbosity, findings: findings.clone() };
-            let ended = supervise(&supervised, move || {
-                check.upstream();
-                check.database();
-                check.reports(&reports);
-                Ok(())
-            });
-            // A signal, the deadline or a panic.
-            if let Err(failure) = ended {
-                findings.fail("check", failure);
-                skipped = SECTIONS.map(|(name, _)| (name, "not reached".to_owned()));
-            }
+    if let Some((config, reports)) = findings.take("settings", loaded, |_| "valid".to_owned()) {
+        let deadline = Deadline::after(config.timeout);
+        let store = Store::new(&config.database, deadline.clone(), 0);
+        let (supervised, findings) = (deadline.clone(), findings.clone());
+        let check = Check { config, store, deadline, verbosity, findings: findings.clone() };
+        let ended = supervise(&supervised, move || {
+            check.upstream();
+            check.database();
+            check.reports(&reports);
+            Ok(())
+        });
+        // A signal, the deadline or a panic.
+        if let Err(failure) = ended {
+            findings.add("check", Err(Finding::Problem(failure)));
+            skipped = SECTIONS.map(|(name, _)| (name, "not reached".to_owned()));
         }
     }
     findings.conclude(skipped)
@@ -95,13 +93,12 @@ impl Check {
         let urls = [&upstream.auth_url, &upstream.api_base_url];
         let mut hosts = urls.map(|url| (upstream.http.proxies.route(url), url)).to_vec();
         hosts.dedup_by(|(one, _), (other, _)| one == other);
-        let mut is_connected = Some(());
-        for (route, url) in hosts {
-            let result = upstream.http.connect(url, &self.deadline);
-            is_connected =
-                self.findings.take("connect", result, |()| route.clone()).and(is_connected);
+        let mut is_connected = true;
+        for (_, url) in hosts {
+            let route = upstream.http.connect(url, &self.deadline);
+            is_connected &= self.findings.take("connect", route, String::clone).is_some();
         }
-        is_connected?;
+        is_connected.then_some(())?;
 
         let http = Http::new(urls, &upstream.http, self.deadline.clone(), 0);
         let session = http.and_then(|http| Session::authenticate(http, upstream.clone()));
@@ -118,34 +115,32 @@ impl Check {
     }
 
     fn clock(&self, page: &Page) {
-        let (verdict, detail) = match list::clock_offset(page.meta) {
-            None => (Verdict::Warn, "DataPass sends no Date to compare with".to_owned()),
+        let found = match list::clock_offset(page.meta) {
+            None => Err("DataPass sends no Date to compare with".to_owned()),
             Some(offset) => {
                 let seconds = offset.num_seconds();
                 let side = if seconds < 0 { "behind" } else { "ahead of" };
-                let is_near = seconds.abs() <= CLOCK_TOLERANCE_SECONDS;
-                let verdict = if is_near { Verdict::Ok } else { Verdict::Warn };
-                (verdict, format!("this machine is {} s {side} DataPass", seconds.abs()))
+                let detail = format!("this machine is {} s {side} DataPass", seconds.abs());
+                if seconds.abs() <= CLOCK_TOLERANCE_SECONDS { Ok(detail) } else { Err(detail) }
             }
         };
-        self.findings.add("clock", verdict, detail);
+        self.findings.add("clock", found.map_err(Finding::Warning));
     }
 
     fn definition(&self, session: &Session) {
-        let findings = &self.findings;
-        match session.lack_of_access() {
-            Ok(None) => findings.add("definition", Verdict::Ok, "visible to the account"),
+        let found = match session.lack_of_access() {
+            Ok(None) => Ok("visible to the account".to_owned()),
             // An account that saw it lately may see it again.
             Ok(Some(failure)) if self.read(runs::history).is_ok_and(|it| it.had_entries) => {
-                findings.fail("definition", list::view_changed(&failure.message));
+                Err(Finding::Problem(list::view_changed(&failure.message)))
             }
-            Ok(Some(failure)) => findings.fail("definition", failure),
-            Err(failure) => {
-                let cause = failure.error_chain();
-                let detail = format!("Cannot find out whether the account sees it: {cause}");
-                findings.add("definition", Verdict::Warn, detail);
-            }
-        }
+            Ok(Some(failure)) => Err(Finding::Problem(failure)),
+            Err(failure) => Err(Finding::Warning(format!(
+                "Cannot find out whether the account sees it: {}",
+                failure.error_chain()
+            ))),
+        };
+        self.findings.add("definition", found);
     }
 
     fn database(&self) -> Option<()> {
@@ -180,7 +175,7 @@ impl Check {
                 let detail = format!(
                     "{name} is in the future: move it back with `datapass-pull watermark set`"
                 );
-                self.findings.add("watermark", Verdict::Warn, detail);
+                self.findings.add("watermark", Err(Finding::Warning(detail)));
             }
         }
     }
@@ -199,27 +194,23 @@ impl Check {
         });
         self.findings.examined("jobs", examined);
         if let Some(job) = job.filter(|_| self.verbosity > 0) {
-            let detail = format!("for the record with id 1: {job}");
-            self.findings.add("job", Verdict::Ok, detail);
+            self.findings.add("job", Ok(format!("for the record with id 1: {job}")));
         }
     }
 
     /// Verifies what a cycle only warns about.
     fn reports(&self, reports: &Reports) {
-        let expect = |name, result: Result<String, String>| match result {
-            Ok(detail) => self.findings.add(name, Verdict::Ok, detail),
-            Err(problem) => self.findings.add(name, Verdict::Warn, problem),
+        let expect = |name, found: Result<String, String>| {
+            self.findings.add(name, found.map_err(Finding::Warning));
         };
         if let Some(path) = &reports.metrics_file {
-            let probed = metrics::probe(path);
-            let path = path.display();
+            let (probed, path) = (metrics::probe(path), path.display());
             let probed = probed.map(|()| format!("{path} can be written"));
             expect("metrics file", probed.map_err(|error| format!("Cannot write {path}: {error}")));
         }
         let connect = |name, url: &Url, settings: &HttpSettings| {
-            let connected = settings.connect(url, &self.deadline);
-            let connected = connected.map(|()| settings.proxies.route(url));
-            expect(name, connected.map_err(|failure| failure.error_chain()));
+            let route = settings.connect(url, &self.deadline);
+            expect(name, route.map_err(|failure| failure.error_chain()));
         };
         if let Some(sentry) = &reports.sentry {
             connect("Sentry", &sentry.dsn.envelope_api_url(), &sentry.http);
