@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::db::transaction::{Access, Store, Tx};
 use crate::db::url::DatabaseUrl;
-use crate::error::{Result, Stage};
+use crate::error::{Failure, Reason, Result, Stage};
 use crate::process::deadline::Deadline;
 use crate::process::supervise::supervise;
 
@@ -28,4 +28,9 @@ fn transact<T: Send + 'static>(
     let deadline = Deadline::after(COMMAND_TIMEOUT);
     let store = Store::new(database, deadline.clone(), 0);
     supervise(&deadline, move || store.transaction(Stage::Prepare, access, work))
+}
+
+/// Returns the failure of a command that the operator's own words or the stored state refuse.
+fn refused(message: impl Into<String>) -> Failure {
+    Failure::new(Stage::Prepare, Reason::Usage, message)
 }

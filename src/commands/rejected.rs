@@ -2,11 +2,11 @@
 
 use serde_json::json;
 
-use super::transact;
+use super::{refused, transact};
 use crate::cli;
 use crate::config::Settings;
 use crate::db::transaction::{Access, Tx};
-use crate::error::{Failure, Reason, Result, Stage};
+use crate::error::Result;
 use crate::output::columns;
 use crate::output::escape::escape;
 use crate::output::stdout::Answer;
@@ -118,10 +118,6 @@ fn decide(tx: &mut Tx<'_>, id: &str, decision: &Decision) -> Result<(Rejection, 
 
 fn reason(it: &Rejection) -> &str {
     it.accepted_reason.as_deref().unwrap_or("no reason")
-}
-
-fn refused(message: impl Into<String>) -> Failure {
-    Failure::new(Stage::Prepare, Reason::Usage, message)
 }
 
 /// Picks the entry that an id means, of those that have it as their reference or public id; `number`

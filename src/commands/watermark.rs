@@ -1,22 +1,22 @@
 //! `watermark set` and `watermark reset`: an operator moves the watermark.
 
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 
 use chrono::{DateTime, Utc};
 use serde_json::json;
 
-use super::transact;
+use super::{refused, transact};
 use crate::cli;
 use crate::config::Settings;
 use crate::db::transaction::{Access, Tx};
 use crate::db::url::DatabaseUrl;
-use crate::error::{Failure, Reason, Result, Stage};
+use crate::error::{Result, Stage};
 use crate::output::stdout::Answer;
 use crate::process::deadline::Deadline;
 use crate::process::supervise::supervise;
 use crate::state::runs::{self, Run};
 use crate::state::summary::Summary;
-use crate::state::watermark::{Watermark, lock, put, read};
+use crate::state::watermark::{Watermark, lock, put};
 use crate::types::time::{rfc3339, shown};
 
 /// Moves the watermark by hand; asks for confirmation first unless `--yes` is given.
@@ -61,40 +61,30 @@ fn confirm(database: &DatabaseUrl, target: &Watermark) -> Result<Watermark> {
         let message = "There is no terminal to confirm on; pass --yes to move the watermark";
         return Err(refused(message));
     }
-    let stored = transact(database, Access::ReadOnly, read)?;
-    require_movable(&stored, target)?;
+    let wanted = target.clone();
+    let stored = transact(database, Access::ReadOnly, move |tx| lock_movable(tx, &wanted))?;
     let consequence = match target.time {
         Some(_) => "Entries validated before it and never handled will be skipped.",
         None => "No entry will be skipped: each that was never handled will be created.",
     };
     let (from, to) = (shown(stored.time), shown(target.time));
-    let answered = supervise(&Deadline::signal_only(), move || {
-        ask(&format!("Move the watermark from {from} to {to}? {consequence}"))
+    let answer = supervise(&Deadline::signal_only(), move || {
+        // A closed standard error cannot show the question; the answer decides all the same.
+        let _ =
+            write!(io::stderr(), "Move the watermark from {from} to {to}? {consequence} [y/N] ");
+        let mut answer = String::new();
+        // What cannot be read is not yes.
+        let _ = io::stdin().read_line(&mut answer);
+        Ok(answer)
     });
-    if matches!(&answered, Err(failure) if failure.reason == Reason::Interrupted) {
-        end_line();
+    // The end of the input or a signal leaves the cursor behind the question.
+    if !answer.as_ref().is_ok_and(|line| line.ends_with('\n')) {
+        let _ = writeln!(io::stderr());
     }
-    answered.map(|()| stored)
-}
-
-/// Asks on the terminal, and waits for the answer without a limit.
-fn ask(question: &str) -> Result<()> {
-    // A closed standard error cannot show the question; the answer decides all the same.
-    let _ = write!(io::stderr().lock(), "{question} [y/N] ");
-    let mut answer = String::new();
-    let read = io::stdin().lock().read_line(&mut answer);
-    if !answer.ends_with('\n') {
-        end_line();
-    }
-    match (read, answer.trim()) {
-        (Ok(_), "y" | "Y" | "yes") => Ok(()),
+    match answer?.trim() {
+        "y" | "Y" | "yes" => Ok(stored),
         _ => Err(refused("Nothing was changed: the answer was not yes")),
     }
-}
-
-/// Ends the line of a question that got no line as its answer.
-fn end_line() {
-    let _ = writeln!(io::stderr().lock());
 }
 
 /// Moves the watermark and records that as a run; returns where it was. The watermark that was
@@ -105,8 +95,7 @@ fn change(
     asked: Option<&Watermark>,
 ) -> Result<Option<DateTime<Utc>>> {
     tx.enter(Stage::Advance);
-    let locked = lock(tx)?;
-    require_movable(&locked, target)?;
+    let locked = lock_movable(tx, target)?;
     if asked.is_some_and(|asked| *asked != locked) {
         let message = "Nothing was changed: the watermark moved while you were asked; run it again";
         return Err(refused(message));
@@ -122,14 +111,12 @@ fn change(
     Ok(locked.time)
 }
 
-/// Refuses to move the watermark of another definition; to free it is no such move.
-fn require_movable(stored: &Watermark, target: &Watermark) -> Result<()> {
-    match &target.definition_id {
-        Some(definition_id) => stored.require_definition(definition_id),
-        None => Ok(()),
+/// Takes the watermark's lock, and refuses to move that of another definition; to free it is no such
+/// move.
+fn lock_movable(tx: &mut Tx<'_>, target: &Watermark) -> Result<Watermark> {
+    let locked = lock(tx)?;
+    if let Some(definition_id) = &target.definition_id {
+        locked.require_definition(definition_id)?;
     }
-}
-
-fn refused(message: &str) -> Failure {
-    Failure::new(Stage::Prepare, Reason::Usage, message)
+    Ok(locked)
 }
