@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ::log::{info, warn};
+use chrono::{DateTime, Utc};
 
 use crate::cli::PullArgs;
 use crate::config::{Format, PullConfig, Reports, Settings, effective};
@@ -31,24 +32,20 @@ const MAX_WAIT: Duration = Duration::from_secs(15 * 60);
 
 /// Runs one cycle, or several with `--retry-for`, and reports the last one.
 pub fn run(settings: Settings, args: &PullArgs) -> Exit {
-    let (format, log_format) = (settings.format, settings.log.format);
+    let format = settings.format;
     let (reports, config) = load(settings, args.clone());
     let config = match config {
         Ok(config) => config,
         Err(failure) => return not_started(failure, &reports, args, format),
     };
-    let effective = effective::describe(&config, &reports);
-    let effective: Vec<String> =
-        effective.iter().map(|(name, value)| format!("{name} {value}")).collect();
+    let effective: Vec<String> = effective::describe(&config, &reports)
+        .into_iter()
+        .map(|(name, value)| format!("{name} {value}"))
+        .collect();
     info!(stage = Stage::Prepare.as_str(); "Settings: {}", effective.join("; "));
     let notifier = Notifier::new(&reports);
     notifier.start();
-    let pull = Pull {
-        config: Arc::new(config),
-        // The line is for an operator who watches.
-        shows_progress: !args.quiet && log_format == Format::Text,
-    };
-    let ended = pull.run();
+    let ended = run_cycles(&Arc::new(config));
     if ended.failure.is_none() && args.dry_run && !args.quiet {
         remarks::list_created(&ended.outcome);
     }
@@ -61,69 +58,59 @@ struct Ended {
     failure: Option<Failure>,
 }
 
-/// The cycles of one process.
-struct Pull {
-    config: Arc<PullConfig>,
-    shows_progress: bool,
+/// Runs a cycle, and runs it again as `--retry-for` allows; returns how the last one ended.
+fn run_cycles(config: &Arc<PullConfig>) -> Ended {
+    let (started, mut retries) = (Instant::now(), 0);
+    loop {
+        let mut ended = run_cycle(config);
+        let wait = ended.failure.as_ref().and_then(|failure| {
+            let limit = config.retry_for.filter(|_| is_retryable(failure.reason))?;
+            Some((failure, next_wait(retries, started.elapsed(), limit)?))
+        });
+        let Some((failure, wait)) = wait else {
+            return ended;
+        };
+        if let Err(interrupted) = pause(config, failure, wait) {
+            ended.failure = Some(interrupted);
+            return ended;
+        }
+        retries += 1;
+        run_id::renew();
+    }
 }
 
-impl Pull {
-    /// Runs a cycle, and runs it again as `--retry-for` allows; returns how the last one ended.
-    fn run(&self) -> Ended {
-        let (started, mut retries) = (Instant::now(), 0);
-        loop {
-            let mut ended = self.cycle();
-            let wait = ended.failure.as_ref().and_then(|failure| {
-                let limit = self.config.retry_for.filter(|_| is_retryable(failure.reason))?;
-                Some((failure, next_wait(retries, started.elapsed(), limit)?))
-            });
-            let Some((failure, wait)) = wait else {
-                return ended;
-            };
-            if let Err(interrupted) = self.pause(failure, wait) {
-                ended.failure = Some(interrupted);
-                return ended;
-            }
-            retries += 1;
-            run_id::renew();
-        }
-    }
+/// Runs one cycle, and settles its end if it failed.
+fn run_cycle(config: &Arc<PullConfig>) -> Ended {
+    let outcome = Arc::new(SharedOutcome::new(start(config.dry_run, config.since)));
+    let deadline = Deadline::after(config.timeout);
+    deadline.end_process_after(REPORT_TIMEOUT);
+    let progress = config.shows_progress.then(progress::show);
+    let ended = {
+        let (config, outcome, deadline) = (config.clone(), outcome.clone(), deadline.clone());
+        supervise(&deadline.clone(), move || cycle::run(&config, &deadline, &outcome))
+    };
+    drop(progress);
+    let ended = ended.or_else(|failure| settle(config, &deadline, &outcome, failure));
+    let outcome = outcome.lock().clone();
+    Ended { outcome, failure: ended.err() }
+}
 
-    /// Runs one cycle, and settles its end if it failed.
-    fn cycle(&self) -> Ended {
-        let run = Run::start(Summary {
-            dry_run: self.config.dry_run,
-            since: self.config.since,
-            ..Summary::default()
-        });
-        let outcome = Arc::new(SharedOutcome::new(Outcome::start(run)));
-        let deadline = Deadline::after(self.config.timeout);
-        deadline.end_process_after(REPORT_TIMEOUT);
-        let progress = self.shows_progress.then(progress::show);
-        let ended = {
-            let (outcome, deadline) = (outcome.clone(), deadline.clone());
-            let config = Arc::clone(&self.config);
-            supervise(&deadline.clone(), move || cycle::run(&config, &deadline, &outcome))
-        };
-        drop(progress);
-        let ended = ended.or_else(|failure| settle(&self.config, &deadline, &outcome, failure));
-        let outcome = outcome.lock().clone();
-        Ended { outcome, failure: ended.err() }
-    }
+fn start(dry_run: bool, since: Option<DateTime<Utc>>) -> Outcome {
+    Outcome::start(Run::start(Summary { dry_run, since, ..Summary::default() }))
+}
 
-    /// Waits before a retry; a signal ends the wait and is the failure then.
-    fn pause(&self, failure: &Failure, wait: Duration) -> Result<()> {
-        let deadline = Deadline::after(wait.saturating_add(self.config.timeout));
-        // By its end the next cycle would have ended, too.
-        deadline.end_process_after(REPORT_TIMEOUT);
-        warn!(
-            stage = failure.stage.as_str(), reason = failure.reason.as_str(),
-            wait_ms = wait.as_millis() as u64;
-            "The cycle failed ({}): {}; running it again in {} s",
-            failure.reason, failure.error_chain(), wait.as_secs()
-        );
-        deadline.sleep(wait, failure.stage)
-    }
+/// Waits before a retry; a signal ends the wait and is the failure then.
+fn pause(config: &PullConfig, failure: &Failure, wait: Duration) -> Result<()> {
+    let deadline = Deadline::after(wait.saturating_add(config.timeout));
+    // By its end the next cycle would have ended, too.
+    deadline.end_process_after(REPORT_TIMEOUT);
+    warn!(
+        stage = failure.stage.as_str(), reason = failure.reason.as_str(),
+        wait_ms = wait.as_millis() as u64;
+        "The cycle failed ({}): {}; running it again in {} s",
+        failure.reason, failure.error_chain(), wait.as_secs()
+    );
+    deadline.sleep(wait, failure.stage)
 }
 
 /// Returns whether a cycle that failed so may succeed when it is run again, without an operator.
@@ -153,8 +140,7 @@ fn load(mut settings: Settings, args: PullArgs) -> (Reports, Result<PullConfig>)
 
 /// Ends a cycle that could not start.
 pub fn not_started(failure: Failure, reports: &Reports, args: &PullArgs, format: Format) -> Exit {
-    let run = Run::start(Summary { dry_run: args.dry_run, ..Summary::default() });
-    let ended = Ended { outcome: Outcome::start(run), failure: Some(failure) };
+    let ended = Ended { outcome: start(args.dry_run, None), failure: Some(failure) };
     conclude(ended, args, format, &Notifier::new(reports))
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::settings::Settings;
-use super::{JobConfig, UpstreamConfig, addresses, values};
+use super::{Format, JobConfig, UpstreamConfig, addresses, values};
 use crate::cli::PullArgs;
 use crate::db::url::DatabaseUrl;
 
@@ -32,6 +32,8 @@ pub struct PullConfig {
     pub max_retries: u32,
     /// `DATAPASS_RETRY_FOR`: how long a cycle that ends transient is run again.
     pub retry_for: Option<Duration>,
+    /// Whether to show how far the listing is, which is for an operator who watches.
+    pub shows_progress: bool,
 }
 
 impl Settings {
@@ -58,6 +60,7 @@ impl Settings {
             timeout: timeout?,
             max_retries: max_retries?,
             retry_for,
+            shows_progress: !args.quiet && self.log.format == Format::Text,
         })
     }
 
