@@ -25,8 +25,6 @@ pub fn run(args: Vec<OsString>, variables: Variables) -> ExitCode {
 
 fn program(args: &[OsString], variables: Variables) -> Exit {
     panics::install_hook();
-    // It fails only when there is one already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let Cli { command, options } = match cli::parse(args) {
         Ok(cli) => cli,
         Err(error) => return refused(&error, args, variables),

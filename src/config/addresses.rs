@@ -1,7 +1,5 @@
-//! The addresses of servers: the URLs of DataPass, Sentry's DSN, `DATABASE_URL`, and the roots that
-//! their certificates are verified against. They are validated as those of [`super::values`] are.
-
-use std::path::PathBuf;
+//! The addresses of servers: the URLs of DataPass, Sentry's DSN and `DATABASE_URL`. They are validated
+//! as those of [`super::values`] are.
 
 use sentry_types::Dsn;
 use strum::{EnumString, VariantNames};
@@ -9,7 +7,6 @@ use url::Url;
 
 use crate::db::url::{self as database_url, DatabaseUrl};
 use crate::net::proxies::is_loopback;
-use crate::net::tls::{self, TlsError};
 
 /// `DATAPASS_ALLOW_HTTP`: the hosts that may be asked without TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, EnumString, VariantNames)]
@@ -67,17 +64,6 @@ pub(super) fn sentry_dsn(text: &str, plain_http: PlainHttp) -> Result<Dsn, Strin
     Ok(dsn)
 }
 
-/// Takes the path of a PEM file with root certificates, each of which can be used.
-pub(super) fn root_certificates(path: PathBuf) -> Result<PathBuf, String> {
-    match tls::file_roots(&path) {
-        Ok(_) => Ok(path),
-        Err(TlsError::Unreadable { kind, .. }) => {
-            Err(format!("names a file that cannot be read ({kind})"))
-        }
-        Err(_) => Err("names a file without a usable PEM certificate".to_owned()),
-    }
-}
-
 /// Parses `DATABASE_URL`; a problem repeats none of it.
 pub(super) fn database_url(text: &str) -> Result<DatabaseUrl, String> {
     database_url::parse(text).map_err(|problem| {
@@ -92,6 +78,7 @@ pub(super) fn database_url(text: &str) -> Result<DatabaseUrl, String> {
 mod tests {
     use super::PlainHttp::{AnyHost, Loopback};
     use super::*;
+    use crate::net::tls;
 
     #[test]
     fn urls_are_https_or_local() {
@@ -182,8 +169,6 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("ca.pem");
         let missing = directory.path().join("missing");
-        std::fs::write(&file, tls::tests::root_pem()).unwrap();
-        assert_eq!(root_certificates(file.clone()), Ok(file.clone()));
         std::fs::write(&file, "x").unwrap();
         for (path, expected) in [
             (&file, "names a file without a usable PEM certificate"),
@@ -191,10 +176,10 @@ mod tests {
             (&directory.path().into(), "names a file that cannot be read (is a directory)"),
             (&"/dev/zero".into(), "names a file without a usable PEM certificate"),
         ] {
-            assert_eq!(root_certificates(path.clone()), Err(expected.to_owned()));
+            assert_eq!(tls::file_roots(path).err().as_deref(), Some(expected));
             let query = format!("sslmode=verify-full&sslrootcert={}", path.display());
             let problem = database_url(&format!("postgres://h/d?{query}")).unwrap_err();
-            let expected = expected.replace("a file", "a file in sslrootcert");
+            let expected = format!("has an sslrootcert that {expected} (expected: ");
             assert!(problem.starts_with(&expected), "{problem}");
         }
     }

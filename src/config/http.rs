@@ -2,11 +2,12 @@
 
 use url::Url;
 
-use super::addresses::{self, PlainHttp};
+use super::addresses::PlainHttp;
 use super::settings::Settings;
 use super::values;
 use crate::net::client::HttpSettings;
 use crate::net::proxies::{Exceptions, Proxies};
+use crate::net::tls;
 
 impl Settings {
     pub(super) fn plain_http(&mut self) -> PlainHttp {
@@ -32,9 +33,8 @@ impl Settings {
             }
         };
         let (https, http) = (proxy("https", "HTTPS_PROXY"), proxy("http", "HTTP_PROXY"));
-        let ca_file =
-            self.setting("DATAPASS_CA_FILE", |path| addresses::root_certificates(path.into()));
-        Some(HttpSettings { proxies: Proxies { http: http?, https: https?, exceptions }, ca_file })
+        let roots = self.setting("DATAPASS_CA_FILE", |path| tls::file_roots(path.as_ref()));
+        Some(HttpSettings { proxies: Proxies { http: http?, https: https?, exceptions }, roots })
     }
 }
 

@@ -97,7 +97,7 @@ fn a_cycle_without_options_has_all_defaults() {
     assert_eq!(config.upstream.client_id, "client");
     assert_eq!(config.upstream.client_secret.expose_secret(), "s3cret");
     assert_eq!(config.upstream.definition_id, "proactivite_pour_les_etudiants_boursiers_dyn");
-    assert_eq!(config.upstream.http.ca_file, None);
+    assert!(config.upstream.http.roots.is_none());
     let url = &config.database;
     assert_eq!(url.config.get_password(), Some(&b"p"[..]));
     assert_eq!(url.servers[0].to_string(), "h:5432");
@@ -167,7 +167,7 @@ fn every_variable_is_read_and_overridden_by_its_option() {
     assert_eq!(reports.metrics_file, Some("/m/datapass.prom".into()));
     assert_eq!(reports.definition_id.as_deref(), Some("other"));
     assert_eq!(reports.ping.unwrap().url.as_str(), "https://ping.example/u?a=1");
-    assert_eq!(config.upstream.http.ca_file, Some(ca_file));
+    assert_eq!(config.upstream.http.roots.map(|roots| roots.len()), Some(1));
     assert_eq!(config.upstream.definition_id, "other");
     let job = &config.job;
     assert_eq!((job.enqueue, job.argument), (Enqueue::GoodJob, JobArgument::Id));

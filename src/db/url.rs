@@ -24,7 +24,7 @@ use postgres::config::{SslMode, SslNegotiation};
 use rustls::ClientConfig;
 use strum::{EnumString, IntoStaticStr};
 
-use crate::net::tls::{self, NameCheck, TlsError};
+use crate::net::tls::{self, NameCheck};
 
 const DEFAULT_PORT: &str = "5432";
 /// libpq's socket directories: Debian's, then PostgreSQL's own.
@@ -186,17 +186,13 @@ fn client_config(mode: TlsMode, roots: Option<String>) -> Result<ClientConfig, S
         TlsMode::VerifyCa => Some(NameCheck::Skip),
         _ => None,
     };
-    let read = || roots.map_or_else(|| tls::roots(None), |file| tls::file_roots(file.as_ref()));
-    let roots = name.map(|name| Ok((read()?, name))).transpose();
-    roots.and_then(tls::client_config).map_err(|error| match error {
-        TlsError::Unreadable { kind, .. } => {
-            format!("names a file in sslrootcert that cannot be read ({kind})")
-        }
-        TlsError::NoCertificate { .. } => {
-            "names a file in sslrootcert without a usable PEM certificate".to_owned()
-        }
-        error => format!("needs root certificates: {error}"),
-    })
+    let read = || match roots {
+        Some(file) => tls::file_roots(file.as_ref())
+            .map_err(|problem| format!("has an sslrootcert that {problem}")),
+        None => tls::roots(None).map_err(|failure| format!("needs root certificates: {failure}")),
+    };
+    let roots = name.map(|name| read().map(|roots| (roots, name))).transpose()?;
+    Ok(tls::client_config(roots))
 }
 
 /// The parameters of a URL by name; a later one wins, as in libpq.

@@ -2,16 +2,16 @@
 
 use std::error::Error as StdError;
 use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use reqwest::blocking::{Client, ClientBuilder};
+use rustls::RootCertStore;
 use tower::util::MapResultLayer;
 use url::Url;
 
 use crate::error::{Failure, Reason, Result, Stage};
 use crate::net::proxies::Proxies;
-use crate::net::tls;
+use crate::net::tls::{self, NameCheck};
 use crate::process::deadline::Deadline;
 
 /// How long a connection may take to be established.
@@ -30,8 +30,8 @@ pub(super) const PROXY_REQUIRES_CREDENTIALS: &str = "the proxy requires credenti
 pub struct HttpSettings {
     /// The proxies.
     pub proxies: Proxies,
-    /// A PEM file of root certificates to add.
-    pub ca_file: Option<PathBuf>,
+    /// Root certificates beside those of the system.
+    pub roots: Option<RootCertStore>,
 }
 
 impl HttpSettings {
@@ -40,16 +40,17 @@ impl HttpSettings {
         build(self.builder(targets)?)
     }
 
-    /// TLS is only set up when it is needed: reading the roots costs more than all the rest of the
-    /// start.
     fn builder(&self, targets: &[&Url]) -> Result<ClientBuilder> {
         let is_https = |url: &Url| url.scheme() == "https";
         let is_encrypted =
             |url: &&Url| is_https(url) || self.proxies.find(url).is_some_and(is_https);
-        let tls = match targets.iter().any(is_encrypted) {
-            true => tls::http_client_config(self.ca_file.as_deref())?,
-            false => tls::without_roots()?,
+        // Reading them costs more than all the rest of the start.
+        let roots = match targets.iter().any(is_encrypted) {
+            true => tls::roots(self.roots.clone())?,
+            false => RootCertStore::empty(),
         };
+        let mut tls = tls::client_config(Some((roots, NameCheck::Require)));
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         let proxies = self.proxies.clone();
         // A proxy of the settings also keeps the library from reading the environment itself.
         let proxy = reqwest::Proxy::custom(move |target| proxies.find(target).cloned());

@@ -1,7 +1,5 @@
 //! TLS, one stack for HTTP and PostgreSQL: rustls with `ring`, roots of the system or of a file,
 //! the two weaker ways of checking a certificate that libpq knows, and the reading of refusals.
-//!
-//! Nothing here relies on a process-wide provider, so nothing panics when none was installed.
 
 use std::error::Error as StdError;
 use std::fs::File;
@@ -10,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{WebPkiServerVerifier, verify_server_name};
-use rustls::crypto::CryptoProvider;
+use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
@@ -20,38 +18,10 @@ use rustls::{
     RootCertStore, SignatureScheme,
 };
 
-use crate::error::{Failure, Reason, Stage};
+use crate::error::{Failure, Reason, Result, Stage};
 
 /// The most of a PEM file that is read, in bytes: far above any bundle, far below a mistaken device.
 const MAX_PEM_BYTES: u64 = 16 << 20;
-
-/// Why there is nothing to check a certificate against.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    /// Neither the system nor a setting gives a root certificate.
-    #[error(
-        "No root certificate was found: install ca-certificates, or name a PEM file in \
-         SSL_CERT_FILE or DATAPASS_CA_FILE"
-    )]
-    NoRoots,
-    /// A PEM file cannot be read.
-    #[error("Cannot read the certificate file {}: {kind}", .path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        kind: io::ErrorKind,
-    },
-    /// A PEM file holds no usable certificate.
-    #[error("The certificate file {} holds no usable PEM certificate", .path.display())]
-    NoCertificate {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The TLS library refuses its own settings.
-    #[error("TLS cannot be set up: {0}")]
-    SetUp(String),
-}
 
 /// Whether a server's name is checked beside its chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,24 +32,17 @@ pub enum NameCheck {
     Require,
 }
 
-impl From<TlsError> for Failure {
-    fn from(error: TlsError) -> Self {
-        Self::new(Stage::Prepare, Reason::Configuration, error.to_string())
-    }
-}
-
-/// Returns the system's root certificates and those of a PEM file.
+/// Returns the system's root certificates, and those of a setting if there are `more`.
 ///
 /// The system's are where `SSL_CERT_FILE` and `SSL_CERT_DIR` say, else where the distribution
-/// keeps them. None of either is an error, and so is a named file that gives none.
-pub fn roots(extra_pem: Option<&Path>) -> Result<RootCertStore, TlsError> {
-    let mut store = match extra_pem {
-        Some(path) => file_roots(path)?,
-        None => RootCertStore::empty(),
-    };
+/// keeps them. None of either is an error.
+pub fn roots(more: Option<RootCertStore>) -> Result<RootCertStore> {
+    let mut store = more.unwrap_or_else(RootCertStore::empty);
     store.add_parsable_certificates(system_certificates());
     if store.is_empty() {
-        return Err(TlsError::NoRoots);
+        let message = "No root certificate was found: install ca-certificates, or name a PEM file \
+                       in SSL_CERT_FILE or DATAPASS_CA_FILE";
+        return Err(Failure::new(Stage::Prepare, Reason::Configuration, message));
     }
     Ok(store)
 }
@@ -99,64 +62,38 @@ fn system_certificates() -> Vec<CertificateDer<'static>> {
 }
 
 /// Returns the root certificates of one PEM file and no others.
-pub fn file_roots(path: &Path) -> Result<RootCertStore, TlsError> {
+///
+/// # Errors
+///
+/// What is wrong with it, as the end of a sentence whose subject is the setting.
+pub fn file_roots(path: &Path) -> Result<RootCertStore, String> {
     let mut text = Vec::new();
     File::open(path)
         .and_then(|file| file.take(MAX_PEM_BYTES).read_to_end(&mut text))
-        .map_err(|error| TlsError::Unreadable { path: path.to_owned(), kind: error.kind() })?;
+        .map_err(|error| format!("names a file that cannot be read ({})", error.kind()))?;
     // The first line would not be recognized behind a byte-order mark.
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text);
     let certificates = CertificateDer::pem_slice_iter(text).collect::<Result<Vec<_>, _>>();
     let mut store = RootCertStore::empty();
     let (_, unusable) = store.add_parsable_certificates(certificates.unwrap_or_default());
     if unusable > 0 || store.is_empty() {
-        return Err(TlsError::NoCertificate { path: path.to_owned() });
+        return Err("names a file without a usable PEM certificate".to_owned());
     }
     Ok(store)
-}
-
-/// Makes the TLS settings of the HTTP client: the system's roots and those of `DATAPASS_CA_FILE`.
-pub fn http_client_config(ca_file: Option<&Path>) -> Result<ClientConfig, Failure> {
-    let mut config = client_config(Some((roots(ca_file)?, NameCheck::Require)))?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
-}
-
-/// Makes TLS settings that trust no authority, for a client that only speaks plain HTTP.
-pub fn without_roots() -> Result<ClientConfig, Failure> {
-    let (builder, _) = builder()?;
-    Ok(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
 }
 
 /// Makes TLS settings without a client certificate. They verify a server's chain up to one of the
 /// roots, if there are any: as with OpenSSL, and so with libpq and curl, a self-signed certificate
 /// may be a root itself.
-pub fn client_config(roots: Option<(RootCertStore, NameCheck)>) -> Result<ClientConfig, TlsError> {
-    let (builder, provider) = builder()?;
-    let chain = roots.map(|(roots, name)| {
-        let roots = Arc::new(roots);
-        WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
-            .build()
-            .map(|inner| Chain { inner, roots, name })
-            .map_err(|error| TlsError::SetUp(error.to_string()))
-    });
-    let verifier = Verifier { chain: chain.transpose()?, provider };
-    Ok(builder
+pub fn client_config(roots: Option<(RootCertStore, NameCheck)>) -> ClientConfig {
+    // With the provider that is the only one in the features of rustls.
+    let builder = ClientConfig::builder();
+    let algorithms = builder.crypto_provider().signature_verification_algorithms;
+    builder
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth())
+        .with_custom_certificate_verifier(Arc::new(Verifier { roots, algorithms }))
+        .with_no_client_auth()
 }
-
-/// Begins TLS settings, with the one provider.
-fn builder() -> Result<(Builder, Arc<CryptoProvider>), TlsError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| TlsError::SetUp(error.to_string()))?;
-    Ok((builder, provider))
-}
-
-type Builder = rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>;
 
 /// An error of any library.
 pub(crate) type AnyError = dyn StdError + 'static;
@@ -252,39 +189,30 @@ fn explain(error: rustls::Error, certificate: &[u8]) -> rustls::Error {
 struct Verifier {
     /// None encrypts without knowing to whom. The signature of the handshake is then that of a key
     /// which no authority vouches for: checking it would add nothing, and refuse what libpq accepts.
-    chain: Option<Chain>,
-    provider: Arc<CryptoProvider>,
-}
-
-#[derive(Debug)]
-struct Chain {
-    inner: Arc<WebPkiServerVerifier>,
-    roots: Arc<RootCertStore>,
-    name: NameCheck,
-}
-
-impl Chain {
-    /// Returns whether a certificate is a root itself, or has the name and key of one.
-    fn is_root(&self, certificate: &CertificateDer<'_>) -> bool {
-        let mut own = RootCertStore::empty();
-        // What cannot be used stays out.
-        let _ = own.add(certificate.clone().into_owned());
-        own.roots.iter().any(|own| self.roots.roots.contains(own))
-    }
+    roots: Option<(RootCertStore, NameCheck)>,
+    algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl Verifier {
-    /// Verifies the signature of a handshake, if an authority is to vouch for its key.
-    fn verify_signature(
+    /// Takes how the signature of a handshake was verified, if an authority is to vouch for its key.
+    fn signed(
         &self,
         certificate: &CertificateDer<'_>,
-        verify: impl Fn(&WebPkiServerVerifier) -> Result<HandshakeSignatureValid, rustls::Error>,
+        verified: Result<HandshakeSignatureValid, rustls::Error>,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        match &self.chain {
-            Some(chain) => verify(&chain.inner).map_err(|error| explain(error, certificate)),
+        match self.roots {
+            Some(_) => verified.map_err(|error| explain(error, certificate)),
             None => Ok(HandshakeSignatureValid::assertion()),
         }
     }
+}
+
+/// Returns whether a certificate is a root itself, or has the name and key of one.
+fn is_root(certificate: &CertificateDer<'_>, roots: &RootCertStore) -> bool {
+    let mut own = RootCertStore::empty();
+    // What cannot be used stays out.
+    let _ = own.add(certificate.clone().into_owned());
+    own.roots.iter().any(|own| roots.roots.contains(own))
 }
 
 impl ServerCertVerifier for Verifier {
@@ -293,31 +221,32 @@ impl ServerCertVerifier for Verifier {
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         name: &ServerName<'_>,
-        ocsp_response: &[u8],
+        _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let Some(chain) = &self.chain else {
+        let Some((roots, name_check)) = &self.roots else {
             return Ok(ServerCertVerified::assertion());
         };
-        let verified =
-            chain.inner.verify_server_cert(end_entity, intermediates, name, ocsp_response, now);
-        match verified {
-            // The name is checked last, so this error says that the chain is good.
-            Err(rustls::Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) if chain.name == NameCheck::Skip => Ok(ServerCertVerified::assertion()),
+        let explain = |error| explain(error, end_entity);
+        let certificate = ParsedCertificate::try_from(end_entity).map_err(explain)?;
+        let algorithms = self.algorithms.all;
+        match verify_server_cert_signed_by_trust_anchor(
+            &certificate,
+            roots,
+            intermediates,
+            now,
+            algorithms,
+        ) {
             // A self-signed server certificate as `openssl req -x509` makes one (PostgreSQL's
             // section 19.9.5) is marked as an authority. Its dates were checked before its mark.
             Err(rustls::Error::InvalidCertificate(CertificateError::Other(other)))
-                if other.to_string() == "CaUsedAsEndEntity" && chain.is_root(end_entity) =>
-            {
-                if chain.name == NameCheck::Require {
-                    verify_server_name(&ParsedCertificate::try_from(end_entity)?, name)?;
-                }
-                Ok(ServerCertVerified::assertion())
-            }
-            verified => verified.map_err(|error| explain(error, end_entity)),
+                if other.to_string() == "CaUsedAsEndEntity" && is_root(end_entity, roots) => {}
+            verified => verified.map_err(explain)?,
         }
+        if *name_check == NameCheck::Require {
+            verify_server_name(&certificate, name)?;
+        }
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -326,9 +255,9 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.verify_signature(certificate, |inner| {
-            inner.verify_tls12_signature(message, certificate, signature)
-        })
+        let algorithms = &self.algorithms;
+        let verified = verify_tls12_signature(message, certificate, signature, algorithms);
+        self.signed(certificate, verified)
     }
 
     fn verify_tls13_signature(
@@ -337,14 +266,13 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.verify_signature(certificate, |inner| {
-            inner.verify_tls13_signature(message, certificate, signature)
-        })
+        let algorithms = &self.algorithms;
+        let verified = verify_tls13_signature(message, certificate, signature, algorithms);
+        self.signed(certificate, verified)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        let algorithms = self.provider.signature_verification_algorithms;
-        let mut schemes = algorithms.supported_schemes();
+        let mut schemes = self.algorithms.supported_schemes();
         schemes.extend(UNSUPPORTED_SCHEMES);
         schemes
     }
@@ -376,11 +304,11 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn invalid_files_are_named() {
+    fn invalid_files_are_refused() {
         let directory = tempfile::tempdir().unwrap();
         let missing = directory.path().join("missing.pem");
-        let error = roots(Some(&missing)).unwrap_err();
-        assert!(error.to_string().contains("missing.pem"), "{error}");
+        let error = file_roots(&missing).unwrap_err();
+        assert_eq!(error, "names a file that cannot be read (entity not found)");
 
         let garbage = directory.path().join("garbage.pem");
         for text in [
@@ -390,9 +318,8 @@ pub(crate) mod tests {
             "-----BEGIN CERTIFICATE-----\n!\n",
         ] {
             std::fs::write(&garbage, text).unwrap();
-            let error = http_client_config(Some(&garbage)).unwrap_err();
-            assert_eq!(error.reason, Reason::Configuration);
-            assert!(error.message.contains("garbage.pem"), "{error}");
+            let error = file_roots(&garbage).unwrap_err();
+            assert_eq!(error, "names a file without a usable PEM certificate", "{text}");
         }
     }
 
@@ -411,7 +338,5 @@ pub(crate) mod tests {
         let two = format!("\u{feff}{}{}", root_pem(), root_pem());
         std::fs::write(&path, two).unwrap();
         assert_eq!(file_roots(&path).unwrap().len(), 2);
-        let config = http_client_config(Some(&path)).unwrap();
-        assert_eq!(config.alpn_protocols, [b"http/1.1"]);
     }
 }
