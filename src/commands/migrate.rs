@@ -18,7 +18,7 @@ use super::transact;
 use crate::cli::MigrateArgs;
 use crate::config::Settings;
 use crate::db::sqlstate;
-use crate::db::tables::{HANDLED, REQUESTS};
+use crate::db::tables::{HANDLED, REQUESTS, WANTED};
 use crate::db::transaction::Access;
 use crate::error::{Failure, Reason, Stage};
 use crate::output::stdout::Answer;
@@ -26,15 +26,9 @@ use crate::output::stdout::Answer;
 /// Creates all tables; does no harm where they exist.
 const SCHEMA: &str = include_str!("../../sql/schema.sql");
 const BEGIN: &str = include_str!("../../sql/migrate/begin.sql");
-const MISSING_TABLES: &str = concat!(
-    include_str!("../../sql/catalog/wanted.sql"),
-    include_str!("../../sql/migrate/missing_tables.sql")
-);
+const MISSING_TABLES: &str = include_str!("../../sql/migrate/missing_tables.sql");
 const LEFT_IDS: &str = include_str!("../../sql/migrate/left_ids.sql");
-const STEPS: &str = concat!(
-    include_str!("../../sql/catalog/wanted.sql"),
-    include_str!("../../sql/migrate/steps.sql")
-);
+const STEPS: &str = include_str!("../../sql/migrate/steps.sql");
 const ONE_SCHEMA: &str = include_str!("../../sql/migrate/one_schema.sql");
 /// Shown as a change, like the steps.
 const FILL_HANDLED: &str = "INSERT INTO datapass_pull_handled (datapass_authorization_id, \
@@ -81,7 +75,7 @@ pub fn upgrade(transaction: &mut Transaction<'_>, yes: bool) -> Result<Vec<Strin
              options=-csearch_path=NAME",
         ));
     }
-    let missing: Vec<String> = value(transaction, MISSING_TABLES)?;
+    let missing: Vec<String> = value(transaction, &format!("{WANTED}{MISSING_TABLES}"))?;
     let is_missing = |name| missing.iter().any(|it| it == name);
     if !is_missing(REQUESTS) && value(transaction, LEFT_IDS)? {
         return Err(refused(
@@ -118,7 +112,7 @@ fn run_steps(transaction: &mut Transaction<'_>, yes: bool) -> Result<Vec<String>
     let step = |row: &Row| {
         Ok(Step { sql: row.try_get(0)?, is_guarded: row.try_get(1)?, advice: row.try_get(2)? })
     };
-    let steps = transaction.query_typed(STEPS, &[]);
+    let steps = transaction.query_typed(&format!("{WANTED}{STEPS}"), &[]);
     let steps: Result<Vec<Step>, _> = steps.and_then(|rows| rows.iter().map(step).collect());
     let steps = steps.map_err(failed)?;
     let statements: Vec<String> = steps.iter().map(|step| step.sql.clone()).collect();

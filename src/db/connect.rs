@@ -120,17 +120,15 @@ fn open(mut config: Config, tls: Option<ClientConfig>) -> Result<Client, postgre
     let Some(tls) = tls else {
         return config.ssl_mode(SslMode::Disable).connect(NoTls);
     };
-    match config.connect(MakeRustlsConnect::new(tls)) {
+    config.connect(MakeRustlsConnect::new(tls)).or_else(|error| {
         // `prefer` falls back once: after a failed handshake, or for a pg_hba.conf that refuses TLS.
-        Err(error)
-            if config.get_ssl_mode() == SslMode::Prefer
-                && (sqlstate::is_handshake(&error)
-                    || error.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION)) =>
-        {
-            open(config, None)
+        let is_refused = sqlstate::is_handshake(&error)
+            || error.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION);
+        match config.get_ssl_mode() {
+            SslMode::Prefer if is_refused => open(config, None),
+            _ => Err(error),
         }
-        outcome => outcome,
-    }
+    })
 }
 
 /// Warns, once per process, that a third party on the network could read or answer.

@@ -9,17 +9,13 @@ use postgres::types::{ToSql, Type};
 use postgres::{Error, Transaction};
 
 use crate::db::sqlstate;
-use crate::db::tables::{GOOD_JOBS, HANDLED, REJECTIONS, REQUESTS, RUNS, TABLES, WATERMARKS};
+use crate::db::tables::{
+    GOOD_JOBS, HANDLED, REJECTIONS, REQUESTS, RUNS, TABLES, WANTED, WATERMARKS,
+};
 use crate::error::{Exit, Failure, Reason, Stage};
 
-const FINDINGS: &str = concat!(
-    include_str!("../../sql/catalog/wanted.sql"),
-    include_str!("../../sql/catalog/findings.sql")
-);
-const SERVER: &str = concat!(
-    include_str!("../../sql/catalog/wanted.sql"),
-    include_str!("../../sql/catalog/server.sql")
-);
+const FINDINGS: &str = include_str!("../../sql/catalog/findings.sql");
+const SERVER: &str = include_str!("../../sql/catalog/server.sql");
 
 /// The first version of PostgreSQL that is supported.
 const MIN_VERSION: i32 = 14;
@@ -68,7 +64,7 @@ pub fn examine_jobs(transaction: &mut Transaction<'_>) -> Result<Vec<Finding>, F
 }
 
 fn server(transaction: &mut Transaction<'_>) -> Result<(String, Vec<Finding>), Error> {
-    let row = transaction.query_typed_one(SERVER, &[])?;
+    let row = transaction.query_typed_one(&format!("{WANTED}{SERVER}"), &[])?;
     Ok((row.try_get(2)?, server_findings(row.try_get(0)?, row.try_get(1)?)))
 }
 
@@ -115,9 +111,10 @@ fn explain(
     let refused: Vec<&str> = refusals.iter().map(|(table, _)| *table).collect();
     let unfit = refusals.iter().filter(|(_, error)| !is_denied(error));
     let unfit: Vec<&str> = unfit.map(|(table, _)| *table).collect();
-    let lists: [&(dyn ToSql + Sync); 3] = [&tables, &refused, &unfit];
+    let lists = [&tables as &(dyn ToSql + Sync), &refused, &unfit];
     let mut findings = Vec::new();
-    for row in transaction.query_typed(FINDINGS, &lists.map(|list| (list, Type::TEXT_ARRAY)))? {
+    let lists = lists.map(|list| (list, Type::TEXT_ARRAY));
+    for row in transaction.query_typed(&format!("{WANTED}{FINDINGS}"), &lists)? {
         let (table, phase): (&str, Option<&str>) = (row.try_get(0)?, row.try_get(1)?);
         let message: String = row.try_get(2)?;
         findings.push(match phase {

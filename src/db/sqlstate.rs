@@ -137,22 +137,18 @@ fn sequence_advice(error: &DbError) -> Option<String> {
 
 /// Returns what a message of PgBouncer means; none for what passes, and for PostgreSQL's own.
 fn classify_pooler_error(message: &str) -> Option<(Reason, String)> {
-    let login = |words| {
-        let why = format!("PgBouncer refuses user, password or database ({})", printable(words));
-        Some((Reason::DatabaseLogin, why))
-    };
+    // The name of a user, a database or a parameter follows a colon, or stands in quotes.
+    let (words, detail) = message.trim().split_once(": ").unwrap_or((message.trim(), ""));
+    let login = |words| format!("PgBouncer refuses user, password or database ({words})");
     let parameter = |text: &str| {
         // Its value may follow, and is not shown.
         let name = printable(text.split('=').next().unwrap_or_default());
-        let why = format!(
+        format!(
             "PgBouncer refuses the startup parameter {name}: remove it from DATABASE_URL, or add it \
              to ignore_startup_parameters"
-        );
-        Some((Reason::Configuration, why))
+        )
     };
-    // The name of a user or a database follows a colon, or stands in quotes.
-    let (words, detail) = message.trim().split_once(": ").unwrap_or((message.trim(), ""));
-    match words {
+    let refusal = match words {
         "no such user"
         | "no such database"
         | "login rejected"
@@ -160,24 +156,27 @@ fn classify_pooler_error(message: &str) -> Option<(Reason, String)> {
         | "empty password returned by client"
         | "password too long"
         | "username too long"
-        | "not allowed" => login(words),
-        _ if words.ends_with("authentication failed") => login(words),
+        | "not allowed" => (Reason::DatabaseLogin, login(words)),
+        _ if words.ends_with("authentication failed") => {
+            (Reason::DatabaseLogin, login(&printable(words)))
+        }
         _ if words.starts_with("database ") && words.ends_with(" is disabled") => {
-            login("database is disabled")
+            (Reason::DatabaseLogin, login("database is disabled"))
         }
         "unsupported startup parameter" | "unsupported startup parameter in options" => {
-            parameter(detail)
+            (Reason::Configuration, parameter(detail))
         }
-        "unsupported options startup parameter" => parameter("options"),
+        "unsupported options startup parameter" => (Reason::Configuration, parameter("options")),
         "SSL required" => {
             let why = "PgBouncer requires TLS: set sslmode in DATABASE_URL";
-            Some((Reason::DatabaseTls, why.to_owned()))
+            (Reason::DatabaseTls, why.to_owned())
         }
-        _ if words.contains("not allowed in statement pooling mode") => {
-            Some((Reason::DatabaseRefused, STATEMENT_POOLING.to_owned()))
+        _ if words.ends_with("not allowed in statement pooling mode") => {
+            (Reason::DatabaseRefused, STATEMENT_POOLING.to_owned())
         }
-        _ => None,
-    }
+        _ => return None,
+    };
+    Some(refusal)
 }
 
 /// Distinguishes the kinds of errors without a SQLSTATE by their fixed words, since the driver keeps

@@ -3,6 +3,9 @@
 //! `sql/schema.sql` creates them; `sql/catalog/wanted.sql` says what may differ in a table that the
 //! Rails application made.
 
+/// The beginning of a statement that compares the catalog with these tables.
+pub(crate) const WANTED: &str = include_str!("../../sql/catalog/wanted.sql");
+
 /// One row per created entry.
 pub(crate) const REQUESTS: &str = "proactivite_requests";
 /// Every entry that has or had a row.

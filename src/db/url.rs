@@ -266,15 +266,14 @@ impl Parameters {
 
     /// Takes what is required of TLS, and the file of root certificates.
     fn take_tls(&mut self) -> Result<(TlsMode, Option<String>), String> {
-        let (mode, roots) = (self.0.remove("sslmode"), self.0.remove("sslrootcert"));
-        // A public authority signs for any name, so its certificate proves nothing without the name.
-        if roots.as_deref() == Some("system") {
-            return Ok((TlsMode::VerifyFull, None));
-        }
-        let mode = mode.unwrap_or_default().parse().map_err(|_| invalid("sslmode"))?;
-        Ok(match mode {
-            TlsMode::Require if roots.is_some() => (TlsMode::VerifyCa, roots),
-            mode => (mode, roots),
+        let mode = self.0.remove("sslmode").unwrap_or_default();
+        let mode = mode.parse().map_err(|_| invalid("sslmode"))?;
+        let roots = self.0.remove("sslrootcert");
+        Ok(match (mode, roots.as_deref()) {
+            // A public authority signs for any name: a certificate proves nothing without it.
+            (_, Some("system")) => (TlsMode::VerifyFull, None),
+            (TlsMode::Require, Some(_)) => (TlsMode::VerifyCa, roots),
+            _ => (mode, roots),
         })
     }
 
@@ -329,12 +328,11 @@ impl Parameters {
 /// As in libpq they end at the first `@` before any `/`, so that a raw `?` may be in a password; but
 /// the one of `host?user=me@place` is in the query.
 fn split_credentials(text: &str) -> (&str, &str) {
-    let is_query = |credentials: &str| {
-        let pairs = credentials.split(['?', '&']).skip(1);
-        pairs.into_iter().any(|it| it.starts_with("user=") || it.starts_with("password="))
-    };
+    let is_login = |pair: &str| pair.starts_with("user=") || pair.starts_with("password=");
+    let has_login =
+        |text: &str| text.split_once('?').is_some_and(|it| it.1.split('&').any(is_login));
     match text.split_once('@') {
-        Some(parts) if !parts.0.contains('/') && !is_query(parts.0) => parts,
+        Some(parts) if !parts.0.contains('/') && !has_login(parts.0) => parts,
         _ => ("", text),
     }
 }
