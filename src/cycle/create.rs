@@ -11,7 +11,7 @@ use crate::db::tables::REQUESTS;
 use crate::db::transaction::{Tx, not_written};
 use crate::error::{Detail, Result};
 use crate::types::entry::Entry;
-use crate::types::{CommuneCode, DemandeId};
+use crate::types::{CommuneCode, DemandeId, Entity};
 
 const CREATE_ROWS: &str = include_str!("../../sql/create_rows.sql");
 
@@ -47,15 +47,15 @@ fn insert(tx: &mut Tx<'_>, batch: &[&Entry]) -> Result<Vec<i64>> {
 /// Returns the row of a valid entry.
 fn row(entry: &Entry) -> Option<Value> {
     let body = entry.body.as_ref().ok()?;
-    let entity = body.perimeter.entity();
+    let (entity_type, code) = body.perimeter.entity().map(Entity::kind_and_code).unzip();
     let communes: Vec<&str> = body.perimeter.communes().iter().map(CommuneCode::as_str).collect();
     Some(json!({
         "datapass_authorization_id": entry.public_id(),
         "datapass_demande_id": entry.demande_id.map(DemandeId::get),
         "siret": body.siret.to_string(),
         "scholarship_level": body.level.as_str(),
-        "entity_type": entity.map(|it| it.kind().as_str()),
-        "code_insee_entity": entity.map(|it| it.code()),
+        "entity_type": entity_type,
+        "code_insee_entity": code,
         "code_insee_communes": communes,
         "transmission_date": body.transmission_date,
         "last_validated_at": entry.time(),

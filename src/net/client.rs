@@ -1,7 +1,6 @@
 //! HTTP clients: what all of them follow, and the requests of which no body is read.
 
 use std::error::Error as StdError;
-use std::io;
 use std::time::Duration;
 
 use reqwest::blocking::{Client, ClientBuilder};
@@ -94,14 +93,8 @@ impl HttpSettings {
 struct Connected;
 
 fn build(builder: ClientBuilder) -> Result<Client> {
-    builder.build().map_err(|error| {
-        // It runs on a thread of its own, and what is set does no I/O.
-        if tls::chain(&error).any(|cause| cause.is::<io::Error>()) {
-            return Failure::no_thread(Stage::Prepare, error);
-        }
-        let message = "The HTTP client cannot be set up";
-        Failure::new(Stage::Prepare, Reason::Configuration, message).with_source(error)
-    })
+    // Nothing else can fail: it runs on a thread of its own.
+    builder.build().map_err(|error| Failure::no_thread(Stage::Prepare, error))
 }
 
 /// Bodies for one URL, each sent once, in order, by a POST of which only the status of the response

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use strum::{EnumString, IntoStaticStr};
 
-use super::Invalid;
+use super::{Invalid, digits};
 
 /// The INSEE code of a commune: five characters, `^([013-9]\d|2[AB1-9])\d{3}$`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,13 +48,6 @@ pub enum EntityType {
     Region,
 }
 
-impl EntityType {
-    /// Returns the text.
-    pub fn as_str(self) -> &'static str {
-        self.into()
-    }
-}
-
 fn unknown(_: &str) -> Invalid {
     Invalid("unknown")
 }
@@ -74,25 +67,16 @@ impl Entity {
             EntityType::Commune => code.parse::<CommuneCode>().map(drop)?,
             EntityType::Departement if is_departement(code) => {}
             EntityType::Departement => return Err(Invalid("not a departement code")),
-            EntityType::Region if is_region(code) => {}
+            EntityType::Region if code.len() == 2 && digits::<u8>(code).is_some() => {}
             EntityType::Region => return Err(Invalid("not a region code")),
         }
         Ok(Self { kind, code: code.into() })
     }
 
-    /// Returns what it is.
-    pub fn kind(&self) -> EntityType {
-        self.kind
+    /// Returns the word of its kind, and its INSEE code.
+    pub fn kind_and_code(&self) -> (&'static str, &str) {
+        (self.kind.into(), &self.code)
     }
-
-    /// Returns its INSEE code.
-    pub fn code(&self) -> &str {
-        &self.code
-    }
-}
-
-fn is_region(code: &str) -> bool {
-    code.len() == 2 && code.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Returns whether this is the code of a departement or of an overseas collectivity (INSEE, Code
@@ -162,7 +146,7 @@ mod tests {
         assert!(Entity::new(EntityType::Commune, "69").is_err());
         assert_eq!(Perimeter::new(None, vec![]), Err(Invalid("missing")));
         for kind in ["commune", "departement", "region"] {
-            kept(kind, |it: EntityType| it.as_str().to_owned());
+            kept(kind, |it: EntityType| <&str>::from(it).to_owned());
         }
         assert_eq!(refused::<EntityType>("Region"), "unknown");
     }

@@ -82,8 +82,7 @@ fn all_fields_of_a_valid_demande_are_read() {
     let valid = entry.body.unwrap();
     assert_eq!(valid.siret.to_string(), "13002526500013");
     assert_eq!(valid.level.as_str(), "0Bis");
-    assert_eq!(valid.perimeter.entity().unwrap().code(), "84");
-    assert_eq!(valid.perimeter.entity().unwrap().kind().as_str(), "region");
+    assert_eq!(valid.perimeter.entity().unwrap().kind_and_code(), ("region", "84"));
     assert!(valid.perimeter.communes().is_empty());
     assert_eq!(valid.transmission_date.unwrap().to_string(), "2026-09-01");
 }
@@ -219,9 +218,8 @@ fn the_perimeter_is_an_entity_or_communes_or_both() {
         let data = format!(r#"{{"echelon_bourse":"1",{data}}}"#);
         match only(&demande("data", Some(&data))).entry.unwrap().body {
             Ok(valid) => {
-                let entity = valid.perimeter.entity();
-                let entity =
-                    entity.map(|entity| format!("{} {}", entity.kind().as_str(), entity.code()));
+                let entity = valid.perimeter.entity().map(|entity| entity.kind_and_code());
+                let entity = entity.map(|(kind, code)| format!("{kind} {code}"));
                 let communes: Vec<_> =
                     valid.perimeter.communes().iter().map(|code| code.as_str()).collect();
                 format!("{} {}", entity.as_deref().unwrap_or("none"), communes.join(" "))
