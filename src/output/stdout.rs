@@ -43,23 +43,20 @@ pub fn document(value: &Value) -> String {
 ///
 /// In JSON a failure is a document, too.
 pub fn answer(format: Format, answer: Result<Answer>) -> Exit {
-    let failure = match answer {
-        Ok(Answer { text, json }) => {
-            let json = json.filter(|_| format == Format::Json);
-            let Err(error) = print(&json.map_or(text, |json| document(&json))) else {
-                return Exit::Success;
-            };
+    let printed = answer.and_then(|Answer { text, json }| {
+        let json = json.filter(|_| format == Format::Json);
+        print(&json.map_or(text, |json| document(&json))).map_err(|error| {
             let message = "Cannot write to standard output: check its disk";
             Failure::new(Stage::Prepare, Reason::Resources, message).with_source(error)
-        }
-        Err(failure) => {
-            if format == Format::Json {
-                // The exit code reports what standard output cannot.
-                let _ = print(&document(&described(&failure)));
-            }
-            failure
-        }
+        })
+    });
+    let Err(failure) = printed else {
+        return Exit::Success;
     };
+    if format == Format::Json {
+        // The exit code reports what standard output cannot.
+        let _ = print(&document(&described(&failure)));
+    }
     log::failure(&failure);
     failure.exit()
 }

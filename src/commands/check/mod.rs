@@ -146,7 +146,8 @@ impl Check {
     fn database(&self) -> Option<()> {
         let connected = self.store.transaction(Stage::Prepare, Access::ReadBeforeWrite, |_| Ok(()));
         self.findings.take("database", connected, |()| "connected".to_owned())?;
-        let is_usable = self.tables();
+        let tables = self.read(|tx| schema::examine(tx.inner()));
+        let is_usable = self.findings.examined("tables", tables);
         match self.read(watermark::read) {
             // The cause is reported already.
             Err(_) if !is_usable => {}
@@ -156,21 +157,12 @@ impl Check {
         Some(())
     }
 
-    /// Examines the tables; returns whether a cycle could use them.
-    fn tables(&self) -> bool {
-        let examined = self.read(|tx| schema::examine(tx.inner()));
-        let detail = "columns, unique indexes and privileges are sufficient";
-        let examined = examined.map(|(place, found)| (format!("{place}: {detail}"), found));
-        self.findings.examined("tables", examined)
-    }
-
     fn watermark(&self, stored: Result<Watermark>) {
         let definition_id = &self.config.upstream.definition_id;
         let ours = stored.and_then(|it| it.require_definition(definition_id).map(|()| it));
-        let Some(stored) = self.findings.take("watermark", ours, describe_watermark) else {
-            return;
-        };
-        for (name, time) in [("It", stored.time), ("skip_before", stored.skip_before)] {
+        let ours = self.findings.take("watermark", ours, describe_watermark);
+        let times = ours.map(|it| [("It", it.time), ("skip_before", it.skip_before)]);
+        for (name, time) in times.into_iter().flatten() {
             if time > Some(Utc::now()) {
                 let detail = format!(
                     "{name} is in the future: move it back with `datapass-pull watermark set`"
