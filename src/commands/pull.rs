@@ -61,22 +61,19 @@ struct Ended {
 /// Runs a cycle, and runs it again as `--retry-for` allows; returns how the last one ended.
 fn run_cycles(config: &Arc<PullConfig>) -> Ended {
     let (started, mut retries) = (Instant::now(), 0);
-    loop {
-        let mut ended = run_cycle(config);
-        let wait = ended.failure.as_ref().and_then(|failure| {
-            let limit = config.retry_for.filter(|_| is_retryable(failure.reason))?;
-            Some((failure, next_wait(retries, started.elapsed(), limit)?))
-        });
-        let Some((failure, wait)) = wait else {
-            return ended;
-        };
+    let mut ended = run_cycle(config);
+    while let (Some(failure), Some(limit)) = (&ended.failure, config.retry_for)
+        && let Some(wait) = next_wait(failure.reason, retries, started.elapsed(), limit)
+    {
         if let Err(interrupted) = pause(config, failure, wait) {
             ended.failure = Some(interrupted);
-            return ended;
+            break;
         }
         retries += 1;
         run_id::renew();
+        ended = run_cycle(config);
     }
+    ended
 }
 
 /// Runs one cycle, and settles its end if it failed.
@@ -113,17 +110,14 @@ fn pause(config: &PullConfig, failure: &Failure, wait: Duration) -> Result<()> {
     deadline.sleep(wait, failure.stage)
 }
 
-/// Returns whether a cycle that failed so may succeed when it is run again, without an operator.
-fn is_retryable(reason: Reason) -> bool {
+/// Returns how long to wait before the next retry; none when that would end after `limit`, or cannot
+/// succeed without an operator.
+fn next_wait(reason: Reason, retries: u32, elapsed: Duration, limit: Duration) -> Option<Duration> {
     let is_excluded = matches!(reason, Reason::Unauthorized | Reason::Interrupted);
-    reason.exit() == Exit::Transient && !is_excluded
-}
-
-/// Returns how long to wait before the next retry; none when the wait would end after `limit`.
-fn next_wait(retries: u32, elapsed: Duration, limit: Duration) -> Option<Duration> {
+    let is_retryable = reason.exit() == Exit::Transient && !is_excluded;
     let doubled = FIRST_WAIT.saturating_mul(2_u32.saturating_pow(retries));
     let wait = doubled.min(MAX_WAIT);
-    (elapsed.saturating_add(wait) <= limit).then_some(wait)
+    (is_retryable && elapsed.saturating_add(wait) <= limit).then_some(wait)
 }
 
 /// Asks for the settings of a cycle. The reports are known although others are invalid; a dry run
@@ -172,21 +166,23 @@ mod tests {
     #[test]
     fn waits_double_up_to_15_minutes_and_end_within_the_limit() {
         let minutes = |count: u64| Duration::from_secs(count * 60);
+        let reason = Reason::ServerError;
         for (retries, wait) in [(0, 1), (1, 2), (2, 4), (3, 8), (4, 15), (5, 15), (u32::MAX, 15)] {
             let (wait, elapsed) = (minutes(wait), minutes(30));
             let limit = elapsed + wait;
-            assert_eq!(next_wait(retries, elapsed, limit), Some(wait), "{retries}");
+            assert_eq!(next_wait(reason, retries, elapsed, limit), Some(wait), "{retries}");
             let less = limit - Duration::from_millis(1);
-            assert_eq!(next_wait(retries, elapsed, less), None, "{retries}");
+            assert_eq!(next_wait(reason, retries, elapsed, less), None, "{retries}");
         }
-        assert_eq!(next_wait(0, Duration::MAX, Duration::from_secs(1)), None);
+        assert_eq!(next_wait(reason, 0, Duration::MAX, Duration::from_secs(1)), None);
     }
 
     #[test]
     fn only_transient_failures_except_unauthorized_are_retried() {
+        let is_retried = |reason| next_wait(reason, 0, Duration::ZERO, Duration::MAX).is_some();
         let retried = [Reason::ServerError, Reason::Deadline, Reason::DatabaseBusy];
-        assert!(retried.into_iter().all(is_retryable));
+        assert!(retried.into_iter().all(is_retried));
         let ends = [Reason::Unauthorized, Reason::Interrupted, Reason::TokenRefused];
-        assert!(!ends.into_iter().any(is_retryable));
+        assert!(!ends.into_iter().any(is_retried));
     }
 }
