@@ -30,9 +30,8 @@ pub fn run(settings: Settings) -> Result<Answer> {
 fn read(tx: &mut Tx<'_>, job: &JobConfig) -> Result<Answer> {
     let table: Option<String> =
         tx.rows("find the table", REQUESTS_TABLE, &[], |row| row.try_get(0))?.pop();
-    let deleted: Option<i64> =
-        tx.rows("count the deleted rows", DELETED, &[], |row| row.try_get(0))?.pop();
-    let deleted = deleted.unwrap_or_default();
+    let deleted = tx.rows("count the deleted rows", DELETED, &[], |row| row.try_get(0))?.pop();
+    let deleted: i64 = deleted.unwrap_or_default();
     let (enqueue, jobs) = queue(tx, job)?;
     let watermark = watermark::read(tx)?;
     let last_success = runs::history(tx)?.last_success;

@@ -34,10 +34,7 @@ pub fn run(settings: Settings, action: cli::Watermark) -> Result<Answer> {
         }
         cli::Watermark::Reset { yes } => Some((it.database()?, Watermark::default(), yes)),
     })?;
-    let asked = match yes {
-        true => None,
-        false => Some(confirm(&database, &target)?),
-    };
+    let asked = (!yes).then(|| confirm(&database, &target)).transpose()?;
     let moved = target.clone();
     let before =
         transact(&database, Access::ReadWrite, move |tx| change(tx, &moved, asked.as_ref()))?;

@@ -8,7 +8,6 @@ mod findings;
 use std::sync::atomic::AtomicBool;
 
 use chrono::Utc;
-use url::Url;
 
 use self::findings::Findings;
 use crate::cli::PullArgs;
@@ -19,8 +18,7 @@ use crate::cycle::list;
 use crate::cycle::list::fetcher::{Ask, Page, Source};
 use crate::db::schema::{self, Finding};
 use crate::db::transaction::{Access, Store, Tx};
-use crate::error::{Exit, Result, Stage};
-use crate::net::client::HttpSettings;
+use crate::error::{Exit, Failure, Result, Stage};
 use crate::net::http::Http;
 use crate::process::deadline::Deadline;
 use crate::process::supervise::supervise;
@@ -91,10 +89,10 @@ impl Check {
     fn upstream(&self) -> Option<()> {
         let upstream = &self.config.upstream;
         let urls = [&upstream.auth_url, &upstream.api_base_url];
-        let mut hosts = urls.map(|url| (upstream.http.proxies.route(url), url)).to_vec();
-        hosts.dedup_by(|(one, _), (other, _)| one == other);
+        let mut hosts = urls.to_vec();
+        hosts.dedup_by_key(|url| upstream.http.proxies.route(url));
         let mut is_connected = true;
-        for (_, url) in hosts {
+        for url in hosts {
             let route = upstream.http.connect(url, &self.deadline);
             is_connected &= self.findings.take("connect", route, String::clone).is_some();
         }
@@ -192,23 +190,19 @@ impl Check {
 
     /// Verifies what a cycle only warns about.
     fn reports(&self, reports: &Reports) {
-        let expect = |name, found: Result<String, String>| {
-            self.findings.add(name, found.map_err(Finding::Warning));
-        };
         if let Some(path) = &reports.metrics_file {
             let (probed, path) = (metrics::probe(path), path.display());
             let probed = probed.map(|()| format!("{path} can be written"));
-            expect("metrics file", probed.map_err(|error| format!("Cannot write {path}: {error}")));
+            let problem = |error| Finding::Warning(format!("Cannot write {path}: {error}"));
+            self.findings.add("metrics file", probed.map_err(problem));
         }
-        let connect = |name, url: &Url, settings: &HttpSettings| {
-            let route = settings.connect(url, &self.deadline);
-            expect(name, route.map_err(|failure| failure.error_chain()));
-        };
-        if let Some(sentry) = &reports.sentry {
-            connect("Sentry", &sentry.dsn.envelope_api_url(), &sentry.http);
-        }
-        if let Some(ping) = &reports.ping {
-            connect("ping", &ping.url, &ping.http);
+        let sentry = reports.sentry.as_ref().map(|it| (it.dsn.envelope_api_url(), &it.http));
+        let ping = reports.ping.as_ref().map(|it| (it.url.clone(), &it.http));
+        for (name, host) in [("Sentry", sentry), ("ping", ping)] {
+            if let Some((url, http)) = host {
+                let problem = |failure: Failure| Finding::Warning(failure.error_chain());
+                self.findings.add(name, http.connect(&url, &self.deadline).map_err(problem));
+            }
         }
     }
 
