@@ -2,7 +2,7 @@
 
 use url::Position;
 
-use super::{JobArgument, JobConfig, PullConfig, Reports};
+use super::{JobArgument, JobConfig, PullConfig, Reports, SentryConfig};
 use crate::db::url::DatabaseUrl;
 
 /// Returns the settings of a cycle by name.
@@ -24,24 +24,18 @@ pub fn describe(config: &PullConfig, reports: &Reports) -> Vec<(&'static str, St
         ("database", database(&config.database)),
         ("jobs", jobs(&config.job)),
     ];
-    if let Some(limit) = config.retry_for {
-        settings.push(("retry for", format!("{} s", limit.as_secs())));
-    }
-    if let Some(path) = &reports.metrics_file {
-        settings.push(("metrics file", path.display().to_string()));
-    }
-    if let Some(sentry) = &reports.sentry {
-        let host = sentry.http.proxies.route(&sentry.dsn.envelope_api_url());
-        let mut sentry_settings = format!("{host}, environment {}", sentry.environment);
-        if let Some(monitor) = &sentry.monitor {
-            sentry_settings.push_str(&format!(", monitor {}", monitor.slug));
-        }
-        settings.push(("Sentry", sentry_settings));
-    }
-    if let Some(ping) = &reports.ping {
-        settings.push(("ping", ping.http.proxies.route(&ping.url)));
-    }
+    settings.extend(config.retry_for.map(|limit| ("retry for", format!("{} s", limit.as_secs()))));
+    let metrics_file = reports.metrics_file.iter();
+    settings.extend(metrics_file.map(|path| ("metrics file", path.display().to_string())));
+    settings.extend(reports.sentry.iter().map(|config| ("Sentry", sentry(config))));
+    settings.extend(reports.ping.iter().map(|it| ("ping", it.http.proxies.route(&it.url))));
     settings
+}
+
+fn sentry(config: &SentryConfig) -> String {
+    let host = config.http.proxies.route(&config.dsn.envelope_api_url());
+    let monitor = config.monitor.as_ref().map(|monitor| format!(", monitor {}", monitor.slug));
+    format!("{host}, environment {}{}", config.environment, monitor.unwrap_or_default())
 }
 
 fn database(url: &DatabaseUrl) -> String {

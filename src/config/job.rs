@@ -2,7 +2,7 @@
 
 use strum::{Display, EnumString, VariantNames};
 
-use super::settings::Settings;
+use super::settings::{Settings, all};
 use super::values;
 
 /// How a created row's job is enqueued.
@@ -47,19 +47,13 @@ pub enum JobArgument {
 impl Settings {
     /// How a created row's job is enqueued.
     pub fn job(&mut self) -> Option<JobConfig> {
-        let enqueue = self.text("DATAPASS_ENQUEUE", values::word);
-        let class = self.text("DATAPASS_JOB_CLASS", values::ruby_class);
-        let queue = self.text("DATAPASS_JOB_QUEUE", |it| values::plain(it, 200));
-        let priority = self.text("DATAPASS_JOB_PRIORITY", values::integer);
-        let app = self.text("DATAPASS_JOB_APP", values::global_id_app);
-        let argument = self.text("DATAPASS_JOB_ARGUMENT", values::word);
-        Some(JobConfig {
-            enqueue: enqueue?,
-            class: class?,
-            queue: queue?,
-            priority: priority?,
-            app: app?,
-            argument: argument?,
+        all!(JobConfig {
+            enqueue: self.text("DATAPASS_ENQUEUE", values::word),
+            class: self.text("DATAPASS_JOB_CLASS", values::ruby_class),
+            queue: self.text("DATAPASS_JOB_QUEUE", |it| values::plain(it, 200)),
+            priority: self.text("DATAPASS_JOB_PRIORITY", values::integer),
+            app: self.text("DATAPASS_JOB_APP", values::global_id_app),
+            argument: self.text("DATAPASS_JOB_ARGUMENT", values::word),
         })
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::settings::Settings;
+use super::settings::{Settings, all};
 use super::{Format, JobConfig, UpstreamConfig, addresses, values};
 use crate::cli::PullArgs;
 use crate::db::url::DatabaseUrl;
@@ -40,27 +40,18 @@ impl Settings {
     /// What a cycle needs, but for its reports.
     pub fn pull(&mut self, args: &PullArgs) -> Option<PullConfig> {
         let since = args.since.as_deref().filter(|text| !text.is_empty());
-        let since = since.map(|text| self.time("--since", text));
-        let upstream = self.upstream();
-        let database = self.database();
-        let job = self.job();
-        let page_size = self.text("DATAPASS_PAGE_SIZE", |it| values::number(it, 1..=1_000));
-        let concurrency = self.text("DATAPASS_CONCURRENCY", |it| values::number(it, 1..=4));
-        let timeout = self.timeout();
-        let max_retries = self.text("DATAPASS_MAX_RETRIES", |it| values::number(it, 0..=100));
-        let retry_for = self.retry_for();
-        Some(PullConfig {
-            upstream: upstream?,
-            database: database?,
-            job: job?,
-            since: since.flatten(),
-            dry_run: args.dry_run,
-            page_size: page_size?,
-            concurrency: concurrency?,
-            timeout: timeout?,
-            max_retries: max_retries?,
-            retry_for,
-            shows_progress: !args.quiet && self.log.format == Format::Text,
+        all!(PullConfig {
+            since: Some(since.and_then(|text| self.time("--since", text))),
+            upstream: self.upstream(),
+            database: self.database(),
+            job: self.job(),
+            dry_run: Some(args.dry_run),
+            page_size: self.text("DATAPASS_PAGE_SIZE", |it| values::number(it, 1..=1_000)),
+            concurrency: self.text("DATAPASS_CONCURRENCY", |it| values::number(it, 1..=4)),
+            timeout: self.timeout(),
+            max_retries: self.text("DATAPASS_MAX_RETRIES", |it| values::number(it, 0..=100)),
+            retry_for: Some(self.retry_for()),
+            shows_progress: Some(!args.quiet && self.log.format == Format::Text),
         })
     }
 

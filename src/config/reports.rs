@@ -6,7 +6,7 @@ use std::time::Duration;
 use sentry_types::Dsn;
 use url::Url;
 
-use super::settings::Settings;
+use super::settings::{Settings, all};
 use super::{addresses, values};
 use crate::net::client::HttpSettings;
 use crate::types::cron::Cron;
@@ -89,9 +89,12 @@ impl Settings {
         if !self.values.contains_key("SENTRY_MONITOR_SLUG") {
             return None;
         }
-        let slug = self.text("SENTRY_MONITOR_SLUG", values::slug);
-        let (cron, timeout, retry_for) = (self.cron(), self.timeout(), self.retry_for());
-        Some(MonitorConfig { slug: slug?, cron: cron?, timeout: timeout?, retry_for })
+        all!(MonitorConfig {
+            slug: self.text("SENTRY_MONITOR_SLUG", values::slug),
+            cron: self.cron(),
+            timeout: self.timeout(),
+            retry_for: Some(self.retry_for()),
+        })
     }
 
     fn ping(&mut self) -> Option<PingConfig> {

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::settings::Settings;
+use super::settings::{Settings, all};
 use super::values;
 use crate::cli::{Job, Scheduler};
+use crate::error::{Failure, Reason};
 use crate::types::cron::Cron;
 
 /// What `schedule` prints.
@@ -29,7 +30,8 @@ impl Settings {
     /// What an entry for a scheduler needs.
     pub fn schedule(&mut self, scheduler: Scheduler) -> Option<ScheduleConfig> {
         // The env file that the entry names may not exist yet, or not for us.
-        self.warnings.extend(self.unreadable.take());
+        let unread = self.unread.take_if(|failure| failure.reason == Reason::Usage);
+        self.warnings.extend(unread.iter().flat_map(Failure::problems));
         if let Scheduler::Kubernetes { image, name, job, since } = &scheduler {
             self.argument("--image", values::image(image));
             self.argument("--name", values::kubernetes_name(name));
@@ -41,13 +43,12 @@ impl Settings {
             };
             self.argument("--since", since);
         }
-        let (cron, timeout, retry_for) = (self.cron(), self.timeout(), self.retry_for());
-        Some(ScheduleConfig {
-            scheduler,
-            cron: cron?,
-            env_file: self.env_file(),
-            timeout: timeout?,
-            retry_for,
+        all!(ScheduleConfig {
+            scheduler: Some(scheduler),
+            cron: self.cron(),
+            env_file: Some(self.env_file()),
+            timeout: self.timeout(),
+            retry_for: Some(self.retry_for()),
         })
     }
 

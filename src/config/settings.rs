@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
 
-use super::sources::{Given, Source};
+use super::sources::Given;
 use super::{Format, LogConfig};
 use crate::cli::Options;
 use crate::cli::variables::{VARIABLES, Variable};
@@ -21,12 +21,10 @@ pub struct Settings {
     pub(super) options: Options,
     /// The instant that ages count from.
     pub(super) now: DateTime<Utc>,
-    /// What is set or has a default, by the name of its variable.
+    /// What the process or the env file sets, by the name of its variable.
     pub(super) values: HashMap<&'static str, Given>,
-    /// What ended the reading of the env file.
-    pub(super) interrupted: Option<Failure>,
-    /// Why the env file could not be read at all.
-    pub(super) unreadable: Option<String>,
+    /// Why the env file was not read.
+    pub(super) unread: Option<Failure>,
     /// How to log.
     pub log: LogConfig,
     /// The format of the output; text for a command without `--format`.
@@ -37,11 +35,23 @@ pub struct Settings {
 
 /// One thing that is wrong.
 pub(super) struct Problem {
-    /// Where the setting is in the documentation; what has no variable comes first.
-    rank: Option<usize>,
-    source: Source,
+    /// The variable that it is about, if any.
+    name: &'static str,
+    /// [`Reason::Usage`] for an option, else [`Reason::Configuration`].
+    reason: Reason,
     text: String,
 }
+
+/// Makes a struct of settings: looks all of its fields up, and is none if one of them is.
+macro_rules! all {
+    ($name:ident { $($field:ident: $setting:expr),* $(,)? }) => {
+        match ($($setting,)*) {
+            ($(Some($field),)*) => Some($name { $($field),* }),
+            _ => None,
+        }
+    };
+}
+pub(super) use all;
 
 impl Settings {
     /// Asks for the settings of a command and validates them all.
@@ -66,13 +76,9 @@ impl Settings {
         for warning in &self.warnings {
             log::warn!(stage = Stage::Prepare.as_str(); "{warning}");
         }
-        if let Some(failure) = self.interrupted {
+        // What is missing may be in the env file.
+        if let Some(failure) = self.unread.take() {
             return Err(failure);
-        }
-        if let Some(text) = self.unreadable.take() {
-            // What is missing may be in there.
-            self.problems.clear();
-            self.problem("", Source::Option, text);
         }
         match value {
             Some(value) if self.problems.is_empty() => Ok(value),
@@ -80,29 +86,27 @@ impl Settings {
         }
     }
 
-    fn failure(self) -> Failure {
-        let mut problems = self.problems;
-        problems.sort_by_key(|problem| problem.rank);
-        problems.dedup_by(|one, other| one.text == other.text);
-        let reason = match problems.iter().all(|problem| problem.source == Source::Option) {
+    fn failure(mut self) -> Failure {
+        // In the order of the documentation; what has no variable comes first.
+        let rank = |problem: &Problem| VARIABLES.iter().position(|it| it.name == problem.name);
+        self.problems.sort_by_key(rank);
+        self.problems.dedup_by(|one, other| one.text == other.text);
+        let reason = match self.problems.iter().all(|problem| problem.reason == Reason::Usage) {
             true => Reason::Usage,
             false => Reason::Configuration,
         };
-        let is_missing = problems.iter().any(|problem| problem.source == Source::Default);
-        let is_set = |given: &Given| matches!(given.source, Source::File | Source::Process);
-        let mut texts: Vec<String> = problems.into_iter().map(|problem| problem.text).collect();
-        if is_missing && !self.values.values().any(is_set) {
+        let mut texts: Vec<String> = self.problems.into_iter().map(|it| it.text).collect();
+        if reason == Reason::Configuration && self.values.is_empty() {
             texts.push(
                 "No settings at all: copy .env.template, fill it in and name it with --env-file"
                     .to_owned(),
             );
         }
-        Failure::of_problems(Stage::Prepare, reason, "Missing or invalid settings", texts)
+        failure(reason, texts)
     }
 
-    pub(super) fn problem(&mut self, name: &str, source: Source, text: String) {
-        let rank = VARIABLES.iter().position(|variable| variable.name == name);
-        self.problems.push(Problem { rank, source, text });
+    pub(super) fn problem(&mut self, name: &'static str, reason: Reason, text: String) {
+        self.problems.push(Problem { name, reason, text });
     }
 
     pub(super) fn warn(&mut self, text: impl Into<String>) {
@@ -115,28 +119,33 @@ impl Settings {
 
     /// Validates what is only an option or argument.
     pub fn argument<T>(&mut self, name: &str, value: Result<T, String>) -> Option<T> {
-        value.map_err(|problem| self.problem("", Source::Option, format!("{name} {problem}"))).ok()
+        value.map_err(|problem| self.problem("", Reason::Usage, format!("{name} {problem}"))).ok()
     }
 
-    /// Validates a setting; none when it is neither set nor has a default.
+    /// Validates a setting: its option, else its variable, else its default; none when it has none
+    /// of them.
     pub(super) fn setting<T>(
         &mut self,
         name: &'static str,
         parse: impl FnOnce(&OsStr) -> Result<T, String>,
     ) -> Option<T> {
-        let Some(given) = self.values.get(name) else {
-            let variable = Variable::find(name).filter(|variable| variable.required)?;
-            self.problem(name, Source::Default, missing(variable));
-            return None;
-        };
-        match parse(given.value.as_ref()?) {
-            Ok(value) => Some(value),
-            Err(problem) => {
-                let (source, text) = (given.source, format!("{} {problem}", given.place));
-                self.problem(name, source, text);
-                None
+        let variable = Variable::find(name)?;
+        let option = variable.option.map(|option| option.long);
+        let option = option.and_then(|long| Some((long, self.options.value(long)?)));
+        let (place, value) = match (option, self.values.get(name), variable.default) {
+            (Some((long, value)), ..) => (format!("--{long}"), value),
+            (None, Some(given), _) => (given.place.clone(), given.value.as_deref()?),
+            (None, None, Some(default)) => (name.to_owned(), OsStr::new(default)),
+            (None, None, None) => {
+                if variable.required {
+                    self.problem(name, Reason::Configuration, missing(variable));
+                }
+                return None;
             }
-        }
+        };
+        let reason = if option.is_some() { Reason::Usage } else { Reason::Configuration };
+        let parsed = parse(value).map_err(|problem| format!("{place} {problem}"));
+        parsed.map_err(|text| self.problem(name, reason, text)).ok()
     }
 
     /// Validates a setting that is a string.
@@ -155,11 +164,16 @@ impl Settings {
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
         if let Err(text) = self.find_secret(name) {
-            self.problem(name, Source::File, text);
+            self.problem(name, Reason::Configuration, text);
             return None;
         }
         self.text(name, parse)
     }
+}
+
+/// Makes the failure of invalid settings.
+pub(super) fn failure(reason: Reason, problems: Vec<String>) -> Failure {
+    Failure::of_problems(Stage::Prepare, reason, "Missing or invalid settings", problems)
 }
 
 fn missing(variable: &Variable) -> String {

@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 
 use super::env_file;
-use super::settings::Settings;
+use super::settings::{Settings, failure};
 use crate::cli::Options;
 use crate::cli::variables::{VARIABLES, Variable};
-use crate::error::Result;
+use crate::error::{Reason, Result};
 use crate::process::deadline::Deadline;
 use crate::process::supervise::supervise;
 
@@ -30,18 +30,8 @@ const PREFIX: &str = "DATAPASS_";
 /// How like a known name an unknown one must be to be taken for it, from 0 to 1.
 const MIN_LIKENESS: f64 = 0.6;
 
-/// Where a value is from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Source {
-    Default,
-    File,
-    Process,
-    Option,
-}
-
-/// The value of a setting. It cannot be printed: any may be a secret.
+/// What a variable is set to. It cannot be printed: any may be a secret.
 pub(super) struct Given {
-    pub(super) source: Source,
     /// How a problem names it.
     pub(super) place: String,
     /// None for a value in quotes, which is a problem already.
@@ -53,12 +43,6 @@ impl Settings {
     /// process, and the instant that ages count from.
     pub fn new(options: Options, variables: Vec<(OsString, OsString)>, now: DateTime<Utc>) -> Self {
         let mut settings = Self { options, now, ..Self::default() };
-        for variable in VARIABLES {
-            if let Some(default) = variable.default {
-                let (place, value) = (variable.name.to_owned(), Some(default.into()));
-                settings.give(variable.name, Source::Default, place, value);
-            }
-        }
         if let Some(path) = settings.env_file() {
             settings.take_env_file(path);
         }
@@ -66,15 +50,7 @@ impl Settings {
         let variables = variables.into_iter();
         let variables =
             variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
-        settings.take(Source::Process, "", variables.collect());
-        for variable in VARIABLES {
-            if let Some(option) = variable.option
-                && let Some(value) = settings.options.value(option.long)
-            {
-                let (place, value) = (format!("--{}", option.long), Some(value.to_owned()));
-                settings.give(variable.name, Source::Option, place, value);
-            }
-        }
+        settings.take(None, variables.collect());
         settings.log = settings.find_log();
         settings.format = settings.find_format();
         settings
@@ -82,22 +58,22 @@ impl Settings {
 
     /// Takes the variables of the env file, which is read once, so that a pipe will do.
     fn take_env_file(&mut self, path: PathBuf) {
-        let (file, suffix) = (format!("--env-file {path:?}"), format!(" (in {path:?})"));
+        let (file, place) = (path.clone(), format!("--env-file {path:?}"));
         // A pipe may be slow.
-        let read = move || Ok(read_bounded(&path, MAX_ENV_FILE_BYTES));
-        let (bytes, open_mode) = match supervise(&Deadline::signal_only(), read) {
-            Ok(Ok(read)) => read,
-            Ok(Err(error)) => {
-                self.unreadable = Some(format!("{file} {error}"));
-                return;
-            }
+        let read = supervise(&Deadline::signal_only(), move || {
+            let unread =
+                |problem| failure(Reason::Usage, vec![format!("--env-file {path:?} {problem}")]);
+            read_bounded(&path, MAX_ENV_FILE_BYTES).map_err(unread)
+        });
+        let (bytes, open_mode) = match read {
+            Ok(read) => read,
             Err(failure) => {
-                self.interrupted = Some(failure);
+                self.unread = Some(failure);
                 return;
             }
         };
         let Ok(text) = String::from_utf8(bytes) else {
-            self.problem("", Source::File, format!("{file} is not UTF-8"));
+            self.problem("", Reason::Configuration, format!("{place} is not UTF-8"));
             return;
         };
         let mut variables = BTreeMap::new();
@@ -109,31 +85,22 @@ impl Settings {
                 }
                 Err(line) => {
                     let text = format!(
-                        "{file} line {line} cannot be read (expected NAME=value; a value with a \
+                        "{place} line {line} cannot be read (expected NAME=value; a value with a \
                          space needs quotes, and every quote must be closed)"
                     );
-                    self.problem("", Source::File, text);
+                    self.problem("", Reason::Configuration, text);
                 }
             }
         }
-        variables.retain(|_, value| !value.is_empty());
-        let holds_secret = VARIABLES.iter().any(|it| it.secret && variables.contains_key(it.name));
-        if let Some(mode) = open_mode.filter(|_| holds_secret) {
-            self.warn(format!(
-                "{file} holds a secret and every user may read or write it (mode {mode:04o}): \
-                 chmod o-rwx it"
-            ));
+        self.take(Some(&file), variables);
+        if VARIABLES.iter().any(|it| it.secret && self.values.contains_key(it.name)) {
+            self.warn_of_open_file(&place, open_mode);
         }
-        for name in PROCESS_ONLY.iter().filter(|name| variables.contains_key(**name)) {
-            self.warn(format!(
-                "{name} has no effect in --env-file: set it in the environment itself"
-            ));
-        }
-        self.take(Source::File, &suffix, variables);
     }
 
-    /// Takes the variables of one source. An empty value is the same as none.
-    fn take(&mut self, source: Source, suffix: &str, variables: BTreeMap<String, OsString>) {
+    /// Takes the variables of the env file or, without one, of the process. An empty value is the
+    /// same as none.
+    fn take(&mut self, file: Option<&Path>, variables: BTreeMap<String, OsString>) {
         // Lower case first: of a proxy's two names the one in upper case wins.
         let set = variables.into_iter().rev();
         for (name, value) in set.filter(|(_, value)| !value.is_empty()) {
@@ -142,22 +109,22 @@ impl Settings {
                     let hint = similar(&name).map(|known| format!("did you mean {known}?"));
                     let hint = hint.unwrap_or_else(|| "it has no effect".to_owned());
                     self.warn(format!("Unknown variable {name}: {hint}"));
+                } else if file.is_some() && PROCESS_ONLY.contains(&&*name) {
+                    self.warn(format!(
+                        "{name} has no effect in --env-file: set it in the environment itself"
+                    ));
                 }
                 continue;
             };
-            let is_quoted = source == Source::Process && is_quoted(&value);
+            let is_quoted = file.is_none() && is_quoted(&value);
             if is_quoted {
                 let text = format!("{name} begins and ends with a quote: remove both");
-                self.problem(variable.name, source, text);
+                self.problem(variable.name, Reason::Configuration, text);
             }
+            let place = file.map_or(name.clone(), |file| format!("{name} (in {file:?})"));
             let value = (!is_quoted).then_some(value);
-            self.give(variable.name, source, name + suffix, value);
+            self.values.insert(variable.name, Given { place, value });
         }
-    }
-
-    /// Keeps a value, instead of an earlier one.
-    fn give(&mut self, name: &'static str, source: Source, place: String, value: Option<OsString>) {
-        self.values.insert(name, Given { source, place, value });
     }
 
     /// Finds a secret that is not given directly: the file that `NAME_FILE` names, else a
@@ -168,36 +135,37 @@ impl Settings {
     /// What is wrong with it; never its content.
     pub(super) fn find_secret(&mut self, name: &'static str) -> Result<(), String> {
         let file_name = format!("{name}_FILE");
-        let value = |name: &str| {
+        let path = |name: &str| {
             let given = self.values.get(name)?;
             Some((given.place.clone(), PathBuf::from(given.value.as_ref()?)))
         };
+        let credential = path("CREDENTIALS_DIRECTORY").map(|(_, directory)| directory.join(name));
+        // A directory need not have every credential.
+        let credential = credential.filter(|path| !matches!(path.try_exists(), Ok(false)));
         let is_given = self.values.contains_key(name);
-        let (place, path) = match (value(&file_name), value("CREDENTIALS_DIRECTORY")) {
+        let (place, path) = match (path(&file_name), credential) {
             (Some(_), _) if is_given => {
                 return Err(format!("{name} and {file_name} are both set: use one"));
             }
             (Some(file), _) => file,
-            (None, Some((_, directory))) if !is_given => {
-                (format!("The credential {name}"), directory.join(name))
-            }
+            (None, Some(credential)) if !is_given => (format!("The credential {name}"), credential),
             _ => return Ok(()),
         };
-        let (text, open_mode) = match read_secret(&path) {
-            Ok(Some(secret)) => secret,
-            Ok(None) if place.starts_with(&file_name) => {
-                return Err(format!("{place} names a file that does not exist"));
-            }
-            Ok(None) => return Ok(()),
-            Err(problem) => return Err(format!("{place} {problem}")),
-        };
+        let (text, open_mode) =
+            read_secret(&path).map_err(|problem| format!("{place} {problem}"))?;
+        self.warn_of_open_file(&place, open_mode);
+        self.values.insert(name, Given { place, value: Some(text.into()) });
+        Ok(())
+    }
+
+    /// Warns of a file with a secret that every user may read or write, if it has such a mode.
+    fn warn_of_open_file(&mut self, place: &str, open_mode: Option<u32>) {
         if let Some(mode) = open_mode {
             self.warn(format!(
-                "{place}: every user may read or write the file (mode {mode:04o}): chmod o-rwx it"
+                "{place}: the file holds a secret and every user may read or write it (mode \
+                 {mode:04o}): chmod o-rwx it"
             ));
         }
-        self.give(name, Source::File, place, Some(text.into()));
-        Ok(())
     }
 }
 
@@ -225,47 +193,37 @@ fn is_quoted(value: &OsStr) -> bool {
     matches!(value.as_encoded_bytes(), [b'\'', .., b'\''] | [b'"', .., b'"'])
 }
 
-/// Reads a secret from a file, without a byte-order mark and one line end; none when there is no
-/// such file. Beside it its mode, when every user may read or write it.
-fn read_secret(path: &Path) -> Result<Option<(String, Option<u32>)>, String> {
-    let (bytes, open_mode) = match read_bounded(path, MAX_SECRET_BYTES) {
-        Ok(read) => read,
-        Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error.to_string()),
-    };
-    let text = String::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned())?;
+/// Reads a secret from a file, without a byte-order mark and one line end. Beside it the file's
+/// mode, when every user may read or write it.
+fn read_secret(path: &Path) -> Result<(String, Option<u32>), String> {
+    let (bytes, open_mode) = read_bounded(path, MAX_SECRET_BYTES)?;
+    let text = String::from_utf8(bytes).map_err(|_| "is not UTF-8")?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    let text = match text.strip_suffix('\n') {
-        Some(line) => line.strip_suffix('\r').unwrap_or(line),
-        None => text,
-    };
-    match text {
+    let line = text.strip_suffix("\r\n").or_else(|| text.strip_suffix('\n'));
+    match line.unwrap_or(text) {
         "" => Err("is empty".to_owned()),
-        text => Ok(Some((text.to_owned(), open_mode))),
+        text => Ok((text.to_owned(), open_mode)),
     }
-}
-
-#[derive(Debug, thiserror::Error)]
-enum ReadError {
-    /// In the words of the system, such as `No such file or directory`.
-    #[error("cannot be read ({})", .0.to_string().split(" (os error").next().unwrap_or_default())]
-    Io(#[from] io::Error),
-    #[error("is larger than {0} bytes")]
-    TooLarge(u64),
 }
 
 /// Reads a whole file of bounded size, with its permission bits when every user may read or write it.
-fn read_bounded(path: &Path, max_bytes: u64) -> Result<(Vec<u8>, Option<u32>), ReadError> {
-    let file = File::open(path)?;
-    let metadata = file.metadata()?;
-    let mode = metadata.permissions().mode() & 0o7777;
-    let open_mode = (metadata.is_file() && mode & 0o007 != 0).then_some(mode);
+fn read_bounded(path: &Path, max_bytes: u64) -> Result<(Vec<u8>, Option<u32>), String> {
     let mut bytes = Vec::new();
-    file.take(max_bytes + 1).read_to_end(&mut bytes)?;
+    let read = File::open(path).and_then(|file| {
+        let metadata = file.metadata()?;
+        file.take(max_bytes + 1).read_to_end(&mut bytes)?;
+        Ok(metadata)
+    });
+    let metadata = read.map_err(|error| {
+        // In the words of the system, such as `No such file or directory`.
+        let text = error.to_string();
+        format!("cannot be read ({})", text.split(" (os error").next().unwrap_or_default())
+    })?;
     if bytes.len() as u64 > max_bytes {
-        return Err(ReadError::TooLarge(max_bytes));
+        return Err(format!("is larger than {max_bytes} bytes"));
     }
-    Ok((bytes, open_mode))
+    let mode = metadata.permissions().mode() & 0o7777;
+    Ok((bytes, (metadata.is_file() && mode & 0o007 != 0).then_some(mode)))
 }
 
 #[cfg(test)]
@@ -308,13 +266,12 @@ mod tests {
             ("\u{feff}s3cret\r\n", "s3cret"),
         ] {
             let path = write(&directory, content.as_bytes(), 0o440);
-            assert_eq!(read_secret(&path), Ok(Some((expected.to_owned(), None))));
+            assert_eq!(read_secret(&path), Ok((expected.to_owned(), None)));
         }
         for mode in [0o604, 0o644, 0o602, 0o666] {
             let path = write(&directory, b"s3cret", mode);
-            assert_eq!(read_secret(&path).unwrap().unwrap().1, Some(mode));
+            assert_eq!(read_secret(&path).unwrap().1, Some(mode));
         }
-        assert_eq!(read_secret(&directory.path().join("missing")), Ok(None));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use secrecy::SecretString;
 use url::Url;
 
-use super::settings::Settings;
+use super::settings::{Settings, all};
 use super::{addresses, values};
 use crate::net::client::HttpSettings;
 
@@ -36,21 +36,16 @@ impl UpstreamConfig {
 impl Settings {
     pub(super) fn upstream(&mut self) -> Option<UpstreamConfig> {
         let plain_http = self.plain_http();
-        let auth_url = self.text("DATAPASS_AUTH_URL", |it| addresses::web_url(it, plain_http));
-        let api_base_url =
-            self.text("DATAPASS_API_BASE_URL", |it| addresses::base_url(it, plain_http));
-        let client_id = self.text("DATAPASS_CLIENT_ID", |it| values::plain(it, 4_096));
-        let client_secret =
-            self.secret("DATAPASS_CLIENT_SECRET", |it| values::plain(it, usize::MAX));
-        let http = self.http(&[auth_url.as_ref(), api_base_url.as_ref()]);
-        let definition_id = self.definition_id();
-        Some(UpstreamConfig {
-            auth_url: auth_url?,
-            api_base_url: api_base_url?,
-            client_id: client_id?,
-            client_secret: client_secret?.into(),
-            http: http?,
-            definition_id: definition_id?,
+        let auth = self.text("DATAPASS_AUTH_URL", |it| addresses::web_url(it, plain_http));
+        let base = self.text("DATAPASS_API_BASE_URL", |it| addresses::base_url(it, plain_http));
+        let secret = self.secret("DATAPASS_CLIENT_SECRET", |it| values::plain(it, usize::MAX));
+        all!(UpstreamConfig {
+            http: self.http(&[auth.as_ref(), base.as_ref()]),
+            auth_url: auth,
+            api_base_url: base,
+            client_id: self.text("DATAPASS_CLIENT_ID", |it| values::plain(it, 4_096)),
+            client_secret: secret.map(SecretString::from),
+            definition_id: self.definition_id(),
         })
     }
 

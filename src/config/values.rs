@@ -38,14 +38,10 @@ pub(super) fn integer(text: &str) -> Result<i32, String> {
 
 /// Parses an age: a whole number with `s`, `m`, `h` or `d`.
 fn duration(text: &str) -> Option<Duration> {
-    let unit_seconds = match text.chars().next_back()? {
-        's' => 1,
-        'm' => 60,
-        'h' => 3_600,
-        'd' => 86_400,
-        _ => return None,
-    };
-    let seconds = digits::<u64>(&text[..text.len() - 1])?.checked_mul(unit_seconds)?;
+    let units = [('s', 1), ('m', 60), ('h', 3_600), ('d', 86_400)];
+    let (number, unit_seconds) =
+        units.into_iter().find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)))?;
+    let seconds = digits::<u64>(number)?.checked_mul(unit_seconds)?;
     Some(Duration::from_secs(seconds)).filter(|age| *age <= MAX_AGE)
 }
 

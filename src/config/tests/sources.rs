@@ -48,7 +48,7 @@ fn a_secret_comes_from_one_place() {
         (&[(NAME, ""), (FILE, &two_lines)], "DATAPASS_CLIENT_SECRET_FILE has a control character"),
         (
             &[(NAME, ""), (FILE, "/missing")],
-            "DATAPASS_CLIENT_SECRET_FILE names a file that does not",
+            "DATAPASS_CLIENT_SECRET_FILE cannot be read (No such file or directory)",
         ),
         (
             &[(NAME, ""), (FILE, credentials)],
