@@ -12,7 +12,6 @@ use std::ffi::{OsStr, OsString};
 use clap::builder::{PossibleValue, TypedValueParser};
 use clap::{
     Arg, ArgAction, ArgMatches, Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint,
-    value_parser,
 };
 
 pub use self::parse::{parse, parse_refused};
@@ -51,10 +50,8 @@ impl Options {
 
     /// Returns how often `-v` was given.
     pub fn verbosity(&self) -> u8 {
-        match self.0.try_get_one("verbose") {
-            Ok(Some(count)) => *count,
-            _ => 0,
-        }
+        let count = self.0.try_get_one("verbose").ok().flatten();
+        count.copied().unwrap_or_default()
     }
 }
 
@@ -232,11 +229,11 @@ pub enum Watermark {
     },
 }
 
-/// Takes any value, and shows completions the words that the settings accept.
+/// Takes any value, and shows completions the words that the settings accept: those of `text|json`.
 #[derive(Clone)]
-struct Words(&'static str);
+struct AnyValue(&'static str);
 
-impl TypedValueParser for Words {
+impl TypedValueParser for AnyValue {
     type Value = OsString;
 
     fn parse_ref(
@@ -249,7 +246,8 @@ impl TypedValueParser for Words {
     }
 
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
-        Some(Box::new(self.0.split('|').map(PossibleValue::new)))
+        let words = self.0.contains('|').then(|| self.0.split('|'))?;
+        Some(Box::new(words.map(PossibleValue::new)))
     }
 }
 
@@ -281,12 +279,9 @@ pub fn command() -> clap::Command {
 /// Returns the options of a command that have a variable, and those of all that read settings.
 fn options(command: &str) -> Vec<Arg> {
     let with_value = |long: &'static str, value: &'static str| {
-        let arg = Arg::new(long).long(long).value_name(value);
-        match value {
-            "FILE" => arg.value_hint(ValueHint::FilePath).value_parser(value_parser!(OsString)),
-            words if words.contains('|') => arg.value_parser(Words(words)),
-            _ => arg.value_parser(value_parser!(OsString)),
-        }
+        let hint = if value == "FILE" { ValueHint::FilePath } else { ValueHint::Unknown };
+        let arg = Arg::new(long).long(long).value_name(value).value_hint(hint);
+        arg.value_parser(AnyValue(value))
     };
     let of_variable = |variable: &Variable| {
         let Variable { name, help, .. } = variable;
@@ -310,18 +305,12 @@ fn options(command: &str) -> Vec<Arg> {
 
 /// Returns the completion script for a shell.
 pub fn completions(shell: clap_complete::Shell) -> String {
-    let generated = |name: &str| {
-        let mut script = Vec::new();
-        clap_complete::generate(shell, &mut command(), name, &mut script);
-        String::from_utf8_lossy(&script).into_owned()
-    };
-    if shell == clap_complete::Shell::Bash {
-        // In a program's name with a hyphen the library's script spells the commands in two ways
-        // and finds none of them, so only the last word of its registration has the hyphen.
-        return generated("datapass_pull")
-            .replace("default datapass_pull\n", "default datapass-pull\n");
-    }
-    generated("datapass-pull")
+    // In a program's name with a hyphen the library's script for bash spells the commands in two ways
+    // and finds none of them, so only the last word of its registration has the hyphen.
+    let name = if shell == clap_complete::Shell::Bash { "datapass_pull" } else { "datapass-pull" };
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command(), name, &mut script);
+    String::from_utf8_lossy(&script).replace("default datapass_pull\n", "default datapass-pull\n")
 }
 
 #[cfg(test)]

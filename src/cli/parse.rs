@@ -34,12 +34,11 @@ pub fn parse_refused(args: &[OsString]) -> (Option<PullArgs>, Options) {
         args.remove(at);
         args = command_first(args);
     }
-    let word = command_at(&args).and_then(|at| args.get(at)?.to_str());
-    let is_cycle = word.is_none_or(|word| {
-        let found = command().find_subcommand(word).map(|it| it.get_name() == "pull");
-        found.unwrap_or(word != "help")
-    });
-    let options = innermost(&command().ignore_errors(true).get_matches_from(args));
+    // clap has no matches of its own command.
+    let is_help = args.get(1).is_some_and(|word| word == "help");
+    let matches = command().ignore_errors(true).get_matches_from(args);
+    let is_cycle = !is_help && matches!(matches.subcommand_name(), None | Some("pull"));
+    let options = innermost(&matches);
     let pull = is_cycle.then(|| PullArgs::from_arg_matches(&options.0).unwrap_or_default());
     (pull, options)
 }
@@ -57,17 +56,8 @@ fn unknown_option(args: &[OsString]) -> Option<usize> {
 }
 
 /// Moves the options that stand before a command's name behind it, so that the command takes or
-/// refuses them.
+/// refuses them. Its name is the first word that is no option of a cycle and no value of one.
 fn command_first(mut args: Vec<OsString>) -> Vec<OsString> {
-    if let Some(before) = command_at(&args).and_then(|at| args.get_mut(1..=at)) {
-        before.rotate_right(1);
-    }
-    args
-}
-
-/// Returns where the command's name is: the first word that is no option of a cycle and no value of
-/// one.
-fn command_at(args: &[OsString]) -> Option<usize> {
     let scan = clap::Command::new("datapass-pull")
         .disable_help_flag(true)
         .disable_help_subcommand(true)
@@ -75,10 +65,15 @@ fn command_at(args: &[OsString]) -> Option<usize> {
         .allow_external_subcommands(true)
         .ignore_errors(true)
         .args(options("pull"));
-    let matches = PullArgs::augment_args(scan).get_matches_from(args);
-    let (_, behind) = matches.subcommand()?;
-    let behind = behind.get_raw("").map_or(0, |words| words.len());
-    args.len().checked_sub(behind + 1)
+    let matches = PullArgs::augment_args(scan).get_matches_from(&args);
+    if let Some((_, command)) = matches.subcommand() {
+        let behind = command.get_raw("").map_or(0, |words| words.len());
+        let end = args.len().saturating_sub(behind);
+        if let Some(through_name) = args.get_mut(1..end) {
+            through_name.rotate_right(1);
+        }
+    }
+    args
 }
 
 fn innermost(mut matches: &clap::ArgMatches) -> Options {

@@ -31,8 +31,6 @@ pub(crate) struct Field {
     pub(crate) values: Vec<u8>,
     /// The field in numbers.
     text: String,
-    /// Whether it was written with a `*`, which for the two day fields decides how they combine.
-    has_star: bool,
 }
 
 /// The values that a field may have.
@@ -114,7 +112,8 @@ impl Cron {
     fn check_days(&self) -> Result<(), String> {
         let [_, _, days, months, weekdays] = &self.fields;
         // With a field that begins with `*`, Vixie cron requires both days, Kubernetes either.
-        if !days.is_any() && !weekdays.is_any() && (days.has_star || weekdays.has_star) {
+        let has_star = [days, weekdays].iter().any(|field| field.text.contains('*'));
+        if !days.is_any() && !weekdays.is_any() && has_star {
             return Err(format!(
                 "sets the day of month `{}` and the day of week `{}`, one of them with a `*`: \
                  some schedulers then require both to match, others either; write that field \
@@ -177,21 +176,19 @@ impl Field {
         // Kubernetes does not accept 7 for Sunday, and some daemons no names in lists and ranges.
         let is_portable = text.bytes().all(|byte| !byte.is_ascii_alphabetic())
             && (kind.max != SUNDAY_TOO || !text.contains('7'));
-        let portable = match is_portable {
+        let text = match is_portable {
             true => text.to_owned(),
             false => compact(&values, "-", u8::to_string),
         };
-        Ok(Self { values, text: portable, has_star: text.contains('*') })
+        Ok(Self { values, text })
     }
 }
 
 impl Kind {
     /// Parses one element of a list: a value, a range or a step.
     fn element(&self, text: &str) -> Result<impl Iterator<Item = u8> + use<>, String> {
-        let (range, step) = match text.split_once('/') {
-            Some((range, step)) => (range, Some(step)),
-            None => (text, None),
-        };
+        let with_step = text.split_once('/');
+        let (range, step) = with_step.map_or((text, None), |(range, step)| (range, Some(step)));
         let (first, last) = match range.split_once('-') {
             None if range == "*" => (self.min, self.max),
             None if step.is_some() => return Err("a step needs a range or `*`".to_owned()),
