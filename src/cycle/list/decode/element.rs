@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use chrono::NaiveDate;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Value;
@@ -11,9 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::types::entry::{Body, Element, Entry, Fault, Key};
 use crate::types::time::{parse_date, parse_instant};
-use crate::types::{
-    AuthorizationId, DemandeId, Entity, EntityType, Invalid, Perimeter, ScholarshipLevel, Siret,
-};
+use crate::types::{AuthorizationId, DemandeId, Entity, EntityType, Invalid, Perimeter};
 
 /// How many members a demande has, for a start.
 const USUAL_MEMBERS: usize = 24;
@@ -22,53 +19,39 @@ const USUAL_MEMBERS: usize = 24;
 #[derive(Default)]
 pub(super) struct Members<'a>(Vec<(Name<'a>, &'a RawValue)>);
 
-/// A member's name, borrowed where it has no escape.
+/// A member's name, borrowed where it has no escape. One that is not Unicode (an escape of half a
+/// surrogate pair) makes its object unreadable.
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl<'a> Members<'a> {
-    /// Returns a member. Of several with the same name the last one counts.
-    fn get(&self, name: &str) -> Option<&'a RawValue> {
+    /// Returns a member; `None` when it is absent or null. Of several with the same name the last one
+    /// counts.
+    fn get(&self, name: &str) -> Option<&'a str> {
         let mut members = self.0.iter().rev();
-        members.find(|(it, _)| it.0 == name).map(|(_, raw)| *raw)
+        let member = members.find(|(it, _)| it.0 == name);
+        member.map(|(_, raw)| raw.get()).filter(|raw| *raw != "null")
     }
 }
 
 impl<'de> Deserialize<'de> for Members<'de> {
-    /// Fails on a name that is not Unicode (an escape of half a surrogate pair).
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct All;
-        impl<'de> Visitor<'de> for All {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
-                let mut members = Vec::with_capacity(USUAL_MEMBERS);
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(All)
+        deserializer.deserialize_map(Self(Vec::with_capacity(USUAL_MEMBERS)))
     }
 }
 
-/// Returns the key of a demande.
-fn key_of(
-    demande_id: Option<DemandeId>,
-    authorization_id: Option<&AuthorizationId>,
-    text: &str,
-) -> Key {
-    let looks_like_a_number = |it: &&AuthorizationId| it.as_str().parse::<DemandeId>().is_ok();
-    let authorization_id = authorization_id.filter(|it| !looks_like_a_number(it));
-    match (demande_id, authorization_id) {
-        (Some(id), _) => Key::Id(id),
-        (None, Some(id)) => Key::Public(id.clone()),
-        (None, None) => Key::Text(digest(text)),
+impl<'de> Visitor<'de> for Members<'de> {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self, A::Error> {
+        while let Some(member) = map.next_entry()? {
+            self.0.push(member);
+        }
+        Ok(self)
     }
 }
 
@@ -79,20 +62,25 @@ fn digest(text: &str) -> [u8; 16] {
 
 /// Reads an element: its members, unless it cannot be read as an object, and its text.
 pub(super) fn read(members: Option<Members<'_>>, text: &str, wanted: &str) -> Element {
-    let Some(members) = members else {
+    let Some(demande) = members else {
         return unreadable(text);
     };
-    let member = |name: &str| members.get(name);
     let mut faults = Faults(Vec::new());
-    let demande_id = faults.keep("id", read_id(member("id")));
-    let created_at = required(written(member("created_at")), parse_instant);
+    let demande_id = json::<i64>(demande.get("id"), "not an integer");
+    let demande_id = faults.keep("id", demande_id.and_then(DemandeId::try_from));
+    let created_at = required(written(demande.get("created_at")), parse_instant);
     let created_at = faults.keep("created_at", created_at);
-    let is_wanted = required(filled(member("definition_id")), |id| Ok(id == wanted));
+    let is_wanted = required(filled(demande.get("definition_id")), |id| Ok(id == wanted));
     let is_wanted = faults.keep("definition_id", is_wanted);
-    let authorization_id = required(written(member("public_id")), str::parse);
+    let authorization_id = required(written(demande.get("public_id")), str::parse);
     let authorization_id = faults.keep("public_id", authorization_id);
-    let key = key_of(demande_id, authorization_id.as_ref(), text);
-    let last_validated_at = optional(written(member("last_validated_at")), parse_instant);
+    let last_validated_at = optional(written(demande.get("last_validated_at")), parse_instant);
+    let looks_like_a_number = |it: &AuthorizationId| it.as_str().parse::<DemandeId>().is_ok();
+    let key = match (demande_id, &authorization_id) {
+        (Some(id), _) => Key::Id(id),
+        (None, Some(id)) if !looks_like_a_number(id) => Key::Public(id.clone()),
+        _ => Key::Text(digest(text)),
+    };
     if is_wanted == Some(false) {
         return Element { key, created_at, last_validated_at, entry: None };
     }
@@ -102,10 +90,9 @@ pub(super) fn read(members: Option<Members<'_>>, text: &str, wanted: &str) -> El
         "validated" => Ok(()),
         _ => Err(Invalid("not validated")),
     };
-    faults.keep("state", required(written(member("state")), require_validated));
-    faults.keep("habilitations", require_approved(member("habilitations"), wanted));
-    let siret = faults.siret(member("organisation"));
-    let data = faults.data(member("data"));
+    faults.keep("state", required(written(demande.get("state")), require_validated));
+    faults.keep("habilitations", require_approved(demande.get("habilitations"), wanted));
+    let body = faults.body(&demande);
     let entry = Entry {
         // `created_at` never changes, so that a changed text does not change the reference.
         reference: match (&key, created_at) {
@@ -116,12 +103,7 @@ pub(super) fn read(members: Option<Members<'_>>, text: &str, wanted: &str) -> El
         authorization_id,
         last_validated_at,
         of_definition: is_wanted.is_some(),
-        body: match (siret, data) {
-            (Some(siret), Some((level, perimeter, transmission_date))) if faults.0.is_empty() => {
-                Ok(Body { siret, level, perimeter, transmission_date })
-            }
-            _ => Err(faults.0),
-        },
+        body: body.filter(|_| faults.0.is_empty()).ok_or(faults.0),
     };
     Element { key, created_at, last_validated_at, entry: Some(entry) }
 }
@@ -151,45 +133,42 @@ impl Faults {
         read.map_err(|Invalid(rule)| self.0.push(Fault { field, rule })).ok()
     }
 
-    fn siret(&mut self, organisation: Option<&RawValue>) -> Option<Siret> {
-        let organisation = self.keep("organisation", read_members(organisation))?;
-        let siret = required(written(organisation.get("siret")), str::parse);
-        self.keep("siret", siret)
+    fn object<'a>(&mut self, name: &'static str, demande: &Members<'a>) -> Option<Members<'a>> {
+        self.keep(name, json(demande.get(name), "not a readable object"))
     }
 
-    fn data(
-        &mut self,
-        data: Option<&RawValue>,
-    ) -> Option<(ScholarshipLevel, Perimeter, Option<NaiveDate>)> {
-        let data = self.keep("data", read_members(data))?;
-        let member = |name: &str| data.get(name);
-        let level = match filled(member("niveau_bourse_min")) {
+    fn body(&mut self, demande: &Members<'_>) -> Option<Body> {
+        let siret = self.object("organisation", demande).and_then(|organisation| {
+            self.keep("siret", required(written(organisation.get("siret")), str::parse))
+        });
+        let data = self.object("data", demande)?;
+        let level = match filled(data.get("niveau_bourse_min")) {
             Ok(None) => {
-                let level = required(filled(member("echelon_bourse")), str::parse);
+                let level = required(filled(data.get("echelon_bourse")), str::parse);
                 self.keep("data.echelon_bourse", level)
             }
             level => self.keep("data.niveau_bourse_min", required(level, str::parse)),
         };
         let perimeter = self.perimeter(&data);
-        let date = optional(filled(member("premiere_date_transmission")), parse_date);
+        let date = optional(filled(data.get("premiere_date_transmission")), parse_date);
         let date = self.keep("data.premiere_date_transmission", date);
-        Some((level?, perimeter?, date?))
+        Some(Body { siret: siret?, level: level?, perimeter: perimeter?, transmission_date: date? })
     }
 
     /// Reads the perimeter. DataPass validates communes typed by hand only where there is no entity:
     /// beside one they are kept where they are valid. A code without its type is ignored.
     fn perimeter(&mut self, data: &Members<'_>) -> Option<Perimeter> {
         const TYPE: &str = "data.entity_type";
-        let member = |name: &str| data.get(name);
         let kind: Option<EntityType> =
-            self.keep(TYPE, optional(filled(member("entity_type")), str::parse))?;
-        let codes = read_codes(member("manual_code_insee_communes"));
+            self.keep(TYPE, optional(filled(data.get("entity_type")), str::parse))?;
+        let codes = read_codes(data.get("manual_code_insee_communes"));
         let Some(kind) = kind else {
             let communes = codes.and_then(|codes| codes.iter().map(|code| code.parse()).collect());
             let communes = self.keep("data.manual_code_insee_communes", communes)?;
             return self.keep(TYPE, Perimeter::new(None, communes));
         };
-        let entity = required(filled(member("code_insee_entity")), |code| Entity::new(kind, code));
+        let entity =
+            required(filled(data.get("code_insee_entity")), |code| Entity::new(kind, code));
         let entity = self.keep("data.code_insee_entity", entity)?;
         let codes = codes.unwrap_or_default();
         let valid = codes.iter().filter_map(|code| code.parse().ok()).collect();
@@ -200,22 +179,19 @@ impl Faults {
 /// A member that should be a string; `None` when it is absent or null.
 type Written<'a> = Result<Option<Cow<'a, str>>, Invalid>;
 
-fn written(raw: Option<&RawValue>) -> Written<'_> {
-    let Some(raw) = raw.map(RawValue::get).filter(|raw| *raw != "null") else {
+fn written(raw: Option<&str>) -> Written<'_> {
+    let Some(raw) = raw else {
         return Ok(None);
     };
     match raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"')) {
         Some(plain) if !plain.contains('\\') => Ok(Some(plain.into())),
         // Fails on an escape of half a surrogate pair, which is not Unicode.
-        _ => match serde_json::from_str::<String>(raw) {
-            Ok(text) => Ok(Some(text.into())),
-            Err(_) => Err(Invalid("not a text")),
-        },
+        _ => json::<String>(Some(raw), "not a text").map(|text| Some(text.into())),
     }
 }
 
 /// Reads a member that should be a string; `None` when it is absent, null or blank.
-fn filled(raw: Option<&RawValue>) -> Written<'_> {
+fn filled(raw: Option<&str>) -> Written<'_> {
     written(raw).map(|text| text.filter(|text| !text.trim().is_empty()))
 }
 
@@ -233,22 +209,10 @@ fn optional<T>(
     text?.map(|text| read(&text)).transpose()
 }
 
-fn read_id(raw: Option<&RawValue>) -> Result<DemandeId, Invalid> {
+/// Reads a member of a type; `rule` is what a value of another one breaks.
+fn json<'a, T: Deserialize<'a>>(raw: Option<&'a str>, rule: &'static str) -> Result<T, Invalid> {
     let raw = raw.ok_or(Invalid("missing"))?;
-    match serde_json::from_str::<Option<i64>>(raw.get()) {
-        Ok(Some(id)) => DemandeId::try_from(id),
-        Ok(None) => Err(Invalid("missing")),
-        Err(_) => Err(Invalid("not an integer")),
-    }
-}
-
-fn read_members(raw: Option<&RawValue>) -> Result<Members<'_>, Invalid> {
-    match raw {
-        Some(raw) if raw.get() != "null" => {
-            serde_json::from_str(raw.get()).map_err(|_| Invalid("not a readable object"))
-        }
-        _ => Err(Invalid("missing")),
-    }
+    serde_json::from_str(raw).map_err(|_| Invalid(rule))
 }
 
 /// Refuses a demande that is not approved: a reopening that was cancelled after a revocation leaves it
@@ -256,23 +220,24 @@ fn read_members(raw: Option<&RawValue>) -> Result<Members<'_>, Invalid> {
 ///
 /// One without a readable `definition_id` counts as of the definition, and one without a readable
 /// `state` as active.
-fn require_approved(raw: Option<&RawValue>, wanted: &str) -> Result<(), Invalid> {
-    let Some(raw) = raw.map(RawValue::get).filter(|raw| *raw != "null") else {
+fn require_approved(raw: Option<&str>, wanted: &str) -> Result<(), Invalid> {
+    if raw.is_none() {
         return Ok(());
-    };
+    }
     // In one go, unless an item is not an object.
-    let all: Vec<Members<'_>> = serde_json::from_str(raw).or_else(|_| {
-        let items: Vec<&RawValue> = serde_json::from_str(raw).map_err(|_| Invalid("not a list"))?;
-        let members = |raw| read_members(Some(raw)).unwrap_or_default();
-        Ok(items.into_iter().map(members).collect())
+    let all: Vec<Members<'_>> = json(raw, "").or_else(|_| {
+        let items: Vec<&RawValue> = json(raw, "not a list")?;
+        let items = items.into_iter().map(RawValue::get);
+        Ok(items.map(|item| serde_json::from_str(item).unwrap_or_default()).collect())
     })?;
     let is_or_unreadable = |members: &Members<'_>, name: &str, wanted: &str| {
         let text = filled(members.get(name)).ok().flatten();
         text.is_none_or(|text| text == wanted)
     };
     let of_definition = all.iter().filter(|it| is_or_unreadable(it, "definition_id", wanted));
-    let mut are_active = of_definition.map(|it| is_or_unreadable(it, "state", "active")).peekable();
-    match are_active.peek().is_none() || are_active.any(|it| it) {
+    let are_active = of_definition.map(|it| is_or_unreadable(it, "state", "active"));
+    let are_active: Vec<bool> = are_active.collect();
+    match are_active.is_empty() || are_active.contains(&true) {
         true => Ok(()),
         false => Err(Invalid("none active")),
     }
@@ -280,20 +245,18 @@ fn require_approved(raw: Option<&RawValue>, wanted: &str) -> Result<(), Invalid>
 
 /// Reads the codes typed by hand: a list, or a list written as JSON in a string. Blank items, which
 /// forms send along, are left out, and what is not a string is no valid code.
-fn read_codes(raw: Option<&RawValue>) -> Result<Vec<String>, Invalid> {
+fn read_codes(raw: Option<&str>) -> Result<Vec<String>, Invalid> {
     let list = match raw {
-        Some(raw) if raw.get().starts_with('[') => Some(Cow::Borrowed(raw.get())),
+        Some(raw) if raw.starts_with('[') => Some(raw.into()),
         raw => filled(raw)?,
     };
     let list = list.as_deref().unwrap_or("null");
-    let items: Option<Vec<Value>> =
-        serde_json::from_str(list).map_err(|_| Invalid("not a list of codes"))?;
-    let items = items.unwrap_or_default().into_iter();
-    let codes = items.filter_map(|item| match item {
-        Value::Null => None,
-        Value::String(code) => Some(code),
+    let items: Option<Vec<Value>> = json(Some(list), "not a list of codes")?;
+    let codes = items.unwrap_or_default().into_iter().map(|item| match item {
+        Value::Null => String::new(),
+        Value::String(code) => code,
         // Whatever it is, it is not a code.
-        _ => Some("not a string".to_owned()),
+        _ => "not a string".to_owned(),
     });
     Ok(codes.filter(|code| !code.trim().is_empty()).collect())
 }

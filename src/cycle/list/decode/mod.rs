@@ -110,10 +110,9 @@ impl<'s> Page<'s> {
                     Some(taken) => (taken, Place::Between),
                     None => break,
                 },
-                (Place::Start, _) => match parse::<IgnoredAny>(rest) {
-                    Ok((_, taken)) => (taken, Place::NoList),
-                    Err(Stop::Cut) => break,
-                    Err(Stop::Unfit) => return Err(BodyError::NotJson),
+                (Place::Start, _) => match parse::<IgnoredAny>(rest)? {
+                    Some((_, taken)) => (taken, Place::NoList),
+                    None => break,
                 },
                 (Place::Mark | Place::Between | Place::End | Place::NoList, _) => {
                     return Err(BodyError::NotJson);
@@ -128,13 +127,12 @@ impl<'s> Page<'s> {
     /// Takes the first element of the text, and returns its length; `None` when it is not complete.
     fn element(&mut self, text: &str) -> Result<Option<usize>, BodyError> {
         let (members, taken) = match parse::<Members<'_>>(text) {
-            Ok((members, taken)) => (Some(members), taken),
-            Err(Stop::Cut) => return Ok(None),
+            Ok(Some((members, taken))) => (Some(members), taken),
+            Ok(None) => return Ok(None),
             // A fault of grammar, or well-formed and not a readable object: parsed again to find out.
-            Err(Stop::Unfit) => match parse::<IgnoredAny>(text) {
-                Ok((_, taken)) => (None, taken),
-                Err(Stop::Cut) => return Ok(None),
-                Err(Stop::Unfit) => return Err(BodyError::NotJson),
+            Err(_) => match parse::<IgnoredAny>(text)? {
+                Some((_, taken)) => (None, taken),
+                None => return Ok(None),
             },
         };
         if self.elements.len() == MAX_ELEMENTS {
@@ -145,21 +143,14 @@ impl<'s> Page<'s> {
     }
 }
 
-/// Why a text does not begin with a value of some type.
-enum Stop {
-    /// The text ends within the value.
-    Cut,
-    /// It is not JSON, or the value is of another type.
-    Unfit,
-}
-
-/// Reads the value that the text begins with, and returns it with its length.
-fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<(T, usize), Stop> {
+/// Reads the value that the text begins with, and returns it with its length; `None` when the text
+/// ends within it. Fails when it is not JSON, or of another type.
+fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<Option<(T, usize)>, BodyError> {
     let mut values = serde_json::Deserializer::from_str(text).into_iter();
     match values.next() {
-        Some(Ok(value)) => Ok((value, values.byte_offset())),
-        Some(Err(error)) if !error.is_eof() => Err(Stop::Unfit),
-        _ => Err(Stop::Cut),
+        Some(Ok(value)) => Ok(Some((value, values.byte_offset()))),
+        Some(Err(error)) if !error.is_eof() => Err(BodyError::NotJson),
+        _ => Ok(None),
     }
 }
 
