@@ -205,9 +205,9 @@ impl Failure {
     }
 
     /// Makes the failure of a machine that cannot start a thread.
-    pub fn no_thread(stage: Stage, error: impl Into<anyhow::Error>) -> Self {
+    pub fn no_thread(error: impl Into<anyhow::Error>) -> Self {
         let message = "Cannot start a thread: check the limits on processes, open files and memory";
-        Self::new(stage, Reason::Resources, message).with_source(error)
+        Self::new(Stage::Prepare, Reason::Resources, message).with_source(error)
     }
 
     /// Adds the cause. Its `Display` is printed too, so it must be as clean as the message.

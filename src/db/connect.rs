@@ -34,7 +34,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub fn connect(url: &DatabaseUrl, remaining: Duration) -> Result<Client, Failure> {
     // The driver would panic where it cannot build its own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    drop(runtime.map_err(|error| Failure::no_thread(Stage::Prepare, error))?);
+    drop(runtime.map_err(Failure::no_thread)?);
     let end = Instant::now() + remaining;
     let mut failures: Vec<Failure> = Vec::new();
     for server in &url.servers {

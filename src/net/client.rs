@@ -36,9 +36,10 @@ pub struct HttpSettings {
 impl HttpSettings {
     /// Makes a client for `targets`; each request sets its own time limit.
     pub fn client(&self, targets: &[&Url]) -> Result<Client> {
-        build(self.builder(targets)?)
+        self.builder(targets)?.build().map_err(Failure::no_thread)
     }
 
+    /// Sets a client up; to build it may fail for want of a thread alone.
     fn builder(&self, targets: &[&Url]) -> Result<ClientBuilder> {
         let is_https = |url: &Url| url.scheme() == "https";
         let is_encrypted =
@@ -72,7 +73,8 @@ impl HttpSettings {
         fn refuse<T>(connected: Outcome<T>) -> Outcome<T> {
             connected.and_then(|_| Err(Connected.into()))
         }
-        let client = build(self.builder(&[url])?.connector_layer(MapResultLayer::new(refuse)))?;
+        let builder = self.builder(&[url])?.connector_layer(MapResultLayer::new(refuse));
+        let client = builder.build().map_err(Failure::no_thread)?;
         let left = deadline.check(Stage::Prepare)?;
         match client.get(url.clone()).timeout(left.min(REQUEST_TIMEOUT)).send() {
             Err(error) if !tls::chain(&error).any(|cause| cause.is::<Connected>()) => {
@@ -91,11 +93,6 @@ impl HttpSettings {
 #[derive(Debug, thiserror::Error)]
 #[error("connected")]
 struct Connected;
-
-fn build(builder: ClientBuilder) -> Result<Client> {
-    // Nothing else can fail: it runs on a thread of its own.
-    builder.build().map_err(|error| Failure::no_thread(Stage::Prepare, error))
-}
 
 /// Bodies for one URL, each sent once, in order, by a POST of which only the status of the response
 /// counts.

@@ -51,14 +51,12 @@ pub fn roots(more: Option<RootCertStore>) -> Result<RootCertStore> {
 fn system_certificates() -> Vec<CertificateDer<'static>> {
     // The library takes an empty name for a file that is not there; the probe passes over it.
     let is_empty = std::env::var_os("SSL_CERT_FILE").is_some_and(|file| file.is_empty());
-    let loaded = if is_empty {
-        let found = openssl_probe::probe();
-        let dir = found.cert_dir.first().map(PathBuf::as_path);
-        rustls_native_certs::load_certs_from_paths(found.cert_file.as_deref(), dir)
-    } else {
-        rustls_native_certs::load_native_certs()
-    };
-    loaded.certs
+    if !is_empty {
+        return rustls_native_certs::load_native_certs().certs;
+    }
+    let found = openssl_probe::probe();
+    let dir = found.cert_dir.first().map(PathBuf::as_path);
+    rustls_native_certs::load_certs_from_paths(found.cert_file.as_deref(), dir).certs
 }
 
 /// Returns the root certificates of one PEM file and no others.

@@ -29,8 +29,7 @@ impl<T: Send + 'static> Work<T> {
             let _ = sender.send(catch_unwind(AssertUnwindSafe(work)));
             signals::wake();
         });
-        let no_thread = |error| Failure::no_thread(Stage::Prepare, error);
-        started.map(|_| Self(result)).map_err(no_thread)
+        started.map(|_| Self(result)).map_err(Failure::no_thread)
     }
 
     /// Waits for its result until an instant; none when that came first.
@@ -76,7 +75,7 @@ pub fn supervise<T: Send + 'static>(
     deadline: &Deadline,
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    signals::listen().map_err(|error| Failure::no_thread(Stage::Prepare, error))?;
+    signals::listen().map_err(Failure::no_thread)?;
     let run = Work::start("run", work)?;
     if let Some(result) = run.wait_within(deadline) {
         return result;

@@ -143,7 +143,7 @@ impl Fetcher {
                 }
             };
             let thread = thread::Builder::new().name("pages".to_owned()).spawn(fetch);
-            thread.map_err(|error| Failure::no_thread(Stage::List, error))?;
+            thread.map_err(|error| Failure::no_thread(error).at(Stage::List))?;
         }
         Ok(Self { source, concurrency, jobs, awaited: VecDeque::new(), is_abandoned })
     }
