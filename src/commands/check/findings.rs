@@ -52,15 +52,12 @@ struct State {
 }
 
 impl Findings {
-    pub(super) fn new(format: Format) -> Self {
-        Self(Arc::new(Lock::new(State { format, ..State::default() })))
-    }
-
-    /// Shows the effective settings.
-    pub(super) fn show(&self, settings: Vec<(&'static str, String)>) {
-        let mut state = self.0.lock();
+    /// Starts with the effective settings, which are none when they are invalid.
+    pub(super) fn new(format: Format, settings: Vec<(&'static str, String)>) -> Self {
+        let mut state = State { format, ..State::default() };
         state.print(&columns::fields(&settings));
         state.settings = settings.into_iter().collect();
+        Self(Arc::new(Lock::new(state)))
     }
 
     /// Adds what was found of a section, a failure with one line per problem; a detail may be remote

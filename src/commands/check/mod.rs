@@ -46,15 +46,13 @@ const SECTIONS: [(&str, &str); 9] = [
 /// Verifies every section and prints what it finds; returns the exit code that a cycle would end
 /// with.
 pub fn run(settings: Settings) -> Exit {
-    let verbosity = settings.log.verbosity;
-    let findings = Findings::new(settings.format);
+    let (format, verbosity) = (settings.format, settings.log.verbosity);
     let loaded = settings.load(|it| {
         let reports = it.reports();
         it.pull(&PullArgs::default()).map(|config| (config, reports))
     });
-    if let Ok((config, reports)) = &loaded {
-        findings.show(effective::describe(config, reports));
-    }
+    let effective = loaded.as_ref().map(|(config, reports)| effective::describe(config, reports));
+    let findings = Findings::new(format, effective.unwrap_or_default());
     let mut skipped = SECTIONS.map(|(name, need)| (name, format!("needs {need}")));
     if let Some((config, reports)) = findings.take("settings", loaded, |_| "valid".to_owned()) {
         let deadline = Deadline::after(config.timeout);
