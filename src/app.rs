@@ -31,7 +31,18 @@ fn program(args: &[OsString], variables: Variables) -> Exit {
     };
     let settings = Settings::new(options, variables, Utc::now());
     output::log::init(&settings.log);
-    dispatch(command, settings)
+    let format = settings.format;
+    let answered = match command {
+        Command::Pull(args) => return pull::run(settings, &args),
+        Command::Check => return check::run(settings),
+        Command::Status => status::run(settings),
+        Command::Migrate(args) => migrate::run(settings, &args),
+        Command::Rejected { action } => rejected::run(settings, action),
+        Command::Watermark { action } => watermark::run(settings, action),
+        Command::Schedule { scheduler } => schedule::run(settings, scheduler).map(Answer::from),
+        Command::Completions { shell } => Ok(cli::completions(shell).into()),
+    };
+    answer(format, answered)
 }
 
 /// Ends a command line that clap did not take: help and version are answers, the rest is misuse.
@@ -62,19 +73,4 @@ fn refused(error: &clap::Error, args: &[OsString], variables: Variables) -> Exit
     };
     let reports = if is_typed || args.dry_run { Reports::default() } else { settings.reports() };
     pull::not_started(failure, &reports, &args, settings.format)
-}
-
-fn dispatch(command: Command, settings: Settings) -> Exit {
-    let format = settings.format;
-    let answered = match command {
-        Command::Pull(args) => return pull::run(settings, &args),
-        Command::Check => return check::run(settings),
-        Command::Status => status::run(settings),
-        Command::Migrate(args) => migrate::run(settings, &args),
-        Command::Rejected { action } => rejected::run(settings, action),
-        Command::Watermark { action } => watermark::run(settings, action),
-        Command::Schedule { scheduler } => schedule::run(settings, scheduler).map(Answer::from),
-        Command::Completions { shell } => Ok(cli::completions(shell).into()),
-    };
-    answer(format, answered)
 }
