@@ -101,9 +101,6 @@ impl Deadline {
 
 /// Returns the failure of a run that a signal ended.
 pub fn interrupted(stage: Stage) -> Failure {
-    Failure::new(
-        stage,
-        Reason::Interrupted,
-        "Stopped by a signal; what it had to write is written as a whole or not at all",
-    )
+    let message = "Stopped by a signal; what it had to write is written as a whole or not at all";
+    Failure::new(stage, Reason::Interrupted, message)
 }

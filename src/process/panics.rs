@@ -26,10 +26,7 @@ pub fn location() -> Option<&'static str> {
 
 /// Returns the failure of a step that panicked.
 pub fn failure(stage: Stage) -> Failure {
-    Failure::new(
-        stage,
-        Reason::Panic,
-        "Stopped by an internal error; what it had to write is written as a whole or not at all. \
-         Please report the line above",
-    )
+    let message = "Stopped by an internal error; what it had to write is written as a whole or not \
+                   at all. Please report the line above";
+    Failure::new(stage, Reason::Panic, message)
 }
