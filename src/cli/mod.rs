@@ -159,25 +159,29 @@ pub enum Scheduler {
         retry_for: Option<String>,
     },
     /// Print a CronJob or a single Job [env: DATAPASS_PULL_CRON] [default: 0 1 * * *, in UTC]
-    Kubernetes {
-        /// The container image, with a tag or a digest
-        #[arg(long, value_name = "IMAGE")]
-        image: String,
-        /// The name of every object, for several definitions in one namespace
-        #[arg(long, value_name = "NAME", default_value = "datapass-pull")]
-        name: String,
-        /// Print this Job instead of the CronJob
-        #[arg(long, value_name = "JOB")]
-        job: Option<Job>,
-        /// For --job replay: create what has no row now among what was validated at or after TIME
-        ///
-        /// TIME is RFC 3339 with an offset (2026-05-18T10:00:00Z), a date (2026-05-18, midnight UTC)
-        /// or an age (36h, 7d) before the start of the Job.
-        #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-        since: Option<String>,
-    },
+    Kubernetes(KubernetesArgs),
     /// Print a service and a timer [env: DATAPASS_PULL_CRON] [default: 0 1 * * *, in UTC]
     Systemd,
+}
+
+/// `schedule kubernetes`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct KubernetesArgs {
+    /// The container image, with a tag or a digest
+    #[arg(long, value_name = "IMAGE")]
+    pub image: String,
+    /// The name of every object, for several definitions in one namespace
+    #[arg(long, value_name = "NAME", default_value = "datapass-pull")]
+    pub name: String,
+    /// Print this Job instead of the CronJob
+    #[arg(long, value_name = "JOB")]
+    pub job: Option<Job>,
+    /// For --job replay: create what has no row now among what was validated at or after TIME
+    ///
+    /// TIME is RFC 3339 with an offset (2026-05-18T10:00:00Z), a date (2026-05-18, midnight UTC) or
+    /// an age (36h, 7d) before the start of the Job.
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub since: Option<String>,
 }
 
 /// A Job that is started by hand.
@@ -254,23 +258,20 @@ impl TypedValueParser for AnyValue {
 /// Returns the definition of the command line.
 pub fn command() -> clap::Command {
     let mut help = String::from("Environment (an empty string is the same as unset):\n");
-    for variable in VARIABLES {
-        help.push_str(&format!("  {}\n      {}", variable.name, variable.help));
-        if variable.required {
-            help.push_str(" [required]");
-        }
-        if let Some(default) = variable.default {
-            help.push_str(&format!(" [default: {default}]"));
-        }
-        help.push('\n');
+    for Variable { name, help: what, default, required, .. } in VARIABLES {
+        let note = match default {
+            Some(default) => format!(" [default: {default}]"),
+            None if *required => " [required]".to_owned(),
+            None => String::new(),
+        };
+        help.push_str(&format!("  {name}\n      {what}{note}\n"));
     }
     Root::command()
         .args(options("pull"))
         .after_long_help(format!("{help}\n{EXIT_STATUS}"))
         .mut_subcommands(|sub| {
             // Global, so that they may stand behind `list` in `rejected list`, too.
-            let options = options(sub.get_name()).into_iter();
-            let options: Vec<Arg> = options.map(|arg| arg.global(true)).collect();
+            let options = options(sub.get_name()).into_iter().map(|arg| arg.global(true));
             let sub = sub.args(options).after_help(EXIT_STATUS);
             sub.mut_subcommands(|action| action.after_help(EXIT_STATUS))
         })

@@ -10,21 +10,18 @@ type Entry<'a> = Result<(&'a str, String), usize>;
 pub(super) fn parse(text: &str) -> Vec<Entry<'_>> {
     let mut rest = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut entries = vec![];
-    let mut number = 1;
     while !rest.is_empty() {
-        let (line, behind) = rest.split_once('\n').unwrap_or((rest, ""));
+        let (line, mut behind) = rest.split_once('\n').unwrap_or((rest, ""));
         let line = line.trim();
-        let mut next = behind;
         if !line.is_empty() && !line.starts_with('#') {
-            let entry = entry(rest).map(|(name, value, behind)| {
-                next = behind;
+            let read = text.strip_suffix(rest).unwrap_or_default();
+            let entry = entry(rest).ok_or_else(|| read.matches('\n').count() + 1);
+            entries.push(entry.map(|(name, value, behind_entry)| {
+                behind = behind_entry;
                 (name, value)
-            });
-            entries.push(entry.ok_or(number));
+            }));
         }
-        let read = rest.strip_suffix(next).unwrap_or_default();
-        number += read.matches('\n').count();
-        rest = next;
+        rest = behind;
     }
     entries
 }

@@ -78,7 +78,8 @@ impl Settings {
         let environment = self.text("SENTRY_ENVIRONMENT", |it| values::plain(it, 64));
         let monitor = self.monitor();
         if monitor.is_some() && dsn.is_none() {
-            self.warn("SENTRY_MONITOR_SLUG has no effect without SENTRY_DSN");
+            let warning = "SENTRY_MONITOR_SLUG has no effect without SENTRY_DSN";
+            self.warnings.insert(warning.to_owned());
         }
         let dsn = dsn?;
         let http = self.http(&[Some(&dsn.envelope_api_url())])?;

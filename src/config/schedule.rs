@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::settings::{Settings, all};
 use super::values;
-use crate::cli::{Job, Scheduler};
+use crate::cli::{Job, KubernetesArgs, Scheduler};
 use crate::error::{Failure, Reason};
 use crate::types::cron::Cron;
 
@@ -32,7 +32,8 @@ impl Settings {
         // The env file that the entry names may not exist yet, or not for us.
         let unread = self.unread.take_if(|failure| failure.reason == Reason::Usage);
         self.warnings.extend(unread.iter().flat_map(Failure::problems));
-        if let Scheduler::Kubernetes { image, name, job, since } = &scheduler {
+        if let Scheduler::Kubernetes(args) = &scheduler {
+            let KubernetesArgs { image, name, job, since } = args;
             self.argument("--image", values::image(image));
             self.argument("--name", values::kubernetes_name(name));
             let since = match (job, since.as_deref().filter(|since| !since.is_empty())) {

@@ -76,13 +76,11 @@ impl Settings {
         for warning in &self.warnings {
             log::warn!(stage = Stage::Prepare.as_str(); "{warning}");
         }
-        // What is missing may be in the env file.
-        if let Some(failure) = self.unread.take() {
-            return Err(failure);
-        }
-        match value {
-            Some(value) if self.problems.is_empty() => Ok(value),
-            _ => Err(self.failure()),
+        match (self.unread.take(), value) {
+            // What is missing may be in the env file.
+            (Some(failure), _) => Err(failure),
+            (None, Some(value)) if self.problems.is_empty() => Ok(value),
+            (None, _) => Err(self.failure()),
         }
     }
 
@@ -109,10 +107,6 @@ impl Settings {
         self.problems.push(Problem { name, reason, text });
     }
 
-    pub(super) fn warn(&mut self, text: impl Into<String>) {
-        self.warnings.insert(text.into());
-    }
-
     pub(super) fn env_file(&self) -> Option<PathBuf> {
         self.options.value("env-file").map(PathBuf::from)
     }
@@ -130,8 +124,7 @@ impl Settings {
         parse: impl FnOnce(&OsStr) -> Result<T, String>,
     ) -> Option<T> {
         let variable = Variable::find(name)?;
-        let option = variable.option.map(|option| option.long);
-        let option = option.and_then(|long| Some((long, self.options.value(long)?)));
+        let option = variable.option.and_then(|it| Some((it.long, self.options.value(it.long)?)));
         let (place, value) = match (option, self.values.get(name), variable.default) {
             (Some((long, value)), ..) => (format!("--{long}"), value),
             (None, Some(given), _) => (given.place.clone(), given.value.as_deref()?),

@@ -108,9 +108,9 @@ impl Settings {
                 if name.starts_with(PREFIX) {
                     let hint = similar(&name).map(|known| format!("did you mean {known}?"));
                     let hint = hint.unwrap_or_else(|| "it has no effect".to_owned());
-                    self.warn(format!("Unknown variable {name}: {hint}"));
+                    self.warnings.insert(format!("Unknown variable {name}: {hint}"));
                 } else if file.is_some() && PROCESS_ONLY.contains(&&*name) {
-                    self.warn(format!(
+                    self.warnings.insert(format!(
                         "{name} has no effect in --env-file: set it in the environment itself"
                     ));
                 }
@@ -161,7 +161,7 @@ impl Settings {
     /// Warns of a file with a secret that every user may read or write, if it has such a mode.
     fn warn_of_open_file(&mut self, place: &str, open_mode: Option<u32>) {
         if let Some(mode) = open_mode {
-            self.warn(format!(
+            self.warnings.insert(format!(
                 "{place}: the file holds a secret and every user may read or write it (mode \
                  {mode:04o}): chmod o-rwx it"
             ));

@@ -10,7 +10,7 @@ use secrecy::ExposeSecret;
 
 use super::*;
 use crate::cli::variables::VARIABLES;
-use crate::cli::{self, Cli, Command, Job, Scheduler};
+use crate::cli::{self, Cli, Command, Job, KubernetesArgs, Scheduler};
 use crate::error::{Reason, Result, Stage};
 
 const COMPLETE: &[(&str, &str)] = &[
@@ -351,7 +351,7 @@ fn a_schedule_has_the_given_options() {
     ] {
         let kubernetes = schedule(&format!("kubernetes --image i:1 {args}"));
         let (image, name) = ("i:1".to_owned(), name.to_owned());
-        let expected = Scheduler::Kubernetes { image, name, job, since };
+        let expected = Scheduler::Kubernetes(KubernetesArgs { image, name, job, since });
         assert_eq!(kubernetes.scheduler, expected, "{args}");
     }
 }

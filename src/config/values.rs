@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use chrono::{DateTime, NaiveDateTime, NaiveTime, TimeDelta, TimeZone, Utc};
+use chrono::{DateTime, NaiveDateTime, NaiveTime, Utc};
 use regex_lite::Regex;
 use strum::VariantNames;
 
@@ -60,13 +60,13 @@ pub(super) fn instant(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, S
     const EXPECTED: &str = "expected RFC 3339 with an offset (2026-05-18T10:00:00Z), \
                          a date (2026-05-18) or an age (36h, 7d)";
     let time = if let Some(age) = duration(text) {
-        TimeDelta::from_std(age).ok().and_then(|age| now.checked_sub_signed(age))
+        Some(now - age)
     } else if let Ok(date) = parse_date(text) {
         Some(date.and_time(NaiveTime::MIN).and_utc())
     } else {
         DateTime::parse_from_rfc3339(text).ok().map(|time| time.to_utc())
     };
-    let time = time.and_then(|time| Utc.timestamp_micros(time.timestamp_micros()).single());
+    let time = time.and_then(|time| DateTime::from_timestamp_micros(time.timestamp_micros()));
     match time.filter(has_four_digit_year) {
         Some(time) if time <= now => Ok(time),
         Some(_) => Err("is in the future".to_owned()),
@@ -148,6 +148,8 @@ pub(super) fn writable_file(path: PathBuf) -> Result<PathBuf, String> {
 
 #[cfg(test)]
 mod tests {
+    use chrono::TimeZone;
+
     use super::*;
 
     fn now() -> DateTime<Utc> {

@@ -3,7 +3,7 @@
 //! For Kubernetes 1.29 and later, where every field used here is on by default.
 
 use super::{RETRIES, START_SECONDS, STOP_SECONDS, run_seconds, span};
-use crate::cli::Job;
+use crate::cli::{Job, KubernetesArgs};
 use crate::config::ScheduleConfig;
 use crate::error::Stage;
 
@@ -11,13 +11,8 @@ use crate::error::Stage;
 const BACKOFF_SECONDS: u64 = 10 + 20 + 40 + 80 + 160;
 
 /// Returns the CronJob, or a Job that is started by hand.
-pub(super) fn entry(
-    config: &ScheduleConfig,
-    image: &str,
-    name: &str,
-    job: Option<Job>,
-    since: Option<&str>,
-) -> String {
+pub(super) fn entry(config: &ScheduleConfig, args: &KubernetesArgs) -> String {
+    let KubernetesArgs { image, name, job, since } = args;
     warn_of_moving_image(image);
     let version = env!("CARGO_PKG_VERSION");
     let (timeout, run_seconds) = (span(config.timeout.as_secs()), run_seconds(config));
@@ -58,8 +53,8 @@ pub(super) fn entry(
             format!(include_str!("job_migrate.yaml"), name = name, version = version, spec = spec)
         }
         Some(Job::Replay) => {
-            let arguments = ["pull", "--since", since.unwrap_or_default(), "--timeout", &timeout];
-            let spec = spec(name, &arguments, "\n  ");
+            let since = since.as_deref().unwrap_or_default();
+            let spec = spec(name, &["pull", "--since", since, "--timeout", &timeout], "\n  ");
             format!(include_str!("job_replay.yaml"), name = name, version = version, spec = spec)
         }
     }

@@ -44,8 +44,8 @@ pub fn run(settings: Settings, scheduler: Scheduler) -> Result<String> {
 /// [`Reason::Configuration`] for times that the scheduler cannot express, and for a path that cannot
 /// be written into the entry.
 pub fn entry(config: &ScheduleConfig, binary: &Path) -> Result<String> {
-    if let Scheduler::Kubernetes { image, name, job, since } = &config.scheduler {
-        return Ok(kubernetes::entry(config, image, name, *job, since.as_deref()));
+    if let Scheduler::Kubernetes(args) = &config.scheduler {
+        return Ok(kubernetes::entry(config, args));
     }
     let binary = plain_path("The program's path", binary)?;
     let env_file = config.env_file.as_deref().unwrap_or(Path::new(DEFAULT_ENV_FILE));

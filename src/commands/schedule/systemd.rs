@@ -81,10 +81,11 @@ fn on_calendar(cron: &Cron) -> Result<String, String> {
              one of them to `*`"
         ));
     }
-    let numbers = |field: &Field, all: usize| match field.values.len() == all {
+    let numbers = |field: &Field| match field.is_any() {
         true => "*".to_owned(),
         false => compact(&field.values, "..", |value| format!("{value:02}")),
     };
+    let [minutes, hours, days, months] = [minutes, hours, days, months].map(numbers);
     // systemd's week begins on Monday.
     let mut weekdays: Vec<u8> = weekdays.values.iter().map(|day| (day + 6) % 7).collect();
     weekdays.sort_unstable();
@@ -93,13 +94,7 @@ fn on_calendar(cron: &Cron) -> Result<String, String> {
         7 => String::new(),
         _ => compact(&weekdays, "..", name) + " ",
     };
-    Ok(format!(
-        "{weekdays}*-{}-{} {}:{}:00 UTC",
-        numbers(months, 12),
-        numbers(days, 31),
-        numbers(hours, 24),
-        numbers(minutes, 60),
-    ))
+    Ok(format!("{weekdays}*-{months}-{days} {hours}:{minutes}:00 UTC"))
 }
 
 /// Returns the path of a program for `ExecStart=`.

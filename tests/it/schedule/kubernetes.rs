@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use datapass_pull::cli::{Job, Scheduler};
+use datapass_pull::cli::{Job, KubernetesArgs, Scheduler};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
@@ -28,7 +28,8 @@ pub(super) const JOBS: [&[&str]; 2] =
 
 fn kubernetes(job: Option<Job>) -> Scheduler {
     let since = (job == Some(Job::Replay)).then(|| "7d".to_owned());
-    Scheduler::Kubernetes { image: IMAGE.to_owned(), name: NAME.to_owned(), job, since }
+    let (image, name) = (IMAGE.to_owned(), NAME.to_owned());
+    Scheduler::Kubernetes(KubernetesArgs { image, name, job, since })
 }
 
 /// Returns the CronJob and both Jobs.
@@ -176,8 +177,8 @@ fn the_longest_name_leaves_space_for_the_suffixes() {
     let name = "x".repeat(52);
     for kind in [Job::Migrate, Job::Replay] {
         let mut config = config(kubernetes(Some(kind)));
-        if let Scheduler::Kubernetes { name: it, .. } = &mut config.scheduler {
-            it.clone_from(&name);
+        if let Scheduler::Kubernetes(args) = &mut config.scheduler {
+            args.name.clone_from(&name);
         }
         let document = document(&entry(&config, Path::new("/unused")));
         let name = document["metadata"]["name"].as_str().expect("a name");
