@@ -1,7 +1,8 @@
 //! Which entries a cycle is about, and what becomes of each: no I/O.
 //!
 //! Every cycle compares all that is listed with all that was ever handled, so that an entry which
-//! DataPass showed late, or hid for a while, is created when it is seen, whatever its time.
+//! DataPass showed late, or hid for a while, is created when it is seen, whatever its time. Where times
+//! are compared, `None` is smaller than any.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,20 +23,15 @@ pub fn in_order(mut entries: Vec<Entry>) -> Vec<Arc<Entry>> {
     entries.into_iter().map(Arc::new).collect()
 }
 
-/// What decides which entries a cycle is about.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Scope {
+/// What the decisions are based on.
+#[derive(Debug, Default)]
+pub struct Basis {
     /// `--since`: only what was validated from then on is considered, and created without a row.
     pub since: Option<DateTime<Utc>>,
     /// A plain cycle skips what was validated before and never handled.
     pub skip_before: Option<DateTime<Utc>>,
     /// What was validated before should have been known to a plain cycle.
     pub watermark: Option<DateTime<Utc>>,
-}
-
-/// What the tables hold.
-#[derive(Debug)]
-pub struct Known {
     /// Entries that have a row or were handled.
     pub entries: KnownEntries,
     /// Rejections that are not closed or were accepted.
@@ -94,9 +90,8 @@ struct Namesakes<'a> {
 
 impl Decisions {
     /// Decides about the entries of a listing, which are in the order of creation.
-    pub fn new(entries: &[Arc<Entry>], scope: Scope, known: &Known) -> Self {
-        let classes: Vec<Class> =
-            entries.iter().map(|entry| scope.classify(entry, known)).collect();
+    pub fn new(entries: &[Arc<Entry>], basis: &Basis) -> Self {
+        let classes: Vec<Class> = entries.iter().map(|entry| basis.classify(entry)).collect();
         let mut namesakes: HashMap<&str, Namesakes<'_>> = HashMap::new();
         for (entry, class) in entries.iter().zip(&classes) {
             let Some(public_id) = entry.public_id() else { continue };
@@ -112,7 +107,7 @@ impl Decisions {
         }
         let decide = |(entry, class): (&Arc<Entry>, Class)| {
             let namesakes = entry.public_id().and_then(|public_id| namesakes.get(public_id));
-            Decision::new(entry, class, namesakes, scope, known)
+            basis.decide(entry, class, namesakes)
         };
         Self(entries.iter().zip(classes).map(decide).collect())
     }
@@ -137,17 +132,13 @@ impl Decisions {
     ) -> Vec<(&'k str, KnownRejection)> {
         let classes: HashMap<&str, Class> =
             self.0.iter().map(|it| (&*it.entry.reference, it.class)).collect();
-        rejections
-            .iter()
-            .map(|(reference, it)| (&**reference, *it))
-            .filter(|(reference, it)| {
-                !it.is_closed
-                    && match classes.get(reference) {
-                        Some(class) => matches!(class, Class::Existing | Class::Created),
-                        None => is_whole,
-                    }
-            })
-            .collect()
+        let is_over = |reference: &str| match classes.get(reference) {
+            Some(class) => matches!(class, Class::Existing | Class::Created),
+            None => is_whole,
+        };
+        let open = rejections.iter().filter(|(_, it)| !it.is_closed);
+        let open = open.map(|(reference, it)| (reference.as_str(), *it));
+        open.filter(|(reference, _)| is_over(reference)).collect()
     }
 
     /// Returns what holds the watermark: the oldest entry with a time that still waits.
@@ -157,63 +148,21 @@ impl Decisions {
     }
 }
 
-impl Decision {
-    /// Decides about an entry, given the class that it would have alone, and those that have its
-    /// public id.
-    fn new(
-        entry: &Arc<Entry>,
-        class: Class,
-        namesakes: Option<&Namesakes<'_>>,
-        scope: Scope,
-        known: &Known,
-    ) -> Self {
-        let creator = namesakes.and_then(|it| it.creator);
-        let class = match class {
-            Class::Postponed | Class::Outside => class,
-            _ if creator.is_some_and(|it| it.reference != entry.reference) => Class::Existing,
-            _ => class,
-        };
-        // The rest is about the public id, and so about the latest of its entries.
-        let is_latest = namesakes.is_some_and(|it| it.latest.reference == entry.reference);
-        let stored = known.entry(entry);
-        let is_handled = is_latest && (stored != KnownEntry::default() || creator.is_some());
-        let is_deleted = is_handled && !stored.has_row && creator.is_none();
-        // `None` is smaller than any time.
-        let is_newer = entry.time() > stored.last_validated_at;
-        Self {
-            entry: Arc::clone(entry),
-            class,
-            is_late: class == Class::Created
-                && scope.since.is_none()
-                && entry.time() < scope.watermark,
-            is_deleted,
-            is_lost: is_deleted && scope.replays(entry) && entry.body.is_err(),
-            is_revalidated: is_handled && is_newer && stored.last_validated_at.is_some(),
-            is_recorded: is_handled && (is_newer || !stored.is_handled),
-        }
-    }
-}
-
-impl Known {
-    /// Returns what is stored of an entry.
-    fn entry(&self, entry: &Entry) -> KnownEntry {
-        let stored = entry.public_id().and_then(|id| self.entries.get(id));
-        stored.copied().unwrap_or_default()
-    }
-}
-
-impl Scope {
-    fn classify(self, entry: &Entry, known: &Known) -> Class {
-        let stored = known.entry(entry);
-        let rejection = known.rejections.get(&entry.reference);
+impl Basis {
+    /// Returns the class that an entry has if no other one has its public id.
+    fn classify(&self, entry: &Entry) -> Class {
+        let stored = self.stored(entry);
+        let rejection = self.rejections.get(&entry.reference);
         let is_accepted = rejection.is_some_and(|it| it.accepts(entry.time()));
         let is_open = rejection.is_some_and(|it| !it.is_closed) && !is_accepted;
         let is_replayed = self.replays(entry);
+        // An entry without a time counts as older than any; one whose time cannot be read does not.
+        let is_before = entry.last_validated_at.is_ok_and(|time| time < self.skip_before);
         let class = match &entry.body {
             _ if stored.has_row => Class::Existing,
             Ok(_) if is_replayed => Class::Created,
             _ if stored.is_handled => Class::Existing,
-            _ if !is_replayed && self.skips(entry) && !is_open => Class::Skipped,
+            _ if is_before && !is_replayed && !is_open => Class::Skipped,
             Ok(_) => Class::Created,
             Err(_) if is_accepted => Class::Accepted,
             Err(_) => Class::Rejected,
@@ -225,30 +174,51 @@ impl Scope {
         }
     }
 
-    /// Returns whether the entry lies within `--since`, if that is given.
-    fn replays(self, entry: &Entry) -> bool {
-        // `None` is smaller than any time.
-        self.since.is_some_and(|since| entry.time() >= Some(since))
+    /// Decides about an entry, given the class that it would have alone, and those that have its
+    /// public id.
+    fn decide(
+        &self,
+        entry: &Arc<Entry>,
+        class: Class,
+        namesakes: Option<&Namesakes<'_>>,
+    ) -> Decision {
+        let creator = namesakes.and_then(|it| it.creator);
+        let class = match class {
+            Class::Postponed | Class::Outside => class,
+            _ if creator.is_some_and(|it| it.reference != entry.reference) => Class::Existing,
+            _ => class,
+        };
+        let is_new = class == Class::Created && self.since.is_none();
+        // The rest is about the public id, and so about the latest of its entries.
+        let is_latest = namesakes.is_some_and(|it| it.latest.reference == entry.reference);
+        let stored = self.stored(entry);
+        let is_handled = is_latest && (stored != KnownEntry::default() || creator.is_some());
+        let is_deleted = is_handled && !stored.has_row && creator.is_none();
+        let is_newer = entry.time() > stored.last_validated_at;
+        Decision {
+            entry: Arc::clone(entry),
+            class,
+            is_late: is_new && entry.time() < self.watermark,
+            is_deleted,
+            is_lost: is_deleted && self.replays(entry) && entry.body.is_err(),
+            is_revalidated: is_handled && is_newer && stored.last_validated_at.is_some(),
+            is_recorded: is_handled && (is_newer || !stored.is_handled),
+        }
     }
 
-    /// An entry without a time counts as older than any; one whose time cannot be read does not.
-    fn skips(self, entry: &Entry) -> bool {
-        let is_before = |skip_before| match entry.last_validated_at {
-            Ok(time) => time < Some(skip_before),
-            Err(_) => false,
-        };
-        self.skip_before.is_some_and(is_before)
+    /// Returns what is stored of an entry.
+    fn stored(&self, entry: &Entry) -> KnownEntry {
+        let stored = entry.public_id().and_then(|id| self.entries.get(id));
+        stored.copied().unwrap_or_default()
+    }
+
+    /// Returns whether the entry lies within `--since`, if that is given.
+    fn replays(&self, entry: &Entry) -> bool {
+        self.since.is_some() && entry.time() >= self.since
     }
 }
 
 /// Returns the greatest validation time of an entry that is not later than `clock`.
 pub fn newest(entries: &[Arc<Entry>], clock: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    let times = entries.iter().filter_map(|entry| entry.time());
-    times.filter(|time| *time <= clock).max()
-}
-
-/// Returns how many entries were validated later than `clock`.
-pub fn future(entries: &[Arc<Entry>], clock: DateTime<Utc>) -> usize {
-    let times = entries.iter().filter_map(|entry| entry.time());
-    times.filter(|time| *time > clock).count()
+    entries.iter().filter_map(|entry| entry.time()).filter(|time| *time <= clock).max()
 }

@@ -21,7 +21,7 @@ use log::info;
 
 use self::authenticate::Session;
 use self::enqueue::Queue;
-use self::filter::{Class, Decisions, Known, Scope};
+use self::filter::{Basis, Class, Decisions};
 use self::list::Clocks;
 use self::outcome::{Outcome, SharedOutcome};
 use crate::config::PullConfig;
@@ -98,22 +98,25 @@ fn commit(
         locked.require_definition(&config.upstream.definition_id)?;
         reject::reject_unstorable(tx, &mut entries)?;
         let public_ids: Vec<&str> = entries.iter().filter_map(|it| it.public_id()).collect();
-        let stored = handled::known(tx, &public_ids)?;
-        let known = Known { entries: stored, rejections: rejections::known(tx)? };
-        let (since, skip_before) = (config.since, locked.skip_before);
-        let scope = Scope { since, skip_before, watermark: locked.time };
-        let decisions = Decisions::new(&entries, scope, &known);
+        let basis = Basis {
+            since: config.since,
+            skip_before: locked.skip_before,
+            watermark: locked.time,
+            entries: handled::known(tx, &public_ids)?,
+            rejections: rejections::known(tx)?,
+        };
+        let decisions = Decisions::new(&entries, &basis);
         let newest = filter::newest(&entries, clocks.begin);
         let oldest_open = decisions.waiting().and_then(Entry::time);
 
         let mut done = Outcome { committing: None, ..outcome.lock().clone() };
-        done.note_watermark(since, &locked);
+        done.note_watermark(config.since, &locked);
         done.add(decisions);
         let summary = &mut done.run.summary;
         summary.watermark = advance::watermark(locked.time, newest, oldest_open);
         summary.enqueued = before.queue.jobs_of(summary.created);
         done.lacks_job_table = before.queue == Queue::NoTable;
-        done.future = filter::future(&entries, clocks.end);
+        done.future = entries.iter().filter(|it| it.time() > Some(clocks.end)).count();
         if !config.dry_run {
             write(tx, config, before, &locked, &done)?;
         }

@@ -117,22 +117,20 @@ pub(super) fn events(
 
 /// Returns what an operator should look at after a success.
 fn of_warnings<'a>(warnings: &[Warning<'a>]) -> Vec<Alert<'a>> {
-    let alert = |topic, reference: Option<&'a str>, message| Alert {
-        level: Level::Warning,
-        stage: Stage::Create,
-        reason: topic,
-        message,
-        fingerprint: std::iter::once(topic).chain(reference).collect(),
-    };
     let about = |topic| warnings.iter().filter(move |it| it.topic == topic);
     let more = about("rejected").count().saturating_sub(MAX_OWN_EVENTS);
-    let more = (more > 0).then(|| {
-        format!("{more} more entries are rejected; `datapass-pull rejected list` names them")
-    });
-    let more = more.map(|message| alert("rejected", None, message));
+    let message =
+        format!("{more} more entries are rejected; `datapass-pull rejected list` names them");
+    let more = (more > 0).then_some(Warning { topic: "rejected", reference: None, message });
     let reported = TOPICS.into_iter().flat_map(|topic| about(topic).take(MAX_OWN_EVENTS));
-    let reported = reported.map(|it| alert(it.topic, it.reference, it.message.clone()));
-    more.into_iter().chain(reported).collect()
+    let alerts = more.iter().chain(reported).map(|warning| Alert {
+        level: Level::Warning,
+        stage: Stage::Create,
+        reason: warning.topic,
+        message: warning.message.clone(),
+        fingerprint: std::iter::once(warning.topic).chain(warning.reference).collect(),
+    });
+    alerts.collect()
 }
 
 /// Returns the event of a failure, if it is reported.

@@ -37,14 +37,11 @@ pub fn no_access(visible: &[String]) -> Failure {
         id.len() <= MAX_SHOWN_CHARS && id.contains('_') && id.chars().all(is_allowed)
     };
     let ids = visible.iter().map(String::as_str);
-    let ids: Vec<&str> = ids.filter(is_id).take(MAX_SHOWN).collect();
-    let mut seen = ids.join(", ");
-    match (visible.len() > ids.len(), ids.is_empty()) {
-        (true, true) => seen.push_str("others"),
-        (true, false) => seen.push_str(" and others"),
-        (false, true) => seen.push_str("none"),
-        (false, false) => {}
+    let mut seen: Vec<&str> = ids.filter(is_id).take(MAX_SHOWN).collect();
+    if visible.len() > seen.len() {
+        seen.push("others");
     }
+    let seen = if seen.is_empty() { "nothing".to_owned() } else { seen.join(", ") };
     let message = format!(
         "The account does not see the definition: check DATAPASS_DEFINITION_ID, or ask DataPass \
          for access; it sees {seen}"
@@ -62,10 +59,10 @@ mod tests {
             let ids: Vec<String> = ids.iter().map(|id| (*id).to_owned()).collect();
             no_access(&ids).message
         };
-        assert!(message(&[]).ends_with("; it sees none"));
+        assert!(message(&[]).ends_with("; it sees nothing"));
         assert!(message(&["Zoe"]).ends_with("; it sees others"));
         assert!(message(&["api_a", "b_1"]).ends_with("; it sees api_a, b_1"));
-        assert!(message(&["api_a", "A_b", "Zoe", "x\n_"]).ends_with("; it sees api_a and others"));
-        assert!(message(&["a_a"; 11]).ends_with("a_a, a_a and others"));
+        assert!(message(&["api_a", "A_b", "Zoe", "x\n_"]).ends_with("; it sees api_a, others"));
+        assert!(message(&["a_a"; 11]).ends_with("a_a, a_a, others"));
     }
 }

@@ -257,8 +257,8 @@ impl Paging {
     }
 
     fn join(&mut self, page: &Received<'_>) {
-        let mut times = page.rows.iter().filter_map(|row| row.created_at);
-        if page.offset > 0 && times.next() <= self.frontier {
+        let times = || page.rows.iter().filter_map(|row| row.created_at);
+        if page.offset > 0 && times().next() <= self.frontier {
             self.step_back = (self.step_back * 2).max(OVERLAP_ROWS as u64);
             self.drift_rewinds += 1;
             return self.plan(page.offset.saturating_sub(self.step_back));
@@ -273,8 +273,7 @@ impl Paging {
             self.mode = Mode::Count;
             return self.count(page);
         };
-        let oldest = page.rows.iter().filter_map(|row| row.created_at).min();
-        self.frontier = [self.frontier, oldest].into_iter().flatten().min();
+        self.frontier = times().chain(self.frontier).min();
         let length = page.rows.len();
         let most = if page.may_be_last { END_OVERLAP_ROWS } else { OVERLAP_ROWS };
         let next = page.offset + last_newer.min(length - overlap_rows(length, most)) as u64;
@@ -342,7 +341,7 @@ impl Paging {
             self.begin_pass(end);
         } else {
             // A page of one row is short, unless the limit is one.
-            self.plan_alone(end.saturating_sub(u64::from(self.limit > 1)));
+            self.plan(end.saturating_sub(u64::from(self.limit > 1)));
         }
     }
 
@@ -356,7 +355,7 @@ impl Paging {
         let next = page.offset + step as u64;
         match page.is_repeated {
             true => self.look_past(page.offset + FAR_ROWS, next),
-            false => self.plan_alone(next),
+            false => self.plan(next),
         }
     }
 
@@ -370,11 +369,11 @@ impl Paging {
                 // Multiples of the golden ratio's fraction are spread evenly.
                 let first = start.saturating_sub(self.largest_page_rows as u64);
                 let shift = (end - first) * (pass.again * 382 % 1000) / 1000;
-                self.plan_alone(first + shift);
+                self.plan(first + shift);
             }
             _ => {
                 (pass.end, pass.in_vain) = (None, 0);
-                self.plan_alone(0);
+                self.plan(0);
             }
         }
     }
@@ -385,13 +384,13 @@ impl Paging {
         self.pass =
             Pass { number: self.pass.number + 1, unconfirmed: Some(rows), ..Pass::default() };
         self.mode = if rows == 0 { Mode::Done } else { Mode::Count };
-        self.plan_alone(0);
+        self.plan(0);
     }
 
     /// Plans a page past the supposed end.
     fn look_past(&mut self, offset: u64, resume_at: u64) {
         self.resume_at = Some(resume_at);
-        self.plan_alone(offset);
+        self.plan(offset);
     }
 
     /// Takes the page past the supposed end.
@@ -406,20 +405,13 @@ impl Paging {
         } else if page.is_short && page.end() <= self.pass.rows {
             self.begin_pass(page.end());
         } else {
-            self.plan_alone(next);
+            self.plan(next);
         }
         Ok(())
     }
 
-    /// Makes `offset` the next one received. Pages asked for ahead stay when they go on from there.
-    fn plan(&mut self, offset: u64) {
-        if self.planned.front() != Some(&offset) {
-            self.plan_alone(offset);
-        }
-    }
-
     /// Makes `offset` the only one planned, to be asked for when all before it was received.
-    fn plan_alone(&mut self, offset: u64) {
+    fn plan(&mut self, offset: u64) {
         self.planned.clear();
         self.in_flight = 0;
         self.planned.push_back(offset);

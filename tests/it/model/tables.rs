@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use chrono::{DateTime, TimeDelta, Utc};
 use datapass_pull::cycle::advance;
-use datapass_pull::cycle::filter::{self, Class, Decisions, Known, Scope};
+use datapass_pull::cycle::filter::{self, Basis, Class, Decisions};
 use datapass_pull::cycle::list::paging::Unproved;
 use datapass_pull::state::handled::{KnownEntries, KnownEntry};
 use datapass_pull::state::rejections::{KnownRejection, KnownRejections};
@@ -176,10 +176,14 @@ impl Tables {
 
     /// Commits a cycle, and checks the properties that must hold after it.
     pub fn commit(&mut self, listed: &Listed) -> Result<()> {
-        let (since, skip_before) = (listed.since, self.skip_before);
-        let scope = Scope { since, skip_before, watermark: self.watermark };
-        let known = Known { entries: self.known_entries(), rejections: self.known_rejections() };
-        let decisions = Decisions::new(&listed.entries, scope, &known);
+        let basis = Basis {
+            since: listed.since,
+            skip_before: self.skip_before,
+            watermark: self.watermark,
+            entries: self.known_entries(),
+            rejections: self.known_rejections(),
+        };
+        let decisions = Decisions::new(&listed.entries, &basis);
         self.check_classes(listed, &decisions)?;
         let created = decisions.of(Class::Created).map(Entry::time);
         ensure!(created.is_sorted_by_key(|time| (time.is_none(), time)), "created out of order");
