@@ -354,7 +354,7 @@ fn what_is_a_warning_in_a_cycle_is_a_warning() {
 }
 
 #[test]
-fn all_faults_are_reported_and_a_permanent_one_decides_the_status() {
+fn all_faults_are_reported_and_the_first_of_a_cycle_decides() {
     let scene = Scene::new();
     scene
         .database
@@ -373,7 +373,7 @@ fn all_faults_are_reported_and_a_permanent_one_decides_the_status() {
     let json = faulty().args(["--format", "json"]).output();
     let json: Value = serde_json::from_str(&json.assert_code(1).stdout).unwrap();
     assert_eq!(json["outcome"], "permanent");
-    assert_eq!(json["reason"], "database_refused");
+    assert_eq!(json["reason"], "enqueue_refused");
     let checks = json["checks"].as_array().unwrap();
     assert_eq!(checks.len(), 13);
     let mut verdicts = BTreeMap::new();
@@ -384,6 +384,45 @@ fn all_faults_are_reported_and_a_permanent_one_decides_the_status() {
     }
     assert_eq!(verdicts, BTreeMap::from([("ok", 6), ("warn", 1), ("fail", 3), ("skip", 3)]));
     assert!(checks[1]["detail"].as_str().unwrap().contains("127.0.0.1"), "{json}");
+}
+
+#[test]
+fn of_several_faults_check_and_a_cycle_end_with_the_same() {
+    const WRONG_SECRET: (&str, &str) = ("DATAPASS_CLIENT_SECRET", "canari-wrong");
+    const NO_DATABASE: (&str, &str) = ("DATABASE_URL", "postgres://canari@127.0.0.1:1/canari");
+    const NO_ACCESS: (&str, &str) = ("DATAPASS_DEFINITION_ID", "canari");
+    const NO_DATAPASS: (&str, &str) = ("DATAPASS_AUTH_URL", "http://127.0.0.1:1/token");
+    const NO_JOBS: &str = "alter table good_jobs drop queue_name";
+    const NO_INSERT: &str = "alter table proactivite_requests drop siret";
+    const NO_TABLES: &str = "drop table datapass_pull_watermarks";
+    const OTHER: &str = "update datapass_pull_watermarks set definition_id = 'canari-2'";
+    for (sql, faults, reason) in [
+        ("", [NO_DATABASE, NO_ACCESS], "database_unavailable"),
+        ("", [WRONG_SECRET, NO_ACCESS], "unauthorized"),
+        (NO_INSERT, [WRONG_SECRET; 2], "unauthorized"),
+        (NO_INSERT, [NO_ACCESS; 2], "no_definition"),
+        (NO_JOBS, [WRONG_SECRET; 2], "enqueue_refused"),
+        (NO_TABLES, [NO_DATAPASS; 2], "tables_missing"),
+        (OTHER, [NO_DATAPASS; 2], "definition_changed"),
+    ] {
+        let scene = Scene::new();
+        scene.upstream.with(|upstream| upstream.clear());
+        scene.database.exec(sql);
+        let outcome = |run: Run| {
+            let outcome = run
+                .args(["--format", "json"])
+                .env(faults[0].0, faults[0].1)
+                .env(faults[1].0, faults[1].1)
+                .any_stderr()
+                .output();
+            let json: Value = serde_json::from_str(outcome.stdout.trim()).unwrap();
+            (outcome.code(), json["reason"].clone())
+        };
+        let cycle = Run::cycle(&scene.upstream, &scene.database).args(["--max-retries", "0"]);
+        let (of_cycle, of_check) = (outcome(cycle), outcome(scene.check()));
+        assert_eq!(of_cycle, of_check, "{sql} {faults:?}");
+        assert_eq!(of_cycle.1, reason, "{sql} {faults:?}");
+    }
 }
 
 #[test]

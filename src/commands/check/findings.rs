@@ -16,6 +16,20 @@ use crate::output::log;
 use crate::output::stdout::{described, document, print};
 use crate::process::lock::Lock;
 
+/// The sections in the order in which a cycle meets their failures: tables that it can read, and not
+/// write to, are the last.
+const CYCLE_ORDER: [&str; 9] = [
+    "settings",
+    "database",
+    "watermark",
+    "jobs",
+    "connect",
+    "token",
+    "listing",
+    "definition",
+    "tables",
+];
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Verdict {
@@ -45,8 +59,8 @@ struct State {
     /// The effective settings, by name.
     settings: BTreeMap<&'static str, String>,
     lines: Vec<Line>,
-    /// The failure that decides the exit code: a permanent one before a transient one.
-    failure: Option<Failure>,
+    /// The failure that a cycle would end with, and its section's place in [`CYCLE_ORDER`].
+    failure: Option<(usize, Failure)>,
     /// Whether the last line is printed.
     is_concluded: bool,
 }
@@ -71,10 +85,14 @@ impl Findings {
                 for problem in failure.problems() {
                     state.add(name, Verdict::Fail, problem);
                 }
-                let failures = state.failure.take().into_iter().chain([failure]);
-                state.failure = failures.min_by_key(|it| it.exit() == Exit::Transient);
+                state.decide(name, failure);
             }
         }
+    }
+
+    /// Adds a failure that a cycle would end with, and whose causes are reported in other sections.
+    pub(super) fn decide(&self, name: &'static str, failure: Failure) {
+        self.0.lock().decide(name, failure);
     }
 
     /// Adds a result; returns its value.
@@ -128,8 +146,10 @@ impl Findings {
         let answer = match state.format {
             Format::Text => format!("{}\n", state.tally()),
             Format::Json => {
-                let failure = state.failure.as_ref();
-                let mut value = failure.map_or_else(|| json!({"outcome": "success"}), described);
+                let mut value = match &state.failure {
+                    Some((_, failure)) => described(failure),
+                    None => json!({"outcome": "success"}),
+                };
                 value["settings"] = json!(state.settings);
                 value["checks"] = json!(state.lines);
                 document(&value)
@@ -137,7 +157,7 @@ impl Findings {
         };
         // The exit code reports what standard output cannot.
         let _ = print(&answer);
-        let Some(failure) = &state.failure else {
+        let Some((_, failure)) = &state.failure else {
             return Exit::Success;
         };
         let failed = state.lines.iter().filter(|line| line.verdict == Verdict::Fail);
@@ -150,6 +170,13 @@ impl Findings {
 }
 
 impl State {
+    fn decide(&mut self, name: &str, failure: Failure) {
+        // What has no section ended the check itself.
+        let place = CYCLE_ORDER.iter().position(|it| *it == name).unwrap_or(CYCLE_ORDER.len());
+        let failures = self.failure.take().into_iter().chain([(place, failure)]);
+        self.failure = failures.min_by_key(|(place, _)| *place);
+    }
+
     /// Prints what is shown as text alone.
     fn print(&self, text: &str) {
         if self.format == Format::Text {

@@ -23,8 +23,8 @@ use crate::net::http::Http;
 use crate::process::deadline::Deadline;
 use crate::process::supervise::supervise;
 use crate::report::metrics;
-use crate::state::runs;
 use crate::state::watermark::{self, Watermark};
+use crate::state::{rejections, runs};
 use crate::types::time::rfc3339;
 
 /// How far the clocks may be apart without a warning, in seconds.
@@ -144,9 +144,15 @@ impl Check {
         self.findings.take("database", connected, |()| "connected".to_owned())?;
         let tables = self.read(|tx| schema::examine(tx.inner()));
         let is_usable = self.findings.examined("tables", tables);
-        match self.read(watermark::read) {
-            // The cause is reported already.
-            Err(_) if !is_usable => {}
+        // What a cycle reads before it lists.
+        let stored = self.read(|tx| {
+            runs::history(tx)?;
+            rejections::known(tx)?;
+            watermark::read(tx)
+        });
+        match stored {
+            // The causes are reported already.
+            Err(failure) if !is_usable => self.findings.decide("watermark", failure),
             stored => self.watermark(stored),
         }
         self.jobs();
