@@ -35,17 +35,6 @@ const TOPICS: [&str; 4] = ["future", "late", "deleted", "rejected"];
 /// time is short.
 const MAX_OWN_EVENTS: usize = 10;
 
-/// What an operator should look at.
-struct Alert<'a> {
-    level: Level,
-    stage: Stage,
-    /// What it is about, in one word: the failure's reason, or the kind of entry.
-    reason: &'static str,
-    message: String,
-    /// What makes two events one issue, behind the name of this program.
-    fingerprint: Vec<&'a str>,
-}
-
 /// Makes what is sent at a start or an end: a check-in if there is a monitor, and events, one envelope
 /// each. `end` is how the last cycle ended, and how long all of them took.
 pub(super) fn posts(
@@ -56,8 +45,7 @@ pub(super) fn posts(
 ) -> Posts {
     let environment = &config.environment;
     let check_in = config.monitor.as_ref().map(|monitor| {
-        let mut envelope = Envelope::new();
-        envelope.add_item(MonitorCheckIn {
+        Envelope::from(MonitorCheckIn {
             check_in_id: id,
             monitor_slug: monitor.slug.clone(),
             status: match end {
@@ -68,8 +56,7 @@ pub(super) fn posts(
             environment: Some(environment.clone()),
             duration: end.map(|(_, duration)| duration.as_secs_f64()),
             monitor_config: Some(monitor_config(monitor)),
-        });
-        envelope
+        })
     });
     let events = events.into_iter().map(|event| {
         Envelope::from(Event { environment: Some(environment.clone().into()), ..event })
@@ -108,36 +95,39 @@ pub(super) fn events(
     failure: Option<&Failure>,
     definition: Option<&str>,
 ) -> Vec<Event<'static>> {
-    let alerts = match failure {
+    let mut events = match failure {
         Some(failure) => of_failure(outcome.history.as_ref(), failure).into_iter().collect(),
         None => of_warnings(&warnings(outcome)),
     };
-    alerts.into_iter().map(|alert| event(alert, outcome, definition)).collect()
+    for event in &mut events {
+        event.tags.insert("run_id".to_owned(), run_id::current().to_string());
+        event.tags.extend(definition.map(|id| ("definition".to_owned(), id.to_owned())));
+        let counters = outcome.run.summary.counters();
+        event.extra = counters.map(|(name, count)| (name, Value::from(count))).collect();
+    }
+    events
 }
 
-/// Returns what an operator should look at after a success.
-fn of_warnings<'a>(warnings: &[Warning<'a>]) -> Vec<Alert<'a>> {
+/// Returns the events of a success.
+fn of_warnings(warnings: &[Warning<'_>]) -> Vec<Event<'static>> {
     let about = |topic| warnings.iter().filter(move |it| it.topic == topic);
     let more = about("rejected").count().saturating_sub(MAX_OWN_EVENTS);
     let message =
         format!("{more} more entries are rejected; `datapass-pull rejected list` names them");
     let more = (more > 0).then_some(Warning { topic: "rejected", reference: None, message });
     let reported = TOPICS.into_iter().flat_map(|topic| about(topic).take(MAX_OWN_EVENTS));
-    let alerts = more.iter().chain(reported).map(|warning| Alert {
-        level: Level::Warning,
-        stage: Stage::Create,
-        reason: warning.topic,
-        message: warning.message.clone(),
-        fingerprint: std::iter::once(warning.topic).chain(warning.reference).collect(),
+    let events = more.iter().chain(reported).map(|Warning { topic, reference, message }| {
+        let fingerprint: Vec<&str> = std::iter::once(*topic).chain(*reference).collect();
+        event(Level::Warning, Stage::Create, topic, message, &fingerprint)
     });
-    alerts.collect()
+    events.collect()
 }
 
 /// Returns the event of a failure, if it is reported.
 ///
 /// A permanent one always is; a 401 when it lasts, for then the secret was rotated; any other when
 /// nothing succeeded for long, or when that cannot be known.
-fn of_failure(history: Option<&History>, failure: &Failure) -> Option<Alert<'static>> {
+fn of_failure(history: Option<&History>, failure: &Failure) -> Option<Event<'static>> {
     let reason = failure.reason.as_str();
     let failed = format!("The cycle failed in {}: {reason}", failure.stage.as_str());
     let (level, message, fingerprint) = match (failure.reason, history) {
@@ -162,7 +152,7 @@ fn of_failure(history: Option<&History>, failure: &Failure) -> Option<Alert<'sta
             (Level::Warning, message, vec!["failure", reason])
         }
     };
-    Some(Alert { level, stage: failure.stage, reason, message, fingerprint })
+    Some(event(level, failure.stage, reason, &message, &fingerprint))
 }
 
 /// Returns whether nothing succeeded for long; a program that never succeeded counts from its first
@@ -182,22 +172,23 @@ fn is_lasting(history: &History) -> bool {
         || is_silent(history)
 }
 
-fn event(alert: Alert<'_>, outcome: &Outcome, definition: Option<&str>) -> Event<'static> {
-    let fingerprint = std::iter::once("datapass-pull").chain(alert.fingerprint);
-    let tags = [
-        ("run_id", Some(run_id::current().to_string())),
-        ("stage", Some(alert.stage.as_str().to_owned())),
-        ("reason", Some(alert.reason.to_owned())),
-        ("definition", definition.map(str::to_owned)),
-    ];
-    let counters = outcome.run.summary.counters();
+/// Makes an event about the `reason` of a failure or the topic of a warning. `fingerprint` is what
+/// makes two events one issue, behind the name of this program.
+fn event(
+    level: Level,
+    stage: Stage,
+    reason: &str,
+    message: &str,
+    fingerprint: &[&str],
+) -> Event<'static> {
+    let fingerprint = ["datapass-pull"].iter().chain(fingerprint);
+    let tags = [("stage", stage.as_str()), ("reason", reason)];
     Event {
-        level: alert.level,
-        message: Some(alert.message),
-        fingerprint: fingerprint.map(|word| word.to_owned().into()).collect(),
+        level,
+        message: Some(message.to_owned()),
+        fingerprint: fingerprint.map(|word| (*word).to_owned().into()).collect(),
         release: Some(RELEASE.into()),
-        tags: tags.into_iter().filter_map(|(name, tag)| Some((name.to_owned(), tag?))).collect(),
-        extra: counters.map(|(name, count)| (name, Value::from(count))).collect(),
+        tags: tags.map(|(name, tag)| (name.to_owned(), tag.to_owned())).into(),
         ..Event::default()
     }
 }

@@ -59,31 +59,33 @@ pub fn list(
     let expected_rows = history.last_seen;
     let mut reader =
         Reader { source, page_size, concurrency, expected_rows, outcome, asked: 0, clocks: None };
+    let has_entries = |entries: &[Entry]| entries.iter().any(|entry| entry.of_definition);
     let mut most_seen = expected_rows.unwrap_or_default();
-    let mut had_entries = false;
+    let mut had_entries = history.had_entries;
     let mut repeats = 0..MAX_REPEATS;
-    let reading = loop {
-        let reading = reader.read()?;
-        had_entries |= reading.has_entries();
-        let problem = match reading {
-            Reading { has_shrunk: true, .. } => "The list shrank while it was read",
-            Reading { seen: 0, .. } if most_seen > 0 => "The list is empty, and was not before",
-            _ => break reading,
+    let (entries, seen) = loop {
+        let (entries, paging) = reader.read()?;
+        let seen = paging.seen() as u64;
+        had_entries |= has_entries(&entries);
+        let problem = match seen {
+            _ if paging.has_shrunk => "The list shrank while it was read",
+            0 if most_seen > 0 => "The list is empty, and was not before",
+            _ => break (entries, seen),
         };
         match repeats.next() {
             Some(repeat) => reader.source.reconnect(repeat, view_changed(problem))?,
-            None if reading.has_shrunk => return Err(view_changed(problem)),
+            None if paging.has_shrunk => return Err(view_changed(problem)),
             // That may be true: the access to the definition decides.
-            None => break reading,
+            None => break (entries, seen),
         }
-        most_seen = most_seen.max(reading.seen);
+        most_seen = most_seen.max(seen);
     };
-    let is_smaller = expected_rows.is_some_and(|seen| reading.seen < seen);
+    let is_smaller = expected_rows.is_some_and(|expected| seen < expected);
     let stepped_back = outcome.lock().run.summary.drift_rewinds > 0;
-    if !reading.has_entries() || is_smaller || stepped_back {
-        check_access(&*reader.source, had_entries || history.had_entries)?;
+    if !has_entries(&entries) || is_smaller || stepped_back {
+        check_access(&*reader.source, had_entries)?;
     }
-    if reading.seen == 0 && most_seen > 0 {
+    if seen == 0 && most_seen > 0 {
         warn!(stage = Stage::List.as_str();
             "The list is empty, and had {most_seen} demandes before; nothing is created or closed");
     }
@@ -92,7 +94,7 @@ pub fn list(
             "DataPass sends no Date; this machine's clock bounds the watermark instead");
         Clocks { begin: begun, end: Utc::now() }
     });
-    Ok(Listing { entries: reading.entries, clocks })
+    Ok(Listing { entries, clocks })
 }
 
 /// Checks, where the listing gives reason to doubt it, that the account has access to the definition.
@@ -135,21 +137,9 @@ struct Reader<'a> {
     clocks: Option<Clocks>,
 }
 
-/// One complete reading of the list.
-struct Reading {
-    entries: Vec<Entry>,
-    seen: u64,
-    has_shrunk: bool,
-}
-
-impl Reading {
-    fn has_entries(&self) -> bool {
-        self.entries.iter().any(|entry| entry.of_definition)
-    }
-}
-
 impl Reader<'_> {
-    fn read(&mut self) -> Result<Reading> {
+    /// Reads the list once, to its end.
+    fn read(&mut self) -> Result<(Vec<Entry>, Paging)> {
         let mut paging = Paging::new(self.page_size, self.concurrency, self.expected_rows);
         let mut fetcher = Fetcher::start(Arc::clone(&self.source), self.concurrency)?;
         // The last one of each key: an entry may be listed again while it changes.
@@ -184,11 +174,7 @@ impl Reader<'_> {
                 "The server does not page: it returned the same rows at every offset. They are fewer \
                  than requested, so they are taken as the whole list");
         }
-        Ok(Reading {
-            entries: with_distinct_references(entries),
-            seen: paging.seen() as u64,
-            has_shrunk: paging.has_shrunk,
-        })
+        Ok((with_distinct_references(entries), paging))
     }
 
     /// `Date` has whole seconds, truncated: the request began no earlier than it less the time that the
