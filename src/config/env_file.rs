@@ -31,11 +31,9 @@ fn entry(text: &str) -> Option<(&str, String, &str)> {
     let (name, rest) = text.split_once('=')?;
     let name = name.trim();
     let name = name.strip_prefix("export ").map_or(name, str::trim_start);
-    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
-    if name.is_empty()
-        || !name.chars().all(is_name)
-        || name.starts_with(|c: char| c.is_ascii_digit())
-    {
+    let is_in_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
+    let is_digit = |c: char| c.is_ascii_digit();
+    if name.is_empty() || name.starts_with(is_digit) || !name.chars().all(is_in_name) {
         return None;
     }
     let mut value = String::new();
@@ -43,14 +41,20 @@ fn entry(text: &str) -> Option<(&str, String, &str)> {
         return Some((name, value, behind));
     }
     let mut chars = rest.trim_start().chars();
+    let mut quote = None;
     loop {
         let rest = chars.as_str();
-        match chars.next() {
-            None => return Some((name, value, rest)),
-            Some(c) if c.is_whitespace() => return Some((name, value, line_end(rest)?)),
-            Some(quote @ ('\'' | '"')) => quoted(&mut chars, quote, &mut value)?,
-            Some('\\') => value.push(chars.next().filter(|c| !c.is_control())?),
-            Some(c) => value.push(c),
+        match (quote, chars.next()) {
+            (None, None) => return Some((name, value, rest)),
+            (Some(_), None) => return None,
+            (None, Some(c)) if c.is_whitespace() => return Some((name, value, line_end(rest)?)),
+            (None, Some(c @ ('\'' | '"'))) => quote = Some(c),
+            (None, Some('\\')) => value.push(chars.next().filter(|c| !c.is_control())?),
+            (Some(open), Some(c)) if c == open => quote = None,
+            (Some('"'), Some('\\')) => {
+                value.push(chars.next().filter(|c| r#""\$`"#.contains(*c))?);
+            }
+            (_, Some(c)) => value.push(c),
         }
     }
 }
@@ -61,17 +65,6 @@ fn line_end(text: &str) -> Option<&str> {
     let comment = line.trim_start();
     let is_end = comment.is_empty() || (comment.starts_with('#') && comment.len() < line.len());
     is_end.then_some(behind)
-}
-
-/// Reads up to the closing quote.
-fn quoted(chars: &mut std::str::Chars<'_>, quote: char, value: &mut String) -> Option<()> {
-    loop {
-        match chars.next()? {
-            c if c == quote => return Some(()),
-            '\\' if quote == '"' => value.push(chars.next().filter(|c| r#""\$`"#.contains(*c))?),
-            c => value.push(c),
-        }
-    }
 }
 
 #[cfg(test)]

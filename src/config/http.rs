@@ -25,8 +25,7 @@ impl Settings {
                 Some(url) => url.scheme() == scheme && !exceptions.contains(url),
                 None => scheme == "https",
             };
-            let mut names = [name, "ALL_PROXY"].into_iter();
-            let name = names.find(|name| self.values.contains_key(name));
+            let name = [name, "ALL_PROXY"].into_iter().find(|it| self.values.contains_key(it));
             match name.filter(|_| targets.iter().any(is_used)) {
                 Some(name) => self.text(name, proxy).map(Some),
                 None => Some(None),

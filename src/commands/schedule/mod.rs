@@ -30,9 +30,8 @@ const STOP_SECONDS: u64 = 30;
 /// Returns the entry for a scheduler.
 pub fn run(settings: Settings, scheduler: Scheduler) -> Result<String> {
     let config = settings.load(|it| it.schedule(scheduler))?;
-    let binary = env::current_exe().map_err(|error| {
-        refused("The path of this program cannot be found".to_owned()).with_source(error)
-    })?;
+    let binary = env::current_exe()
+        .map_err(|error| refused("The path of this program cannot be found").with_source(error))?;
     entry(&config, &binary)
 }
 
@@ -51,8 +50,7 @@ pub fn entry(config: &ScheduleConfig, binary: &Path) -> Result<String> {
     let env_file = config.env_file.as_deref().unwrap_or(Path::new(DEFAULT_ENV_FILE));
     // The scheduler has a working directory of its own.
     let env_file = path::absolute(env_file).map_err(|error| {
-        let message = format!("--env-file {env_file:?} cannot be made absolute");
-        refused(message).with_source(error)
+        refused(format!("--env-file {env_file:?} cannot be made absolute")).with_source(error)
     })?;
     let env_file = plain_path("--env-file", &env_file)?;
     match config.scheduler {
@@ -66,7 +64,7 @@ fn run_seconds(config: &ScheduleConfig) -> u64 {
     (config.retry_for.unwrap_or_default() + config.timeout).as_secs()
 }
 
-fn refused(message: String) -> Failure {
+fn refused(message: impl Into<String>) -> Failure {
     Failure::new(Stage::Prepare, Reason::Configuration, message)
 }
 
