@@ -3,6 +3,8 @@
 //!
 //! All three follow the exit status: 2 is retried, 1 never. Every text that comes from outside
 //! (paths, the image, the expression) is validated and quoted for its place in the entry.
+//!
+//! The templates are format strings: the compiler checks their names, and a literal brace is doubled.
 
 mod crontab;
 mod kubernetes;
