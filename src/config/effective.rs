@@ -42,7 +42,7 @@ fn database(url: &DatabaseUrl) -> String {
     let mut parts = vec![url.places()];
     parts.extend(url.config.get_dbname().map(|name| format!("database {}", plain(name))));
     parts.extend(url.config.get_user().map(|role| format!("role {}", plain(role))));
-    parts.push(format!("sslmode {}", url.tls.as_str()));
+    parts.push(format!("sslmode {}", url.tls));
     parts.join(", ")
 }
 

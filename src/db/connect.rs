@@ -138,9 +138,8 @@ fn warn_if_unverified(tls: TlsMode, server: &Server) {
     if !is_verified && !server.is_local() {
         ONCE.call_once(|| {
             log::warn!(
-                "The identity of the database server {server} is not verified (sslmode={}); set \
-                 sslmode=verify-full and sslrootcert in DATABASE_URL",
-                tls.as_str()
+                "The identity of the database server {server} is not verified (sslmode={tls}); set \
+                 sslmode=verify-full and sslrootcert in DATABASE_URL"
             );
         });
     }

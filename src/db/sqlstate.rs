@@ -183,9 +183,8 @@ fn classify_pooler_error(message: &str) -> Option<(Reason, String)> {
 /// the kind to itself; the tests compare these with the driver.
 fn classify_client_error(error: &Error) -> (Reason, String) {
     let (kind, causes) = (error.to_string(), causes(error));
-    if let Some(refusal) = tls::certificate_refusal(error) {
-        let why = tls::describe_refusal(refusal, "sslrootcert");
-        let why = format!("the server's certificate is rejected ({why})");
+    if let Some(refusal) = tls::certificate_refusal(error, "sslrootcert") {
+        let why = format!("the server's certificate is rejected ({refusal})");
         return (Reason::Certificate, why);
     }
     let lacks_resources = tls::chain(error).any(|cause| {

@@ -22,7 +22,7 @@ use percent_encoding::percent_decode_str;
 use postgres::Config;
 use postgres::config::{SslMode, SslNegotiation};
 use rustls::ClientConfig;
-use strum::{EnumString, IntoStaticStr};
+use strum::{Display, EnumString};
 
 use crate::net::tls::{self, NameCheck};
 
@@ -63,8 +63,8 @@ const ENCODED_COLON: &str =
 const UNKNOWN: &str =
     "has an unknown parameter (its name is not shown: it may be a part of a password)";
 
-/// What is required of TLS.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr)]
+/// What is required of TLS; printed as the value of `sslmode` that means it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display, EnumString)]
 #[strum(serialize_all = "kebab-case")]
 pub enum TlsMode {
     /// No TLS.
@@ -78,13 +78,6 @@ pub enum TlsMode {
     VerifyCa,
     /// TLS, chain and host name verified.
     VerifyFull,
-}
-
-impl TlsMode {
-    /// Returns the value of `sslmode` that means this.
-    pub fn as_str(self) -> &'static str {
-        self.into()
-    }
 }
 
 /// One server that may be the one to connect to.
@@ -182,17 +175,18 @@ pub fn parse(text: &str) -> Result<DatabaseUrl, String> {
 /// Returns how TLS is spoken, with the root certificates read: those of a PEM file, or the system's.
 fn client_config(mode: TlsMode, roots: Option<String>) -> Result<ClientConfig, String> {
     let name = match mode {
-        TlsMode::VerifyFull => Some(NameCheck::Require),
-        TlsMode::VerifyCa => Some(NameCheck::Skip),
-        _ => None,
+        TlsMode::VerifyFull => NameCheck::Require,
+        TlsMode::VerifyCa => NameCheck::Skip,
+        _ => return Ok(tls::client_config(None)),
     };
-    let read = || match roots {
+    let roots = match roots {
         Some(file) => tls::file_roots(file.as_ref())
-            .map_err(|problem| format!("has an sslrootcert that {problem}")),
-        None => tls::roots(None).map_err(|failure| format!("needs root certificates: {failure}")),
+            .map_err(|problem| format!("has an sslrootcert that {problem}"))?,
+        None => {
+            tls::roots(None).map_err(|failure| format!("needs root certificates: {failure}"))?
+        }
     };
-    let roots = name.map(|name| read().map(|roots| (roots, name))).transpose()?;
-    Ok(tls::client_config(roots))
+    Ok(tls::client_config(Some((roots, name))))
 }
 
 /// The parameters of a URL by name; a later one wins, as in libpq.

@@ -131,8 +131,9 @@ pub(super) fn classify(error: reqwest::Error) -> (Reason, String) {
     let error = error.without_url();
     // The innermost cause is the only one that says more than "error sending request".
     let mut cause = tls::chain(&error).last().map(ToString::to_string).unwrap_or_default();
-    let (reason, problem) = if let Some(refusal) = tls::certificate_refusal(&error) {
-        cause = tls::describe_refusal(refusal, "DATAPASS_CA_FILE");
+    let refusal = tls::certificate_refusal(&error, "DATAPASS_CA_FILE");
+    let (reason, problem) = if let Some(refusal) = refusal {
+        cause = refusal;
         (Reason::Certificate, "the server's certificate is refused")
     } else if error.is_timeout() {
         (Reason::Timeout, "no response in time")

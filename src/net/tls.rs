@@ -96,26 +96,23 @@ pub fn client_config(roots: Option<(RootCertStore, NameCheck)>) -> ClientConfig 
 /// An error of any library.
 pub(crate) type AnyError = dyn StdError + 'static;
 
-/// Returns why a certificate was refused, when that is what an error is about.
+/// Returns why a certificate was refused, when that is what an error is about; `setting` is where a
+/// private root belongs.
 ///
 /// Follows `source()`, and what an [`io::Error`] wraps, which `source()` skips.
-pub fn certificate_refusal(error: &AnyError) -> Option<&CertificateError> {
-    chain(error).find_map(|error| match error.downcast_ref::<rustls::Error>() {
+pub fn certificate_refusal(error: &AnyError, setting: &str) -> Option<String> {
+    let refusal = chain(error).find_map(|error| match error.downcast_ref() {
         Some(rustls::Error::InvalidCertificate(refusal)) => Some(refusal),
         _ => None,
-    })
-}
-
-/// Returns why a certificate was refused; `setting` is where a private root belongs.
-pub fn describe_refusal(refusal: &CertificateError, setting: &str) -> String {
-    match refusal {
+    })?;
+    Some(match refusal {
         CertificateError::Other(other) => other.0.to_string(),
         // The second is an issuer with the name of a known one and another key.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             format!("{refusal}: no trusted root has signed it; name a private root in {setting}")
         }
         other => other.to_string(),
-    }
+    })
 }
 
 /// Returns whether an error comes from TLS, certificates included.
@@ -288,16 +285,16 @@ pub(crate) mod tests {
     fn refusals_are_found_through_io_errors() {
         let refused = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
         let error = Outer(io::Error::new(io::ErrorKind::InvalidData, refused));
-        assert!(certificate_refusal(&error).is_some());
+        assert!(certificate_refusal(&error, "CA").is_some());
         assert!(is_tls(&error));
 
         let alert = rustls::Error::DecryptError;
         let error = Outer(io::Error::other(Outer(io::Error::other(alert))));
-        assert!(certificate_refusal(&error).is_none());
+        assert!(certificate_refusal(&error, "CA").is_none());
         assert!(is_tls(&error));
 
         let error = Outer(io::Error::from(io::ErrorKind::ConnectionReset));
-        assert!(certificate_refusal(&error).is_none());
+        assert!(certificate_refusal(&error, "CA").is_none());
         assert!(!is_tls(&error));
     }
 
