@@ -29,8 +29,8 @@ use crate::net::tls::{self, NameCheck};
 const DEFAULT_PORT: &str = "5432";
 /// libpq's socket directories: Debian's, then PostgreSQL's own.
 const SOCKET_DIRECTORIES: &str = "/var/run/postgresql,/tmp";
-/// Parameters that the URL may override. PostgreSQL's own idle time before a
-/// keepalive, two hours, is longer than any cycle.
+/// Parameters that the URL may override. PostgreSQL's own idle time before a keepalive, two hours, is
+/// longer than any cycle.
 const DEFAULTS: [(&str, &str); 7] = [
     ("application_name", concat!("datapass-pull/", env!("CARGO_PKG_VERSION"))),
     ("keepalives_idle", "30"),
@@ -234,23 +234,19 @@ impl Parameters {
     /// Sets a parameter, unless it is one to ignore. An empty value changes nothing.
     fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
         let is_in = |list: &str, name| list.split(' ').any(|it| it == name);
-        // Rails writes a hash as `variables[statement_timeout]`.
-        if is_in(IGNORED, name.split('[').next().unwrap_or_default()) {
-            return Ok(());
-        }
-        if is_in(REFUSED, name) {
-            return Err(format!("has the parameter {name}, which is not supported"));
-        }
-        if !name.bytes().all(|it| it.is_ascii_lowercase() || it == b'_') {
-            return Err(UNKNOWN.to_owned());
-        }
         let (name, value) = match (name, value) {
+            // Rails writes a hash as `variables[statement_timeout]`.
+            _ if is_in(IGNORED, name.split('[').next().unwrap_or_default()) => return Ok(()),
+            _ if is_in(REFUSED, name) => {
+                return Err(format!("has the parameter {name}, which is not supported"));
+            }
             // JDBC's way, which libpq accepts too.
             ("ssl", "true") => ("sslmode", "require"),
             ("ssl", _) => return Err(invalid("ssl")),
             ("keepalives_count", value) => ("keepalives_retries", value),
             ("target_session_attrs", "primary") => ("target_session_attrs", "read-write"),
-            pair => pair,
+            pair if name.bytes().all(|it| it.is_ascii_lowercase() || it == b'_') => pair,
+            _ => return Err(UNKNOWN.to_owned()),
         };
         if !value.is_empty() {
             self.0.insert(name.to_owned(), value.to_owned());
