@@ -162,7 +162,7 @@ impl Settings {
     fn warn_of_open_file(&mut self, place: &str, open_mode: Option<u32>) {
         if let Some(mode) = open_mode {
             self.warnings.insert(format!(
-                "{place}: the file holds a secret and every user may read or write it (mode \
+                "{place}: it holds a secret, and every user may read or write the file (mode \
                  {mode:04o}): chmod o-rwx it"
             ));
         }
