@@ -31,6 +31,8 @@ pub(crate) struct Field {
     pub(crate) values: Vec<u8>,
     /// The field in numbers.
     text: String,
+    /// Whether it was written with a `*`, which for the two day fields decides how they combine.
+    has_star: bool,
 }
 
 /// The values that a field may have.
@@ -112,8 +114,7 @@ impl Cron {
     fn check_days(&self) -> Result<(), String> {
         let [_, _, days, months, weekdays] = &self.fields;
         // With a field that begins with `*`, Vixie cron requires both days, Kubernetes either.
-        let has_star = [days, weekdays].iter().any(|field| field.text.contains('*'));
-        if !days.is_any() && !weekdays.is_any() && has_star {
+        if !days.is_any() && !weekdays.is_any() && (days.has_star || weekdays.has_star) {
             return Err(format!(
                 "sets the day of month `{}` and the day of week `{}`, one of them with a `*`: \
                  some schedulers then require both to match, others either; write that field \
@@ -176,11 +177,11 @@ impl Field {
         // Kubernetes does not accept 7 for Sunday, and some daemons no names in lists and ranges.
         let is_portable = text.bytes().all(|byte| !byte.is_ascii_alphabetic())
             && (kind.max != SUNDAY_TOO || !text.contains('7'));
-        let text = match is_portable {
+        let portable = match is_portable {
             true => text.to_owned(),
             false => compact(&values, "-", u8::to_string),
         };
-        Ok(Self { values, text })
+        Ok(Self { values, text: portable, has_star: text.contains('*') })
     }
 }
 
@@ -345,7 +346,9 @@ mod tests {
         parse("0 1 29 2 *");
         // Either day: the Mondays of February remain.
         parse("0 1 30 2 MON");
-        for text in ["0 1 */2 * MON", "0 1 1 * */2", "0 1 */2 * */2"] {
+        for text in
+            ["0 1 */2 * MON", "0 1 1 * */2", "0 1 */2 * */2", "0 1 1 * */7", "0 1 1 * *,MON"]
+        {
             let problem = refused(text);
             assert!(problem.contains("others either"), "{problem}");
         }
