@@ -69,11 +69,8 @@ fn prepare(store: &Store, config: &PullConfig, outcome: &SharedOutcome) -> Resul
         outcome.lock().reached_database = true;
         let stored = watermark::read(tx)?;
         let history = runs::history(tx)?;
-        {
-            let mut outcome = outcome.lock();
-            outcome.note_watermark(config.since, &stored);
-            outcome.history = Some(history.clone());
-        }
+        outcome.lock().note_watermark(config.since, &stored);
+        outcome.lock().history = Some(history.clone());
         stored.require_definition(&config.upstream.definition_id)?;
         let rejections = rejections::known(tx)?;
         let queue = enqueue::choose(tx, &config.job)?;
