@@ -25,6 +25,8 @@ const SHOWN_CLASSES: &[&str] =
 pub(crate) const STATEMENT_POOLING: &str = "the pooler in between pools statements, and a cycle needs \
     transactions: set its pool_mode to transaction or session";
 
+/// How PgBouncer's refusals of a password end, whatever its method.
+const AUTHENTICATION: &str = "authentication failed";
 /// How the driver's errors of a handshake begin.
 const HANDSHAKE: &str = "error performing TLS handshake";
 
@@ -157,7 +159,9 @@ fn classify_pooler_error(message: &str) -> Option<(Reason, String)> {
         | "password too long"
         | "username too long"
         | "not allowed" => (Reason::DatabaseLogin, login(words)),
-        _ if words.ends_with("authentication failed") => {
+        _ if words.contains(AUTHENTICATION) => {
+            // What follows may be the name of the user.
+            let words = words.split_inclusive(AUTHENTICATION).next().unwrap_or_default();
             (Reason::DatabaseLogin, login(&printable(words)))
         }
         _ if words.starts_with("database ") && words.ends_with(" is disabled") => {

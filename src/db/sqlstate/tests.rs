@@ -174,6 +174,11 @@ fn a_login_refused_by_pgbouncer_is_permanent_and_other_errors_are_transient() {
     for (message, expected, shown) in [
         ("password authentication failed", DatabaseLogin, "password authentication failed"),
         ("SASL authentication failed", DatabaseLogin, "SASL authentication failed"),
+        (
+            "PAM authentication failed for user \"canari\"",
+            DatabaseLogin,
+            "(PAM authentication failed)",
+        ),
         ("no such user: CANARY", DatabaseLogin, "no such user"),
         ("no such database: CANARY", DatabaseLogin, "no such database"),
         ("database \"CANARY\" is disabled", DatabaseLogin, "database is disabled"),
