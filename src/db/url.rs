@@ -234,6 +234,10 @@ impl Parameters {
     /// Sets a parameter, unless it is one to ignore. An empty value changes nothing.
     fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
         let is_in = |list: &str, name| list.split(' ').any(|it| it == name);
+        // The driver would stop reading at an empty one.
+        let is_name = |name: &str| {
+            !name.is_empty() && name.bytes().all(|it| it.is_ascii_lowercase() || it == b'_')
+        };
         let (name, value) = match (name, value) {
             // Rails writes a hash as `variables[statement_timeout]`.
             _ if is_in(IGNORED, name.split('[').next().unwrap_or_default()) => return Ok(()),
@@ -245,7 +249,7 @@ impl Parameters {
             ("ssl", _) => return Err(invalid("ssl")),
             ("keepalives_count", value) => ("keepalives_retries", value),
             ("target_session_attrs", "primary") => ("target_session_attrs", "read-write"),
-            pair if name.bytes().all(|it| it.is_ascii_lowercase() || it == b'_') => pair,
+            pair if is_name(name) => pair,
             _ => return Err(UNKNOWN.to_owned()),
         };
         if !value.is_empty() {
@@ -333,7 +337,10 @@ fn split_server(text: &str) -> Result<(&str, &str), String> {
         Some(rest) => rest.split_once(']').ok_or_else(|| invalid("host"))?,
         None => text.split_at(text.find(':').unwrap_or(text.len())),
     };
-    Ok((host, port.strip_prefix(':').unwrap_or(port)))
+    match port.strip_prefix(':') {
+        None if !port.is_empty() => Err(invalid("host")),
+        port => Ok((host, port.unwrap_or_default())),
+    }
 }
 
 fn invalid(name: &str) -> String {

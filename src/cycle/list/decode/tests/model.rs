@@ -15,8 +15,8 @@ use super::WANTED;
 use crate::types::time::{parse_date, parse_instant};
 use crate::types::{CommuneCode, Entity, EntityType};
 
-/// The content of an element as strings: reference, or the key of one without entry, creation time, and for an entry its validation time and
-/// its row or invalid fields.
+/// The content of an element as strings: reference, or the key of one without entry, creation time,
+/// and for an entry its validation time and its row or invalid fields.
 type Said =
     (String, Option<DateTime<Utc>>, Option<(Option<DateTime<Utc>>, Result<String, Vec<String>>)>);
 
