@@ -93,8 +93,11 @@ impl Settings {
             true => Reason::Usage,
             false => Reason::Configuration,
         };
+        // While no variable is set, the problem of one is that it is missing.
+        let is_missing = |it: &Problem| it.reason == Reason::Configuration && !it.name.is_empty();
+        let has_none = self.values.is_empty() && self.problems.iter().any(is_missing);
         let mut texts: Vec<String> = self.problems.into_iter().map(|it| it.text).collect();
-        if reason == Reason::Configuration && self.values.is_empty() {
+        if has_none {
             texts.push(
                 "No settings at all: copy .env.template, fill it in and name it with --env-file"
                     .to_owned(),

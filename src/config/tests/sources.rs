@@ -205,6 +205,9 @@ fn an_invalid_line_is_reported_by_its_number_only() {
         assert_eq!(reason, Reason::Configuration);
         assert_eq!(message.matches("--env-file").count(), expected.len(), "{message}");
         assert!(expected.iter().all(|it| message.contains(it)), "{message}");
+        // A schedule needs no settings, so that none is missing.
+        let (_, of_schedule) = problem(&format!("schedule crontab {args}"), &[], &[]);
+        assert_eq!(of_schedule, message);
     }
 }
 
