@@ -113,7 +113,7 @@ fn everything_is_ok_and_nothing_is_written_or_sent() {
         "ProcessProactiviteRequestJob".to_owned(),
         format!("\nok   connect: {upstream}\n"),
         "\nok   token: granted\n".to_owned(),
-        "\nok   listing: 1 row requested, 1 received\n".to_owned(),
+        "\nok   listing: 1 row requested and read\n".to_owned(),
         "\nok   clock: this machine is 0 s".to_owned(),
         "\nok   definition: visible to the account\n".to_owned(),
         "\nok   tables: in schema public: columns, unique indexes and privileges are".to_owned(),
@@ -384,6 +384,17 @@ fn all_faults_are_reported_and_the_first_of_a_cycle_decides() {
     }
     assert_eq!(verdicts, BTreeMap::from([("ok", 6), ("warn", 1), ("fail", 3), ("skip", 3)]));
     assert!(checks[1]["detail"].as_str().unwrap().contains("127.0.0.1"), "{json}");
+}
+
+#[test]
+fn a_watermark_of_another_definition_is_reported_beside_a_missing_table() {
+    let scene = Scene::new();
+    scene.database.exec(
+        "update datapass_pull_watermarks set definition_id = 'canari-2';
+         drop table datapass_pull_rejections",
+    );
+    let stdout = scene.check().output().assert_code(1).stdout.clone();
+    assert_eq!(names(&stdout, "FAIL"), ["tables", "watermark"], "{stdout}");
 }
 
 #[test]

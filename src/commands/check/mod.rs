@@ -102,7 +102,7 @@ impl Check {
 
         let ask = Ask { number: 1, offset: 0, limit: 1 };
         let page = session.page(ask, &AtomicBool::new(false));
-        let detail = |page: &Page| format!("1 row requested, {} received", page.elements.len());
+        let detail = |page: &Page| format!("{} row requested and read", page.elements.len());
         if let Some(page) = self.findings.take("listing", page, detail) {
             self.clock(&page);
         }
@@ -144,24 +144,27 @@ impl Check {
         self.findings.take("database", connected, |()| "connected".to_owned())?;
         let tables = self.read(|tx| schema::examine(tx.inner()));
         let is_usable = self.findings.examined("tables", tables);
-        // What a cycle reads before it lists.
-        let stored = self.read(|tx| {
-            runs::history(tx)?;
-            rejections::known(tx)?;
-            watermark::read(tx)
-        });
-        match stored {
-            // The causes are reported already.
-            Err(failure) if !is_usable => self.findings.decide("watermark", failure),
-            stored => self.watermark(stored),
+        let unread = |failure| match is_usable {
+            true => self.findings.add("watermark", Err(Finding::Problem(failure))),
+            // The cause is reported already.
+            false => self.findings.decide("watermark", failure),
+        };
+        match self.read(watermark::read) {
+            Ok(stored) => self.watermark(stored),
+            Err(failure) => unread(failure),
+        }
+        // What else a cycle reads before it lists.
+        let others = self.read(|tx| runs::history(tx).and_then(|_| rejections::known(tx)));
+        if let Err(failure) = others {
+            unread(failure);
         }
         self.jobs();
         Some(())
     }
 
-    fn watermark(&self, stored: Result<Watermark>) {
-        let definition_id = &self.config.upstream.definition_id;
-        let ours = stored.and_then(|it| it.require_definition(definition_id).map(|()| it));
+    fn watermark(&self, stored: Watermark) {
+        let ours = stored.require_definition(&self.config.upstream.definition_id);
+        let ours = ours.map(|()| stored);
         let ours = self.findings.take("watermark", ours, describe_watermark);
         let times = ours.map(|it| [("It", it.time), ("skip_before", it.skip_before)]);
         for (name, time) in times.into_iter().flatten() {
