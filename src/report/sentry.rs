@@ -29,8 +29,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 const MAX_MONITOR_MINUTES: u64 = 40_320;
 /// After how many days without a success any failure is reported.
 const SILENCE_DAYS: i64 = 2;
-/// The topics of the warnings that are reported, the most significant first.
-const TOPICS: [&str; 4] = ["future", "late", "deleted", "rejected"];
+/// The topics of the warnings that are reported before rejected entries, the most significant first.
+const TOPICS: [&str; 3] = ["future", "late", "deleted"];
 /// How many rejected entries get an event of their own: events are sent one after the other, and the
 /// time is short.
 const MAX_OWN_EVENTS: usize = 10;
@@ -115,8 +115,9 @@ fn of_warnings(warnings: &[Warning<'_>]) -> Vec<Event<'static>> {
     let message =
         format!("{more} more entries are rejected; `datapass-pull rejected list` names them");
     let more = (more > 0).then_some(Warning { topic: "rejected", reference: None, message });
-    let reported = TOPICS.into_iter().flat_map(|topic| about(topic).take(MAX_OWN_EVENTS));
-    let events = more.iter().chain(reported).map(|Warning { topic, reference, message }| {
+    let own = about("rejected").take(MAX_OWN_EVENTS);
+    let reported = TOPICS.into_iter().flat_map(about).chain(&more).chain(own);
+    let events = reported.map(|Warning { topic, reference, message }| {
         let fingerprint: Vec<&str> = std::iter::once(*topic).chain(*reference).collect();
         event(Level::Warning, Stage::Create, topic, message, &fingerprint)
     });

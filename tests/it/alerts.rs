@@ -219,13 +219,16 @@ fn at_most_ten_rejected_entries_are_reported_each() {
     for id in 1..=13 {
         scene.upstream.add(Demande::cnous(id).siret("1"));
     }
+    let future = Utc::now() + TimeDelta::days(30);
+    scene.upstream.add(Demande::cnous(14).validated(future));
     scene.cycle().output().success();
     let events: Vec<Shown> = scene.ingest.events().iter().map(read).collect();
-    assert_eq!(events.len(), 11);
+    assert_eq!(events.len(), 12);
+    assert_eq!(events[0].3, ["future"]);
     let message = "3 more entries are rejected; `datapass-pull rejected list` names them";
     let more = shown("warning", "create", "rejected", "rejected", message);
-    assert_eq!(events[0], more);
-    assert_eq!(events[10].3, ["rejected", "D10"]);
+    assert_eq!(events[1], more);
+    assert_eq!(events[11].3, ["rejected", "D10"]);
 }
 
 #[test]
