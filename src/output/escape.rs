@@ -21,7 +21,14 @@ pub fn json(value: &Value) -> String {
 }
 
 fn replace_unsafe(text: &str, written: impl Fn(char) -> String) -> String {
-    text.chars().map(|c| if is_unsafe(c) { written(c) } else { c.to_string() }).collect()
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match is_unsafe(c) {
+            true => safe.push_str(&written(c)),
+            false => safe.push(c),
+        }
+    }
+    safe
 }
 
 /// Whether a character can end or forge a line, control a terminal, or hide.
