@@ -27,30 +27,38 @@ pub fn parse(args: &[OsString]) -> Result<Cli, clap::Error> {
 /// Returns the options of a refused command line as far as they are known, and those of `pull` when
 /// a cycle was meant.
 ///
-/// Unknown options are skipped; what follows another error is lost.
+/// Unknown options and commands are skipped; what follows another error is lost.
 pub fn parse_refused(args: &[OsString]) -> (Option<PullArgs>, Options) {
     let mut args = command_first(args.to_vec());
-    while let Some(at) = unknown_option(&args) {
+    while let Some(at) = unknown_word(&args) {
         args.remove(at);
         args = command_first(args);
     }
     // clap has no matches of its own command.
     let is_help = args.get(1).is_some_and(|word| word == "help");
-    let matches = command().ignore_errors(true).get_matches_from(args);
+    let matches = without_help().ignore_errors(true).try_get_matches_from(args).unwrap_or_default();
     let is_cycle = !is_help && matches!(matches.subcommand_name(), None | Some("pull"));
     let options = innermost(&matches);
     let pull = is_cycle.then(|| PullArgs::from_arg_matches(&options.0).unwrap_or_default());
     (pull, options)
 }
 
-/// Returns where the option is that the command line is refused for; none when it is refused for
-/// another reason.
-fn unknown_option(args: &[OsString]) -> Option<usize> {
-    let error = command().try_get_matches_from(args).err()?;
-    let name = match (error.kind(), error.get(ContextKind::InvalidArg)?) {
-        (ErrorKind::UnknownArgument, ContextValue::String(name)) => name,
+/// Returns the definition of the command line without --help and --version: in a refused command line
+/// they would hide the error.
+fn without_help() -> clap::Command {
+    command().disable_help_flag(true).disable_version_flag(true)
+}
+
+/// Returns where the option or command is that the command line is refused for; none when it is
+/// refused for another reason.
+fn unknown_word(args: &[OsString]) -> Option<usize> {
+    let error = without_help().try_get_matches_from(args).err()?;
+    let kind = match error.kind() {
+        ErrorKind::UnknownArgument => ContextKind::InvalidArg,
+        ErrorKind::InvalidSubcommand => ContextKind::InvalidSubcommand,
         _ => return None,
     };
+    let ContextValue::String(name) = error.get(kind)? else { return None };
     let is_it = |arg: &OsString| arg.to_str().and_then(|arg| arg.split('=').next()) == Some(name);
     Some(args.iter().skip(1).position(is_it)? + 1)
 }
@@ -324,6 +332,9 @@ pub(super) mod tests {
             ("--format json pull --oops", Some("json"), true),
             ("pull status", None, true),
             ("puul", None, true),
+            ("puul --format json", Some("json"), true),
+            ("--format json puul", Some("json"), true),
+            ("--since puul puul --format json", Some("json"), true),
             ("--since status --oops", None, true),
             ("--dry-run status", None, false),
             ("--max-retries 0 status", None, false),
@@ -332,13 +343,18 @@ pub(super) mod tests {
             ("--env-file e --timeout 1m check --oops", None, false),
             ("--log-format json watermark", None, false),
             ("rejected accept", None, false),
+            ("rejected acept 5 --format json", Some("json"), false),
             ("schedule launchd", None, false),
             ("help frobnicate", None, false),
+            ("--oops --help --format json", Some("json"), true),
+            ("--oops -V", None, true),
+            ("status --oops -h --format json", Some("json"), false),
+            ("--oops help", None, false),
         ];
         for (args, format, is_cycle) in cases {
             let (pull, options) = parse_refused(&words(args));
             assert_eq!(pull.is_some(), is_cycle, "{args}");
-            assert!(!is_cycle || value(&options, "format") == format, "{args}");
+            assert_eq!(value(&options, "format"), format, "{args}");
         }
         for (args, dry_run) in
             [("--dry-run --oops", true), ("pull --oops --dry-run", true), ("--oops", false)]
