@@ -172,8 +172,11 @@ mod tests {
         std::fs::write(&file, "x").unwrap();
         for (path, expected) in [
             (&file, "names a file without a usable PEM certificate"),
-            (&missing, "names a file that cannot be read (entity not found)"),
-            (&directory.path().into(), "names a file that cannot be read (is a directory)"),
+            (&missing, "names a file that cannot be read: No such file or directory (os error 2)"),
+            (
+                &directory.path().into(),
+                "names a file that cannot be read: Is a directory (os error 21)",
+            ),
             (&"/dev/zero".into(), "names a file without a usable PEM certificate"),
         ] {
             assert_eq!(tls::file_roots(path).err().as_deref(), Some(expected));

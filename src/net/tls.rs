@@ -68,7 +68,7 @@ pub fn file_roots(path: &Path) -> Result<RootCertStore, String> {
     let mut text = Vec::new();
     File::open(path)
         .and_then(|file| file.take(MAX_PEM_BYTES).read_to_end(&mut text))
-        .map_err(|error| format!("names a file that cannot be read ({})", error.kind()))?;
+        .map_err(|error| format!("names a file that cannot be read: {error}"))?;
     // The first line would not be recognized behind a byte-order mark.
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text);
     let certificates = CertificateDer::pem_slice_iter(text).collect::<Result<Vec<_>, _>>();
@@ -303,7 +303,10 @@ pub(crate) mod tests {
         let directory = tempfile::tempdir().unwrap();
         let missing = directory.path().join("missing.pem");
         let error = file_roots(&missing).unwrap_err();
-        assert_eq!(error, "names a file that cannot be read (entity not found)");
+        assert_eq!(
+            error,
+            "names a file that cannot be read: No such file or directory (os error 2)"
+        );
 
         let garbage = directory.path().join("garbage.pem");
         for text in [

@@ -113,7 +113,7 @@ fn everything_is_ok_and_nothing_is_written_or_sent() {
         "ProcessProactiviteRequestJob".to_owned(),
         format!("\nok   connect: {upstream}\n"),
         "\nok   token: granted\n".to_owned(),
-        "\nok   listing: 1 row requested and read\n".to_owned(),
+        "\nok   listing: 1 row requested, 1 received\n".to_owned(),
         "\nok   clock: this machine is 0 s".to_owned(),
         "\nok   definition: visible to the account\n".to_owned(),
         "\nok   tables: in schema public: columns, unique indexes and privileges are".to_owned(),

@@ -102,7 +102,7 @@ impl Check {
 
         let ask = Ask { number: 1, offset: 0, limit: 1 };
         let page = session.page(ask, &AtomicBool::new(false));
-        let detail = |page: &Page| format!("{} row requested and read", page.elements.len());
+        let detail = |page: &Page| format!("1 row requested, {} received", page.elements.len());
         if let Some(page) = self.findings.take("listing", page, detail) {
             self.clock(&page);
         }
