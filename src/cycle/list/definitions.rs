@@ -39,7 +39,7 @@ pub fn no_access(visible: &[String]) -> Failure {
     let ids = visible.iter().map(String::as_str);
     let mut seen: Vec<&str> = ids.filter(is_id).take(MAX_SHOWN).collect();
     if visible.len() > seen.len() {
-        seen.push("others");
+        seen.push(if seen.is_empty() { "others" } else { "and others" });
     }
     let seen = if seen.is_empty() { "nothing".to_owned() } else { seen.join(", ") };
     let message = format!(
@@ -62,7 +62,7 @@ mod tests {
         assert!(message(&[]).ends_with("; it sees nothing"));
         assert!(message(&["Zoe"]).ends_with("; it sees others"));
         assert!(message(&["api_a", "b_1"]).ends_with("; it sees api_a, b_1"));
-        assert!(message(&["api_a", "A_b", "Zoe", "x\n_"]).ends_with("; it sees api_a, others"));
-        assert!(message(&["a_a"; 11]).ends_with("a_a, a_a, others"));
+        assert!(message(&["api_a", "A_b", "Zoe", "x\n_"]).ends_with("; it sees api_a, and others"));
+        assert!(message(&["a_a"; 11]).ends_with("a_a, a_a, and others"));
     }
 }
