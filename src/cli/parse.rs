@@ -34,7 +34,7 @@ pub fn parse_refused(args: &[OsString]) -> (Option<PullArgs>, Options) {
         args.remove(at);
         args = command_first(args);
     }
-    // clap has no matches of its own command.
+    // clap makes no matches for `help`, which is a command of its own.
     let is_help = args.get(1).is_some_and(|word| word == "help");
     let matches = without_help().ignore_errors(true).try_get_matches_from(args).unwrap_or_default();
     let is_cycle = !is_help && matches!(matches.subcommand_name(), None | Some("pull"));
