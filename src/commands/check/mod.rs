@@ -8,6 +8,7 @@ mod findings;
 use std::sync::atomic::AtomicBool;
 
 use chrono::Utc;
+use url::Url;
 
 use self::findings::Findings;
 use crate::cli::PullArgs;
@@ -34,9 +35,9 @@ const CLOCK_TOLERANCE_SECONDS: i64 = 60;
 const SECTIONS: [(&str, &str); 9] = [
     ("connect", "valid settings"),
     ("token", "a connection"),
-    ("listing", "a token"),
+    ("listing", "a connection and a token"),
     ("clock", "a response of the listing"),
-    ("definition", "a token"),
+    ("definition", "a connection and a token"),
     ("database", "valid settings"),
     ("tables", "the database"),
     ("watermark", "the tables"),
@@ -89,16 +90,20 @@ impl Check {
         let urls = [&upstream.auth_url, &upstream.api_base_url];
         let mut hosts = urls.to_vec();
         hosts.dedup_by_key(|url| upstream.http.proxies.route(url));
-        let mut is_connected = true;
-        for url in hosts {
+        let connect = |url: &Url| {
             let route = upstream.http.connect(url, &self.deadline);
-            is_connected &= self.findings.take("connect", route, String::clone).is_some();
-        }
-        is_connected.then_some(())?;
+            self.findings.take("connect", route, String::clone).is_some()
+        };
+        let connected: Vec<bool> = hosts.into_iter().map(connect).collect();
+        // A cycle meets the host of the token first.
+        connected.first().filter(|is_connected| **is_connected)?;
 
         let http = Http::new(urls, &upstream.http, self.deadline.clone(), 0);
         let session = http.and_then(|http| Session::authenticate(http, upstream.clone()));
         let session = self.findings.take("token", session, |_| "granted".to_owned())?;
+        if connected.contains(&false) {
+            return None;
+        }
 
         let ask = Ask { number: 1, offset: 0, limit: 1 };
         let page = session.page(ask, &AtomicBool::new(false));
