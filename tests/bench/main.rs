@@ -20,17 +20,17 @@
 //!
 //! | case | ratio to the baseline | limit | peak memory |
 //! | --- | --- | --- | --- |
-//! | 14 demandes, the whole cycle, against `curl` and `psql` | 0.46 | | 8 MB (limit 9) |
-//! | 10 000 demandes, 150 ms per page | 0.55 | 0.60 | 16 MB |
-//! | the same with four concurrent requests | 0.31 | 0.36 | 18 MB |
-//! | 10 000 demandes, no delay, gzip | 2.0 | | 15 MB |
-//! | 1 000, 10 000 and 100 000 demandes, no delay | 3.1, 3.3 and 2.5 | | 10, 16 and 50 MB |
-//! | 3 000 rows and their jobs, without reading, against copying the rows | 2.7 | 3 | |
-//! | a replay over 3 000 existing rows, against a plain cycle | 1.04 | 1.05 | |
+//! | 14 demandes, the whole cycle, against `curl` and `psql` | 0.49 | | 8 MB (limit 9) |
+//! | 10 000 demandes, 150 ms per page | 0.55 | 0.60 | 15 MB |
+//! | the same with four concurrent requests | 0.30 | 0.36 | 19 MB |
+//! | 10 000 demandes, no delay, gzip | 1.1 | | 14 MB |
+//! | 1 000, 10 000 and 100 000 demandes, no delay | 3.2, 3.4 and 4.2 | | 10, 16 and 44 MB |
+//! | 3 000 rows and their jobs, without reading, against copying the rows | 2.8 | 3 | |
+//! | a replay over 3 000 existing rows, against a plain cycle | 1.01 | 1.05 | |
 //!
-//! The benchmark fails when a limit is exceeded. These are the results of one run on a machine that
-//! had other work, too. Other runs had 0.4 to 1.0 for 14 demandes, 1.1 to 2.0 with gzip, 2.5 to 3.7
-//! for 100 000 demandes, 2.2 to 2.7 for rows and jobs, and 0.9 to 1.08 for the replay.
+//! The benchmark fails when a limit is exceeded. These are the results of one run on an idle machine.
+//! Other runs had 0.4 to 1.0 for 14 demandes, 1.1 to 2.0 with gzip, 2.5 to 4.2 for 100 000 demandes,
+//! 2.2 to 2.8 for rows and jobs, and 0.9 to 1.08 for the replay.
 //!
 //! # Where the time goes
 //!
