@@ -1,7 +1,7 @@
 -- The end of a statement that wanted.sql begins: what makes a cycle fail (then with its phase), or may
 -- make it fail, in the tables named in $1. A finding with phase `refused` counts only for the tables in
--- $2, of which the server refuses a statement; one with phase `unfit` only for those in $3, of which it
--- refuses a statement for another reason than privileges.
+-- $2, of which the server refuses a statement; one with phase `absent` or `unfit` only for those in $3,
+-- of which it refuses a statement for another reason than privileges.
 , tables as (
     select * from found where relkind in ('r', 'p', 'v')
 ),
@@ -46,10 +46,10 @@ column_findings as (
         select t.name || '.' || w.name as name,
                format('run `ALTER TABLE %s ALTER COLUMN %s', t.name, w.name) as alter) as x
     cross join lateral (values
-        (c.name is null and w.name = t.key and old_id.is_found, 'unfit', true, format(
+        (c.name is null and w.name = t.key and old_id.is_found, 'absent', true, format(
             'Column %s is still called external_request_id: run `datapass-pull migrate --yes`',
             x.name)),
-        (c.name is null and not (w.name = t.key and old_id.is_found), 'unfit', true, format(
+        (c.name is null and not (w.name = t.key and old_id.is_found), 'absent', true, format(
             'Column %s is missing: run `datapass-pull migrate`', x.name)),
         (c.is_generated, 'unfit', true, format(
             'Column %s is generated: %s DROP EXPRESSION`', x.name, x.alter)),
@@ -188,7 +188,7 @@ findings as (
 select table_name, case when is_problem then phase end, message
 from findings
 where table_name = any ($1)
-  and case phase when 'refused' then table_name = any ($2)
-                 when 'unfit' then table_name = any ($3)
-                 else true end
+  and case when phase = 'refused' then table_name = any ($2)
+           when phase in ('absent', 'unfit') then table_name = any ($3)
+           else true end
 order by array_position($1, table_name), not is_problem, message

@@ -120,7 +120,7 @@ fn explain(
         let message: String = row.try_get(2)?;
         findings.push(match phase {
             None => Finding::Warning(message),
-            Some("missing") => problem(Reason::TablesMissing, message),
+            Some("missing" | "absent") => problem(Reason::TablesMissing, message),
             Some(_) => problem(Reason::DatabaseRefused, message),
         });
         refusals.retain(|(name, _)| phase.is_none() || *name != table);

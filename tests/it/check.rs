@@ -403,6 +403,7 @@ fn of_several_faults_check_and_a_cycle_end_with_the_same() {
     const NO_DATABASE: (&str, &str) = ("DATABASE_URL", "postgres://canari@127.0.0.1:1/canari");
     const NO_ACCESS: (&str, &str) = ("DATAPASS_DEFINITION_ID", "canari");
     const NO_DATAPASS: (&str, &str) = ("DATAPASS_AUTH_URL", "http://127.0.0.1:1/token");
+    const NO_FAULT: (&str, &str) = ("DATAPASS_CA_FILE", "");
     const NO_API: (&str, &str) = ("DATAPASS_API_BASE_URL", "http://127.0.0.1:1/api");
     const NO_JOBS: &str = "alter table good_jobs drop queue_name";
     const NO_INSERT: &str = "alter table proactivite_requests drop siret";
@@ -418,9 +419,12 @@ fn of_several_faults_check_and_a_cycle_end_with_the_same() {
         (OTHER, [NO_DATAPASS; 2], "definition_changed"),
         ("", [NO_DATAPASS, NO_API], "connection"),
         ("", [NO_API; 2], "token_refused"),
+        (NO_INSERT, [NO_FAULT; 2], "tables_missing"),
     ] {
         let scene = Scene::new();
-        scene.upstream.with(|upstream| upstream.clear());
+        if faults[0] != NO_FAULT {
+            scene.upstream.with(|upstream| upstream.clear());
+        }
         scene.database.exec(sql);
         if faults[0] == NO_API {
             scene.upstream.fault(On::tokens(..), Fault::Status(400, &[]));
