@@ -16,6 +16,8 @@ enum Change {
     LeaveWith(usize, usize),
     /// The row that left last returns, validated again.
     Return,
+    /// This many rows from this place on are not in the next response, and unchanged in the one after.
+    Miss(usize, usize),
     /// A row enters at this place, tied with the next row.
     EnterTied(usize),
     /// A row enters at this place, tied with no row.
@@ -25,14 +27,23 @@ enum Change {
 }
 
 /// A list that changes while it is read.
+#[derive(Default)]
 struct ChangingList {
     rows: Vec<Row>,
     /// The rows that left, in this order
     left: Vec<Row>,
+    /// The ids of rows that are not in the next response
+    missing: BTreeSet<i64>,
     changes: i64,
 }
 
 impl ChangingList {
+    /// Returns the snapshot of the next response.
+    fn snapshot(&mut self) -> Vec<Row> {
+        let missing = std::mem::take(&mut self.missing);
+        self.rows.iter().filter(|row| !missing.contains(&row.id)).copied().collect()
+    }
+
     fn apply(&mut self, change: Change) {
         self.changes += 1;
         let new_id = 100 + self.changes;
@@ -48,6 +59,9 @@ impl ChangingList {
                     let validated = self.changes;
                     rows.insert(place, Row { validated, ..back });
                 }
+            }
+            Change::Miss(place, count) if place < rows.len() => {
+                self.missing.extend(rows[place..].iter().take(count).map(|row| row.id));
             }
             Change::EnterTied(place) if place < rows.len() => {
                 rows.insert(place, row(new_id, rows[place].created));
@@ -81,6 +95,8 @@ fn all_changes(rows: usize) -> Vec<Change> {
             Change::Leave(place),
             Change::LeaveWith(place, 1),
             Change::LeaveWith(place, 2),
+            Change::Miss(place, 1),
+            Change::Miss(place, rows),
             Change::Enter(place),
             Change::EnterTied(place),
             Change::Swap(place),
@@ -116,7 +132,7 @@ fn explore(
     more: usize,
     explored: &mut Explored,
 ) {
-    let mut now = ChangingList { rows: list.to_vec(), left: Vec::new(), changes: 0 };
+    let mut now = ChangingList { rows: list.to_vec(), ..ChangingList::default() };
     let mut stable: BTreeSet<i64> = list.iter().map(|row| row.id).collect();
     let mut responses = 0;
     let (limit, concurrency) = (reading.limit, reading.concurrency);
@@ -125,9 +141,10 @@ fn explore(
             now.apply(*change);
         }
         responses += 1;
-        stable.retain(|id| now.rows.iter().any(|row| row.id == *id));
+        let snapshot = now.snapshot();
+        stable.retain(|id| snapshot.iter().any(|row| row.id == *id));
         let nth = if reading.last_first { open.len() - 1 } else { 0 };
-        (nth, page(&now.rows, open[nth], limit))
+        (nth, page(&snapshot, open[nth], limit))
     });
     explored.requests += responses as u64;
     match proved {
