@@ -149,7 +149,6 @@ type FaultCase<'a> = (&'a dyn Fn(&Scene, Run) -> Run, &'a str, &'a [&'a str], i3
 
 #[test]
 fn each_fault_is_one_line() {
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let faults: &[FaultCase<'_>] = &[
         (
             &|_, run| run.env("DATAPASS_PAGE_SIZE", "0"),
@@ -169,7 +168,7 @@ fn each_fault_is_one_line() {
             "configuration",
         ),
         (
-            &move |_, run| run.env("DATAPASS_AUTH_URL", format!("http://{closed}/token")),
+            &|_, run| run.env("DATAPASS_AUTH_URL", "http://127.0.0.1:1/token"),
             "FAIL connect",
             &["token", "listing", "clock", "definition"],
             2,
@@ -219,7 +218,7 @@ fn each_fault_is_one_line() {
             "view_changed",
         ),
         (
-            &move |_, run| run.env("DATABASE_URL", format!("postgres://pull@{closed}/pull")),
+            &|_, run| run.env("DATABASE_URL", "postgres://pull@127.0.0.1:1/pull"),
             "FAIL database",
             &["tables", "watermark", "jobs"],
             2,
@@ -295,7 +294,6 @@ fn each_fault_is_one_line() {
 
 #[test]
 fn what_is_a_warning_in_a_cycle_is_a_warning() {
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     type Set<'a> = &'a dyn Fn(&Scene, Run) -> Run;
     let warnings: &[(Set<'_>, &str, &str)] = &[
         (
@@ -329,13 +327,9 @@ fn what_is_a_warning_in_a_cycle_is_a_warning() {
             "metrics file",
             "it is not a regular file",
         ),
+        (&|_, run| run.env("SENTRY_DSN", "http://canari@127.0.0.1:1/1"), "Sentry", "no connection"),
         (
-            &move |_, run| run.env("SENTRY_DSN", format!("http://canari@{closed}/1")),
-            "Sentry",
-            "no connection",
-        ),
-        (
-            &move |_, run| run.env("DATAPASS_PING_URL", format!("http://{closed}/canari")),
+            &|_, run| run.env("DATAPASS_PING_URL", "http://127.0.0.1:1/canari"),
             "ping",
             "no connection",
         ),
