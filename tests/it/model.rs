@@ -5,7 +5,7 @@
 //! cycles, and what an operator does. Concurrent page requests are answered in any order, each from
 //! its own snapshot. A failed history is shrunk, and can be added to [`regressions`].
 //!
-//! `PROPTEST_CASES=100000 cargo test --test it model::` runs more histories.
+//! `PROPTEST_RNG_SEED=$RANDOM PROPTEST_CASES=100000 cargo test --test it model::` runs more histories.
 
 // Prints statistics.
 #![allow(clippy::print_stdout)]
