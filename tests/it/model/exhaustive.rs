@@ -179,7 +179,7 @@ fn explore(
 
 /// All lists of up to five rows with all combinations of ties, and all single changes; for four rows also
 /// two changes. With `PROPTEST_CASES` set, lists of up to seven rows, and two changes for all lists with
-/// few ties, which takes a quarter of an hour.
+/// few ties, which takes half an hour.
 #[test]
 fn no_change_of_a_small_list_during_its_listing_loses_a_row() {
     let all = std::env::var_os("PROPTEST_CASES").is_some();
