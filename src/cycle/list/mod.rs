@@ -212,7 +212,8 @@ fn unproved(error: Unproved) -> Failure {
 /// Returns how far this machine's clock is ahead of the server's, truncated to seconds.
 pub fn clock_offset(meta: Meta) -> Option<TimeDelta> {
     let middle = Utc::now() - TimeDelta::from_std(meta.elapsed / 2).unwrap_or_default();
-    let date = meta.date?;
+    // The middle of the second to which `Date` was truncated.
+    let date = meta.date? + TimeDelta::milliseconds(500);
     Some(TimeDelta::seconds((middle - date).num_seconds()))
 }
 
