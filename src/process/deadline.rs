@@ -12,7 +12,7 @@ use crate::process::signals::{self, State};
 
 /// How long what follows a run may take after a signal: the two seconds of the interface, less what
 /// a busy machine needs to end the process.
-const REPORT_TIME: Duration = Duration::from_millis(1_500);
+const REPORT_TIME: Duration = Duration::from_millis(1_250);
 
 /// A deadline on the monotonic clock, so that a jump of the wall clock changes nothing.
 #[derive(Debug, Clone)]
