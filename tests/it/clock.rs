@@ -44,6 +44,7 @@ fn run_by(shift: &Path, upstream: &DataPass, database: &Database) -> Run {
         .args(["--page-size", "30", "--timeout", "60s"])
         .env("DATAPASS_ENQUEUE", "none")
         .env("LD_PRELOAD", faketime())
+        .env("TZ", "UTC")
         .env("FAKETIME_TIMESTAMP_FILE", shift)
         .env("FAKETIME_NO_CACHE", "1")
         .env("DONT_FAKE_MONOTONIC", "1")

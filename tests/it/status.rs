@@ -1,5 +1,6 @@
 //! `status`: its content as text and as JSON, and the effect of an operator's decisions on its counts.
 
+use chrono::{TimeDelta, Utc};
 use serde_json::{Value, json};
 
 use crate::harness::*;
@@ -22,13 +23,15 @@ fn status_text(database: &Database) -> String {
 
 /// Replaces what depends on the clock: ages, today's times, ids and durations.
 fn without_times(text: &str, ids: &[String]) -> String {
-    let now = chrono::Utc::now().format("%F").to_string();
+    // The day may have changed since.
+    let now = Utc::now();
+    let days = [now, now - TimeDelta::days(1)].map(|time| time.format("%F").to_string());
     let line = |line: &str| {
         let mut line = line.to_owned();
         if let (Some(start), Some(end)) = (line.find(" ("), line.find(" ago)")) {
             line.replace_range(start + 2..end, "…");
         }
-        if let Some(start) = line.find(&now) {
+        if let Some(start) = days.iter().find_map(|day| line.find(day)) {
             let end = line[start..].find('Z').map_or(17, |end| end + 1);
             line.replace_range(start..start + end, "…");
         }

@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 /// A script of `tests/support` that runs one server and removes it at the end.
 #[derive(Debug)]
@@ -61,15 +61,15 @@ impl ProcessGuard {
         writeln!(pipes.0.as_mut().unwrap(), "{command}").unwrap();
         let mut reply = String::new();
         pipes.1.read_line(&mut reply).unwrap();
+        drop(pipes);
         assert_eq!(reply, "done 0\n", "the command `{command}` of a server script failed");
     }
 }
 
 impl Drop for ProcessGuard {
     fn drop(&mut self) {
-        if let Ok(mut pipes) = self.pipes.lock() {
-            pipes.0 = None;
-        }
+        // A panic must not leave the script running, for which this waits.
+        self.pipes.lock().unwrap_or_else(PoisonError::into_inner).0 = None;
         let _ = self.child.wait();
     }
 }

@@ -4,6 +4,9 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
 use postgres::{Client, NoTls};
 
@@ -48,6 +51,17 @@ fn inserts_are_refused_on_demand() {
     assert_eq!(error.code().map(|code| code.code()), Some("53100"));
     db.allow_inserts("t");
     client.execute("insert into t values (2)", &[]).unwrap();
+}
+
+#[test]
+fn a_failed_command_of_a_server_fails_the_test_and_stops_it() {
+    let (is_alive, ended) = mpsc::channel::<()>();
+    thread::spawn(move || {
+        let _dropped_last = is_alive;
+        Cluster::disposable().stop("nonsense");
+    });
+    let ended = ended.recv_timeout(Duration::from_secs(60));
+    assert_eq!(ended, Err(RecvTimeoutError::Disconnected));
 }
 
 #[test]
