@@ -241,6 +241,18 @@ fn the_clocks_are_the_earliest_and_the_latest_of_all_pages() {
     assert!(clocks.end <= Utc::now());
 }
 
+#[test]
+fn clocks_are_compared_with_the_middle_of_the_second() {
+    let offset = |milliseconds| {
+        let date = Some(Utc::now() - TimeDelta::milliseconds(milliseconds));
+        let meta = Meta { date, elapsed: Duration::ZERO, status: StatusCode::OK };
+        clock_offset(meta).unwrap().num_seconds()
+    };
+    // A second that is nearly over, and a response that was slow to be read.
+    assert_eq!([offset(1_100), offset(-400)], [0, 0]);
+    assert_eq!([offset(2_600), offset(-1_900)], [2, -2]);
+}
+
 /// A source of which one page is not answered.
 struct Stuck {
     is_asked: mpsc::Sender<()>,
