@@ -325,7 +325,7 @@ impl Paging {
     }
 
     /// Takes a page of counted rows: reads the list to its end, then the rows that are missing, then
-    /// begins the next pass.
+    /// ends the pass.
     fn count(&mut self, page: &Received<'_>) {
         let pass = &mut self.pass;
         let end = match pass.end {
